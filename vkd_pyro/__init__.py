@@ -1,0 +1,37 @@
+"""Variational Knowledge Distillation for chest X-rays and reports, as a probabilistic program in Pyro.
+
+`VKD` (model and guide), `TraceVKD_ELBO` (the objective), `StudyData` (a corpus, batched), `fit`, `evaluate`,
+`load_bundle` and `predict` are the interface; each is imported when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vkd_pyro.bundle import load_bundle as load_bundle
+    from vkd_pyro.data.loading import StudyData as StudyData
+    from vkd_pyro.elbo import TraceVKD_ELBO as TraceVKD_ELBO
+    from vkd_pyro.evaluation import evaluate as evaluate
+    from vkd_pyro.model import VKD as VKD
+    from vkd_pyro.predictive import predict as predict
+    from vkd_pyro.training import Training as Training
+    from vkd_pyro.training import fit as fit
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "VKD": "model",
+    "TraceVKD_ELBO": "elbo",
+    "StudyData": "data.loading",
+    "Training": "training",
+    "fit": "training",
+    "evaluate": "evaluation",
+    "load_bundle": "bundle",
+    "predict": "predictive",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"vkd_pyro.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'vkd_pyro' has no attribute {name!r}")

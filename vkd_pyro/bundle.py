@@ -1,0 +1,153 @@
+"""A bundle: a trained image-only model as a folder that stands alone and never changes.
+
+bundle/
+  config.json           format version, parts by class and arguments, findings, image transform, hash of the weights
+  weights.safetensors   the model's parameters and buffers; nothing of the report branch
+  card.md               what it was trained on, and what it is not for
+"""
+
+import hashlib
+import importlib
+import inspect
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import nn
+
+from vkd_pyro.data.transforms import ImageTransform
+from vkd_pyro.distributions import Family, Likelihood
+from vkd_pyro.encoders.image import ImageEncoder
+from vkd_pyro.errors import UserError
+from vkd_pyro.model import ImageClassifier, Model
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "card.md"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle.
+
+    Attributes:
+        model: in eval mode, on the CPU.
+        findings: names of the K labels.
+        transform: what images must pass before the model.
+        weights_hash: sha256 of the weights file.
+    """
+
+    model: Model | ImageClassifier
+    findings: tuple[str, ...]
+    transform: ImageTransform
+    weights_hash: str
+
+
+def save_bundle(
+    folder: Path, model: Model | ImageClassifier, findings: tuple[str, ...], transform: ImageTransform, card: str
+) -> None:
+    """Writes a bundle, whole or not at all.
+
+    Raises:
+        UserError: there is something at `folder` already; a bundle never changes.
+    """
+    if folder.exists():
+        raise UserError(f"{folder}: exists already, and a bundle never changes; choose another folder")
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(state, unfinished / WEIGHTS)
+    config = {
+        "format_version": FORMAT_VERSION,
+        "findings": list(findings),
+        "image_transform": asdict(transform),
+        "model": _describe_model(model),
+        "weights_sha256": _sha256(unfinished / WEIGHTS),
+    }
+    (unfinished / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (unfinished / CARD).write_text(card)
+    unfinished.rename(folder)
+
+
+def load_bundle(folder: str | Path) -> Bundle:
+    """Reads a bundle; nothing of the report branch is needed or imported, and nothing is unpickled.
+
+    Raises:
+        UserError: not a bundle, a bundle of another version, or one whose files were changed.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    weights_hash = _sha256(folder / WEIGHTS)
+    if weights_hash != config["weights_sha256"]:
+        raise UserError(f"{folder / WEIGHTS}: not the weights this bundle was written with; copy the bundle again")
+    try:
+        model = _build_model(config["model"])
+        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+        transform = ImageTransform(**config["image_transform"])
+        return Bundle(model.eval(), tuple(config["findings"]), transform, weights_hash)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise UserError(f"{folder / CONFIG}: does not describe this model ({error}); copy the bundle again") from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file() or not (folder / WEIGHTS).is_file():
+        raise UserError(
+            f"{folder}: not a bundle; expected a folder with {CONFIG} and {WEIGHTS}, as vkd train writes to RUN/bundle"
+        )
+    try:
+        config = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); copy the bundle again") from error
+    version = config.get("format_version") if isinstance(config, dict) else None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format_version is {version}, this version of vkd_pyro reads {FORMAT_VERSION}; "
+            "use the version it was written with, or train again"
+        )
+    return config
+
+
+# Parts keep their constructor's arguments as attributes of the same name, so each can say how to build its like.
+
+
+def describe(part: nn.Module) -> dict[str, Any]:
+    """{"class_path", "init_args"} of a part of a model."""
+    arguments = {name: getattr(part, name) for name in inspect.signature(type(part)).parameters}
+    return {"class_path": f"{type(part).__module__}.{type(part).__qualname__}", "init_args": arguments}
+
+
+def build(description: dict[str, Any], base: type) -> Any:
+    """The part that `describe` described, with random weights; it must be a `base`."""
+    module, _, name = description["class_path"].rpartition(".")
+    try:
+        part = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{description['class_path']}: not found; install the package the model was made with"
+        ) from error
+    if not (inspect.isclass(part) and issubclass(part, base)):
+        raise UserError(f"{description['class_path']}: found {part!r}, expected a subclass of {base.__name__}")
+    arguments = description["init_args"]
+    return part(**(arguments | {"weights": None} if "weights" in arguments else arguments))
+
+
+def _describe_model(model: Model | ImageClassifier) -> dict[str, Any]:
+    if isinstance(model, ImageClassifier):
+        return {"image_encoder": describe(model.image_encoder), "num_findings": model.num_findings}
+    return {name: describe(getattr(model, name)) for name in ("image_encoder", "prior", "likelihood")}
+
+
+def _build_model(parts: dict[str, Any]) -> Model | ImageClassifier:
+    encoder = build(parts["image_encoder"], ImageEncoder)
+    if "prior" not in parts:
+        return ImageClassifier(encoder, parts["num_findings"])
+    return Model(encoder, build(parts["prior"], Family), build(parts["likelihood"], Likelihood))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

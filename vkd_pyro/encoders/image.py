@@ -1,0 +1,149 @@
+"""Image encoders: gray X-rays to feature vectors."""
+
+import abc
+import os
+import re
+from pathlib import Path
+from urllib.parse import urlparse
+
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from vkd_pyro.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ImageEncoder(nn.Module, abc.ABC):
+    """Images to features. A subclass sets `features_dim` and keeps its constructor's arguments as attributes."""
+
+    features_dim: int
+
+    @abc.abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Args: float [B, 1, height, width] in [0, 1]. Returns: float [B, features_dim]."""
+
+
+class TorchvisionEncoder(ImageEncoder):
+    """A classification network of torchvision, its head removed.
+
+    The gray channel is repeated to the three that the network was made for, and normalised as for ImageNet.
+
+    Args:
+        name: of the network in torchvision, e.g. "densenet121" or "resnet18".
+        weights: the values to start from: None (random), "imagenet" (torchvision's own), or a file of them.
+    """
+
+    def __init__(self, name: str = "densenet121", weights: str | None = None) -> None:
+        super().__init__()
+        self.name, self.weights = name, weights
+        if name not in torchvision.models.list_models(torchvision.models):
+            raise UserError(
+                f"image_encoder.name: no classification network {name!r} in torchvision; "
+                "expected e.g. densenet121, resnet18, resnet50, efficientnet_b0, convnext_tiny, vit_b_16"
+            )
+        self.network = torchvision.models.get_model(name, weights=None)
+        head, layer = _head(self.network, name)
+        if weights is not None:
+            load_image_weights(self.network, name, weights, head)
+        self.features_dim = layer.in_features
+        self.network.set_submodule(head, nn.Identity())
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Args: float [B, 1, height, width] in [0, 1]. Returns: float32 [B, features_dim]."""
+        normalised = (images - self.mean) / self.std
+        return self.network(normalised.contiguous(memory_format=torch.channels_last)).float()
+
+
+class ConvEncoder(ImageEncoder):
+    """A small convolutional network, for small images: stages of stride 2, then the mean over the picture.
+
+    Args:
+        channels: output channels of each stage; the last is `features_dim`.
+    """
+
+    def __init__(self, channels: tuple[int, ...] = (32, 64, 128, 256)) -> None:
+        super().__init__()
+        self.channels = tuple(channels)
+        self.features_dim = self.channels[-1]
+        stages = []
+        for inputs, outputs in zip((1, *self.channels), self.channels, strict=False):
+            stages += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs)]
+            stages += [nn.ReLU()]
+        self.network = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Args: float [B, 1, height, width] in [0, 1]. Returns: float32 [B, features_dim]."""
+        return self.network((images - 0.5) / 0.25).float()
+
+
+def load_image_weights(network: nn.Module, name: str, weights: str, head: str) -> None:
+    """Copies pretrained weights into a torchvision network; its head is not needed, and may be of another size.
+
+    Args:
+        network: a torchvision classification network.
+        name: its name, for torchvision's own weights.
+        weights: "imagenet", or a file (.pth, .pt or .safetensors).
+        head: name of the head's layer in the network.
+
+    Raises:
+        UserError: the weights are not there, or are of another network; the message names the file wanted.
+    """
+    path = _imagenet_file(name) if weights == "imagenet" else Path(weights)
+    if not path.is_file():
+        raise UserError(
+            f"image_encoder.weights: no file {path}; put the weights of {name} there "
+            f"({_imagenet_url(name)}), or set image_encoder.weights to their path, or to null for a random start"
+        )
+    state = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
+    # Files of DenseNet from before 2018 name a layer "norm.1" where torchvision now says "norm1".
+    state = {re.sub(r"(norm|relu|conv)\.([12])\.", r"\1\2.", key): value for key, value in state.items()}
+    state = {key: value for key, value in state.items() if not key.startswith(f"{head}.")}
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    missing = [key for key in missing if not key.startswith(f"{head}.") and not key.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise UserError(
+            f"{path}: not weights of {name}: {len(missing)} parameters missing, {len(unexpected)} unknown "
+            f"(e.g. {(missing + unexpected)[0]}); expected a state dict of torchvision's {name}"
+        )
+
+
+def _head(network: nn.Module, name: str) -> tuple[str, nn.Linear]:
+    linear = [(key, module) for key, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not linear or name.startswith(("inception", "googlenet")):
+        raise UserError(f"image_encoder.name: {name} does not end in one linear layer; expected e.g. densenet121")
+    return linear[-1]
+
+
+def _imagenet_url(name: str) -> str:
+    return torchvision.models.get_model_weights(name)["DEFAULT"].url
+
+
+def _imagenet_file(name: str) -> Path:
+    """Where torch.hub keeps torchvision's weights; downloaded there if the network allows it."""
+    url = _imagenet_url(name)
+    path = Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path))
+    if not path.is_file():
+        try:
+            torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+        except OSError as error:
+            raise UserError(
+                f"image_encoder.weights: {path.name} is not at {path} and could not be downloaded ({error}); "
+                f"fetch {url} and put it there, or set image_encoder.weights to its path"
+            ) from error
+    return path
+
+
+def _load_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds for a file that is not one of its own
+        raise UserError(f"{path}: not a file of tensors that torch can read safely ({type(error).__name__})") from error
+    return state.get("state_dict", state)

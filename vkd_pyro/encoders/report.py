@@ -1,0 +1,198 @@
+"""Report encoders: a radiologist's text to a feature vector."""
+
+import abc
+import hashlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from vkd_pyro.errors import UserError
+
+
+class ReportEncoder(nn.Module, abc.ABC):
+    """Reports to features, in two steps: `prepare`, which is done once, and `forward`, which is trained.
+
+    A subclass sets `features_dim` and keeps its constructor's arguments as attributes.
+    """
+
+    features_dim: int
+
+    @abc.abstractmethod
+    def prepare(self, reports: Sequence[str]) -> list[Tensor]:
+        """What of each report can be computed before training.
+
+        Returns: for each report, token ids, int64 [T], or token embeddings, float16 [T, E]; T >= 1, also of "".
+        """
+
+    @abc.abstractmethod
+    def forward(self, report: Tensor, mask: Tensor) -> Tensor:
+        """Args: what `prepare` gave, padded, [B, T] or [B, T, E]; bool [B, T]. Returns: float [B, features_dim]."""
+
+
+class TransformerBlock(nn.Module):
+    """One trainable Transformer encoder block, read at its first token ([CLS]).
+
+    Only the first token's output is wanted, so only its query, and its feed-forward, are computed: the same function
+    as a whole block followed by `[:, 0]`, at a fraction of the cost.
+
+    Args:
+        width: of the embeddings, and of the features.
+        heads: number of attention heads.
+        feed_forward: width of the hidden layer.
+        dropout: probability, on attention and on both sub-layers.
+    """
+
+    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, feed_forward), nn.GELU(), nn.Dropout(dropout), nn.Linear(feed_forward, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.attention_norm, self.output_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+
+    def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """Args: float [B, T, width]; bool [B, T], False for padding. Returns: float32 [B, width]."""
+        first = embeddings[:, :1]
+        attended, _ = self.attention(first, embeddings, embeddings, key_padding_mask=~mask, need_weights=False)
+        hidden = self.attention_norm(first + self.dropout(attended))
+        return self.output_norm(hidden + self.dropout(self.feed_forward(hidden)))[:, 0].float()
+
+
+class LanguageModelEncoder(ReportEncoder):
+    """A frozen language model, its token embeddings through one trainable Transformer encoder block.
+
+    The language model is no child of this module: it has no gradient, is always in eval mode, is not saved,
+    and moves between devices with the rest. Its fingerprint is saved and checked when weights are loaded.
+
+    Args:
+        language_model: a `transformers` encoder (BERT and its kin): a local folder, or a name of the hub.
+        max_tokens: WordPiece tokens kept of a report, [CLS] and [SEP] among them.
+        dropout: of the trainable block.
+        cache: compute the frozen embeddings of every report once, before training (float16, in memory);
+            False computes them in every step, for corpora that do not fit.
+    """
+
+    def __init__(self, language_model: str, max_tokens: int = 256, dropout: float = 0.5, cache: bool = True) -> None:
+        super().__init__()
+        self.language_model, self.max_tokens, self.dropout, self.cache = language_model, max_tokens, dropout, cache
+        self._tokenizer, model = _load_language_model(language_model)
+        # In a list, so that torch does not take it for a child.
+        self._frozen = [model.eval().requires_grad_(False)]
+        config: Any = model.config
+        self.features_dim = config.hidden_size
+        self.block = TransformerBlock(config.hidden_size, config.num_attention_heads, config.intermediate_size, dropout)
+
+    def prepare(self, reports: Sequence[str]) -> list[Tensor]:
+        """Token ids, int64 [T]; with `cache`, the frozen token embeddings, float16 [T, E]."""
+        tokens = self._tokenizer(list(reports), truncation=True, max_length=self.max_tokens)["input_ids"]
+        ids = [torch.tensor(row, dtype=torch.long) for row in tokens]
+        return self._embed_all(ids) if self.cache else ids
+
+    def forward(self, report: Tensor, mask: Tensor) -> Tensor:
+        """Args: ids, int64 [B, T], or embeddings, float [B, T, E]; bool [B, T]. Returns: float32 [B, features_dim]."""
+        embeddings = report if report.is_floating_point() else self.embed(report, mask)
+        return self.block(embeddings, mask)
+
+    @torch.no_grad()
+    def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The frozen token embeddings. Args: int64 [B, T]; bool [B, T]. Returns: float [B, T, E]."""
+        return self._frozen[0](input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+
+    def _embed_all(self, ids: list[Tensor], batch_size: int = 64) -> list[Tensor]:
+        """Shortest first, so that little is padded; the result in the order of `ids`."""
+        device = next(self._frozen[0].parameters()).device
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        embeddings: dict[int, Tensor] = {}
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            tokens = pad_sequence([ids[i] for i in rows], batch_first=True)
+            mask = torch.arange(tokens.shape[1]) < torch.tensor([[len(ids[i])] for i in rows])
+            embedded = self.embed(tokens.to(device), mask.to(device)).half().cpu()
+            embeddings |= {i: embedded[row, : len(ids[i])].clone() for row, i in enumerate(rows)}
+        return [embeddings[i] for i in range(len(ids))]
+
+    def fingerprint(self) -> str:
+        """sha256 over the frozen model's weights, in the order of their names."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self._frozen[0].state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def get_extra_state(self) -> dict[str, str]:
+        return {"language_model": self.language_model, "fingerprint": self.fingerprint()}
+
+    def set_extra_state(self, state: dict[str, str]) -> None:
+        if state["fingerprint"] != self.fingerprint():
+            raise UserError(
+                f"report_encoder.language_model: {self.language_model} has other weights than the "
+                f"{state['language_model']} this report encoder was trained with; point it at those"
+            )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LanguageModelEncoder":
+        self._frozen[0]._apply(fn)
+        return super()._apply(fn, recurse)
+
+
+class WordEncoder(ReportEncoder):
+    """A report encoder that needs no download: words hashed to trainable embeddings, then one Transformer block.
+
+    Args:
+        vocabulary_size: rows of the embedding table; words share rows by sha256.
+        width: of embeddings and features.
+        heads: attention heads of the block.
+        max_tokens: words kept of a report, the leading [CLS] among them.
+        dropout: of the block.
+    """
+
+    def __init__(
+        self, vocabulary_size: int = 2048, width: int = 128, heads: int = 4, max_tokens: int = 256, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.vocabulary_size, self.width, self.heads = vocabulary_size, width, heads
+        self.max_tokens, self.dropout = max_tokens, dropout
+        self.features_dim = width
+        self.words = nn.Embedding(vocabulary_size, width)
+        self.positions = nn.Embedding(max_tokens, width)
+        self.block = TransformerBlock(width, heads, 2 * width, dropout)
+
+    def prepare(self, reports: Sequence[str]) -> list[Tensor]:
+        """Row numbers, int64 [T]: 0 is [CLS]; lower-cased words and full stops follow."""
+        return [self._tokenize(report) for report in reports]
+
+    def forward(self, report: Tensor, mask: Tensor) -> Tensor:
+        """Args: int64 [B, T]; bool [B, T]. Returns: float32 [B, width]."""
+        positions = torch.arange(report.shape[1], device=report.device)
+        return self.block(self.words(report) + self.positions(positions), mask)
+
+    def _tokenize(self, report: str) -> Tensor:
+        words = re.findall(r"[a-z0-9]+|\.", report.lower())[: self.max_tokens - 1]
+        return torch.tensor([0, *(1 + _stable_hash(word) % (self.vocabulary_size - 1) for word in words)])
+
+
+def _stable_hash(word: str) -> int:
+    return int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+
+
+def _load_language_model(name: str) -> tuple[Any, nn.Module]:
+    """Tokenizer and model, from a local folder or the hub's cache (or the hub, where there is one)."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning once loader workers fork
+    import transformers  # seconds to import, and not needed by the word encoder
+
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        return tokenizer, transformers.AutoModel.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        where = "is a folder without a whole model" if Path(name).is_dir() else "is neither a local folder nor in reach"
+        raise UserError(
+            f"report_encoder.language_model: {name} {where}; fetch config.json, the tokenizer's files (vocab.txt or "
+            f"tokenizer.json) and model.safetensors of {name} into a folder and set report_encoder.language_model to it"
+        ) from error

@@ -1,0 +1,9 @@
+"""The one exception that is a user's to mend."""
+
+
+class UserError(ValueError):
+    """Something in a file, field or argument that the user can correct.
+
+    The message is one line: what was named, what was found, what was expected, and the fix.
+    The command line prints it and exits with code 2, without a traceback.
+    """

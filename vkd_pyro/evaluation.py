@@ -1,0 +1,244 @@
+"""Evaluation of a trained network on a split: AUC per finding, named averages, paired comparisons."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vkd_pyro import metrics
+from vkd_pyro.data.loading import StudyData, derive_seed
+from vkd_pyro.errors import UserError
+from vkd_pyro.model import VKD, Guide, ImageOnly
+from vkd_pyro.predictive import StudyOutputs, study_outputs
+
+MIN_POSITIVES = 30
+"""Findings with fewer positives in the evaluated set are left out of paired comparisons."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions for N studies beside their labels.
+
+    Attributes:
+        findings: names of the K labels.
+        study_ids, patient_ids: N each.
+        labels: [N, K]; 1, 0, NaN unknown.
+        probabilities: [N, K], from the images alone.
+        report_probabilities: [N, K], from the report by q(y | z); NaN where there is none. Not available at inference.
+        kl: KL(q(z | x_T) || p(z | x_I)), mean over studies with a report, in nats; NaN without.
+        active_units: of the prior and of the posterior; NaN where there is none.
+    """
+
+    findings: tuple[str, ...]
+    study_ids: tuple[str, ...]
+    patient_ids: tuple[str, ...]
+    labels: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    report_probabilities: NDArray[np.float64]
+    kl: float
+    active_units: dict[str, float]
+
+    def per_finding(self) -> pd.DataFrame:
+        """A row a finding: known labels, positives, AUC of the image, AUC of the report; NaN is undefined."""
+        return pd.DataFrame(
+            {
+                "known": (~np.isnan(self.labels)).sum(axis=0),
+                "positive": np.nansum(self.labels, axis=0).astype(int),
+                "image AUC": metrics.auroc_per_finding(self.probabilities, self.labels),
+                "report AUC": metrics.auroc_per_finding(self.report_probabilities, self.labels),
+            },
+            index=pd.Index(self.findings, name="finding"),
+        )
+
+    def averages(self) -> dict[str, dict[str, float]]:
+        """macro, micro and weighted AUC, of the image and of the report; macro30 is over findings with 30 positives."""
+        functions: dict[str, Callable[..., float]] = {
+            "macro": metrics.macro_auroc,
+            f"macro{MIN_POSITIVES}": lambda p, y: metrics.macro_auroc(p, y, MIN_POSITIVES),
+            "micro": metrics.micro_auroc,
+            "weighted": metrics.weighted_auroc,
+        }
+        return {
+            "image": {name: f(self.probabilities, self.labels) for name, f in functions.items()},
+            "report": {name: f(self.report_probabilities, self.labels) for name, f in functions.items()},
+        }
+
+    def nll(self) -> float:
+        """Mean negative log-likelihood of a known label given the image, in nats."""
+        return metrics.negative_log_likelihood(self.probabilities, self.labels)
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the predictions, for JSON; undefined numbers are null."""
+        table = self.per_finding()
+        return {
+            "studies": len(self.study_ids),
+            "patients": len(set(self.patient_ids)),
+            "findings": {f: _nulls(dict(row)) for f, row in table.iterrows()},
+            "auc": {path: _nulls(values) for path, values in self.averages().items()},
+            "defined_findings": int(table["image AUC"].notna().sum()),
+            "nll": _null(self.nll()),
+            "kl": _null(self.kl),
+            "active_units": _nulls(self.active_units),
+        }
+
+    def __str__(self) -> str:
+        """The tables, as text."""
+        table, averages = self.per_finding(), self.averages()
+        lines = [f"{len(self.study_ids)} studies, {len(set(self.patient_ids))} patients", ""]
+        lines += [f"{'finding':<28}{'known':>7}{'positive':>10}{'image AUC':>11}{'report AUC*':>13}"]
+        for finding, row in table.iterrows():
+            areas = f"{_text(row['image AUC']):>11}{_text(row['report AUC']):>13}"
+            lines.append(f"{finding:<28}{row['known']:>7.0f}{row['positive']:>10.0f}{areas}")
+        lines.append("")
+        for name in averages["image"]:
+            pair = f"{_text(averages['image'][name]):>11}{_text(averages['report'][name]):>13}"
+            lines.append(f"{self._explain(name, table):<45}{pair}")
+        lines += ["", f"negative log-likelihood of a label: {self.nll():.4f} nats"]
+        if not np.isnan(self.kl):
+            lines.append(f"KL(q(z | report) || p(z | image)): {self.kl:.2f} nats")
+        units = ", ".join(f"{name} {value:.0f}" for name, value in self.active_units.items() if not np.isnan(value))
+        if units:
+            lines.append(f"active units of z: {units}")
+        lines += ["* of the report's own classifier q(y | z): not available at inference", "undefined: one class only"]
+        return "\n".join(lines)
+
+    def _explain(self, name: str, table: pd.DataFrame) -> str:
+        defined = table["image AUC"].notna()
+        rare = (table["positive"] >= MIN_POSITIVES) & defined
+        return {
+            "macro": f"macro    (mean of {defined.sum()} findings)",
+            f"macro{MIN_POSITIVES}": f"macro{MIN_POSITIVES}  (mean of {rare.sum()} with >= {MIN_POSITIVES} positives)",
+            "micro": "micro    (all pairs pooled)",
+            "weighted": "weighted (by positives)",
+        }[name]
+
+
+def evaluate(
+    network: VKD | ImageOnly, data: StudyData, split: str = "test", num_samples: int = 100, use_reports: bool = True
+) -> Evaluation:
+    """Predicts every study of a split; a study's images are averaged in probability.
+
+    Args:
+        network: trained; in eval mode afterwards.
+        data: the corpus.
+        split: "train", "validation" or "test".
+        num_samples: S, draws of z for each image.
+        use_reports: also evaluate the report's classifier; False where the guide was not trained.
+    """
+    if tuple(data.findings) != network.findings:
+        raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(network.findings)}")
+    network.eval()
+    encoder = network.guide.report_encoder if use_reports and isinstance(network.guide, Guide) else None
+    device = next(network.parameters()).device
+    outputs = [
+        study_outputs(
+            network,
+            (batch if use_reports else batch.without_reports()).to(device),
+            num_samples,
+            derive_seed("evaluation", number),
+        )
+        for number, batch in enumerate(data.evaluation_loader(split, encoder))
+    ]
+    rows = StudyOutputs.concatenate(outputs).mean_over_images()
+    studies = data.studies(split)
+    return Evaluation(
+        findings=network.findings,
+        study_ids=tuple(study.study_id for study in studies),
+        patient_ids=tuple(study.patient_id for study in studies),
+        labels=rows.labels,
+        probabilities=rows.probabilities,
+        report_probabilities=rows.report_probabilities,
+        kl=rows.mean_kl(),
+        active_units=rows.active_units(),
+    )
+
+
+def save_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Writes `evaluation.json` (the summary) and `predictions.csv` (a row a study) into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {"study": evaluation.study_ids, "patient": evaluation.patient_ids}
+    frames = [pd.DataFrame(columns)]
+    for name in ("labels", "probabilities", "report_probabilities"):
+        prefix = {"labels": "label", "probabilities": "image", "report_probabilities": "report"}[name]
+        frames.append(pd.DataFrame(getattr(evaluation, name), columns=[f"{prefix}:{f}" for f in evaluation.findings]))
+    for name, text in (
+        ("predictions.csv", pd.concat(frames, axis=1).to_csv(index=False)),
+        ("evaluation.json", json.dumps(evaluation.summary(), indent=2, allow_nan=False) + "\n"),
+    ):
+        unfinished = folder / f"{name}.unfinished"
+        unfinished.write_text(text)
+        unfinished.replace(folder / name)
+
+
+# ------------------------------------------------------------------------------ paired comparisons
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.estimate:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def paired_difference(
+    ours: Sequence[Evaluation],
+    theirs: Sequence[Evaluation],
+    metric: Callable[[NDArray[np.float64], NDArray[np.float64]], float] | None = None,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Difference of two methods on the same studies: predictions averaged over seeds, patients resampled in pairs.
+
+    Args:
+        ours, theirs: one evaluation a seed.
+        metric: of (probabilities, labels); by default the macro AUC over findings with at least 30 positives
+            in the evaluated set, the same findings in every resample.
+        num_resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: the evaluations are not of the same studies, labels and findings.
+    """
+    first = ours[0]
+    for other in (*ours, *theirs):
+        if other.findings != first.findings or other.study_ids != first.study_ids:
+            raise UserError("compare: these evaluations are not of the same studies and findings")
+        if not np.array_equal(other.labels, first.labels, equal_nan=True):
+            raise UserError("compare: these evaluations have other labels for the same studies")
+    chosen = np.nansum(first.labels, axis=0) >= MIN_POSITIVES if metric is None else np.ones(len(first.findings), bool)
+    function = metric or metrics.macro_auroc
+    a, b = (np.mean([e.probabilities for e in each], axis=0)[:, chosen] for each in (ours, theirs))
+    labels = first.labels[:, chosen]
+
+    generator = np.random.default_rng(seed)
+    patients = pd.factorize(np.array(first.patient_ids))[0]
+    rows_of = [np.flatnonzero(patients == patient) for patient in range(patients.max() + 1)]
+    differences = []
+    for _ in range(num_resamples):
+        drawn = generator.integers(len(rows_of), size=len(rows_of))
+        rows = np.concatenate([rows_of[patient] for patient in drawn])
+        differences.append(function(a[rows], labels[rows]) - function(b[rows], labels[rows]))
+    low, high = np.nanquantile(differences, (0.025, 0.975))
+    return Interval(function(a, labels) - function(b, labels), float(low), float(high))
+
+
+def _text(value: float) -> str:
+    return "undefined" if np.isnan(value) else f"{value:.3f}"
+
+
+def _null(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _nulls(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: _null(value) for name, value in values.items()}

@@ -1,0 +1,61 @@
+"""Metrics: plain functions of (probabilities, labels). What is undefined is NaN."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import roc_auc_score
+
+
+def auroc(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Area under the ROC curve of one finding.
+
+    Args: probabilities [N], NaN where there is no prediction; labels [N], 1 / 0, NaN unknown.
+    Returns: in [0, 1]; NaN where the known labels with a prediction are all the same.
+    """
+    probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
+    known = ~(np.isnan(labels) | np.isnan(probabilities))
+    if len(np.unique(labels[known])) < 2:
+        return float("nan")
+    return float(roc_auc_score(labels[known], probabilities[known]))
+
+
+def auroc_per_finding(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """Args: probabilities and labels [N, K]. Returns: [K]."""
+    probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
+    return np.array([auroc(p, y) for p, y in zip(probabilities.T, labels.T, strict=True)])
+
+
+def macro_auroc(probabilities: ArrayLike, labels: ArrayLike, min_positives: int = 1) -> float:
+    """Mean over the findings whose AUC is defined and that have at least `min_positives` positives."""
+    positives = np.nansum(np.asarray(labels, float), axis=0)
+    areas = auroc_per_finding(probabilities, labels)
+    chosen = ~np.isnan(areas) & (positives >= min_positives)
+    return float(areas[chosen].mean()) if chosen.any() else float("nan")
+
+
+def micro_auroc(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """AUC over all known (study, finding) pairs pooled."""
+    return auroc(np.asarray(probabilities, float).ravel(), np.asarray(labels, float).ravel())
+
+
+def weighted_auroc(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Mean over the findings whose AUC is defined, weighted by their positives."""
+    areas = auroc_per_finding(probabilities, labels)
+    positives = np.nansum(np.asarray(labels, float), axis=0)
+    defined = ~np.isnan(areas)
+    return float(np.average(areas[defined], weights=positives[defined])) if defined.any() else float("nan")
+
+
+def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Mean over known (study, finding) pairs of -log p(y), in nats; NaN where no label is known."""
+    labels = np.asarray(labels, float)
+    p = np.clip(np.asarray(probabilities, float), 1e-7, 1 - 1e-7)
+    terms = np.where(labels == 1, -np.log(p), -np.log1p(-p))[~np.isnan(labels)]
+    return float(terms.mean()) if terms.size else float("nan")
+
+
+def active_units(locs: ArrayLike, threshold: float = 0.01) -> int:
+    """Latent dimensions whose mean varies between studies: Var_x E[z_d | x] > threshold (Burda et al. 2016, Sec. 5.2).
+
+    Args: locs [N, D], the means of z given each study.
+    """
+    return int((np.asarray(locs, float).var(axis=0) > threshold).sum())

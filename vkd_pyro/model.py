@@ -1,0 +1,187 @@
+"""The probabilistic program: a model that reads the X-ray, a guide that reads the report.
+
+    Model   p(z | x_I) p(y | x_I, z)              Guide   q(z | x_T), with auxiliary q(y | z)
+
+         x_I --.                                      x_T
+          |     \\                                      |
+          v      v                                     v
+          z ---> y                                     z ---> y
+
+Variational Knowledge Distillation (van Sonsbeek et al. 2021, arXiv 2103.10825): while learning, the posterior of z
+knows the report and the prior learns to follow it; afterwards the model alone reads X-rays.
+"""
+
+from collections.abc import Callable
+from typing import Literal, cast
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from vkd_pyro.data.batch import Batch
+from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Family, Likelihood
+from vkd_pyro.encoders.image import ImageEncoder
+from vkd_pyro.encoders.report import ReportEncoder
+from vkd_pyro.errors import UserError
+
+
+class Model(PyroModule):
+    """z ~ p(z | x_I);  y ~ p(y | x_I, z).
+
+    Args:
+        image_encoder: x_I to features.
+        prior: features to p(z | x_I).
+        likelihood: z, and the features if it looks at them, to p(y | x_I, z).
+    """
+
+    def __init__(self, image_encoder: ImageEncoder, prior: Family, likelihood: Likelihood) -> None:
+        super().__init__()
+        self.image_encoder, self.prior, self.likelihood = image_encoder, prior, likelihood
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The program, its labels observed. Returns: labels, float [B, K]."""
+        return self.program(self.image_encoder(batch.images), batch.labels, batch.known)
+
+    def program(self, features: Tensor, labels: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+        """The program from features on, so that they can be computed once whatever the number of samples.
+
+        Args:
+            features: float [B, F].
+            labels: float [B, K] to observe, or None to draw them.
+            known: bool [B, K]; unknown labels are masked out.
+        Returns: labels, float [..., B, K].
+        """
+        with pyro.plate("studies", len(features), dim=-1):
+            z = pyro.sample("z", self.prior(features))
+            return pyro.sample("y", self.likelihood(z, features, known), obs=labels)
+
+    def probabilities(self, features: Tensor, num_samples: int) -> Tensor:
+        """p(y_k = 1 | x_I, z) at `num_samples` draws of z ~ p(z | x_I).
+
+        Args: float [B, F]. Returns: float [num_samples, B, K] in [0, 1].
+        """
+        prior = self.prior(features)
+        return self.likelihood.probabilities(prior.expand((num_samples, *prior.batch_shape)).sample(), features)
+
+
+class Guide(PyroModule):
+    """z ~ q(z | x_T), with the auxiliary classifier q(y | z) that stands for the mutual information I(z; y).
+
+    The labels are observed here as well: `TraceVKD_ELBO` adds that site to the objective; Pyro's own ELBOs would
+    subtract it. Studies without a report are masked out of both sites.
+
+    Args:
+        report_encoder: x_T to features.
+        posterior: features to q(z | x_T).
+        auxiliary: z to q(y | z).
+    """
+
+    def __init__(self, report_encoder: ReportEncoder, posterior: Family, auxiliary: Likelihood) -> None:
+        super().__init__()
+        self.report_encoder, self.posterior, self.auxiliary = report_encoder, posterior, auxiliary
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The program, its labels observed. Returns: z, float [..., B, D]."""
+        features = self.report_encoder(batch.report, batch.report_mask)
+        with pyro.plate("studies", len(batch), dim=-1), poutine.mask(mask=cast(torch.BoolTensor, batch.has_report)):
+            z = pyro.sample("z", self.posterior(features))
+            pyro.sample("y_given_z", self.auxiliary(z, known=batch.known), obs=batch.labels)
+            return z
+
+    def probabilities(self, batch: Batch, num_samples: int) -> Tensor:
+        """q(y_k = 1 | z) at draws of z ~ q(z | x_T): the report's own classifier; float [num_samples, B, K]."""
+        posterior = self.posterior(self.report_encoder(batch.report, batch.report_mask))
+        return self.auxiliary.probabilities(posterior.expand((num_samples, *posterior.batch_shape)).sample())
+
+
+class ImageClassifier(PyroModule):
+    """y ~ p(y | x_I): the image encoder and a linear head, no z. The arm `image_only`."""
+
+    def __init__(self, image_encoder: ImageEncoder, num_findings: int) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.num_findings = num_findings
+        self.head = nn.Linear(image_encoder.features_dim, num_findings)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The program, its labels observed. Returns: labels, float [B, K]."""
+        return self.program(self.image_encoder(batch.images), batch.labels, batch.known)
+
+    def program(self, features: Tensor, labels: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+        """As `Model.program`, without z."""
+        bernoulli = pyro.distributions.Bernoulli(logits=self.head(features))
+        with pyro.plate("studies", len(features), dim=-1):
+            masked = bernoulli if known is None else bernoulli.mask(known)
+            return pyro.sample("y", masked.to_event(1), obs=labels)
+
+    def probabilities(self, features: Tensor, num_samples: int) -> Tensor:
+        """As `Model.probabilities`; there is nothing to draw, so all samples are the same."""
+        return self.head(features).sigmoid().expand(num_samples, -1, -1)
+
+
+class NoGuide(PyroModule):
+    """The guide of a model without latent variables: no site at all."""
+
+    def forward(self, batch: Batch) -> None:
+        return None
+
+
+class VKD(PyroModule):
+    """Model and guide under one parent, which keeps the names of their parameters apart in Pyro's store.
+
+    Args:
+        findings: names of the K labels.
+        image_encoder: reads X-rays.
+        report_encoder: reads reports.
+        latent_dim: D, the width of z.
+        prior: makes p(z | x_I) from (in_features, latent_dim).
+        posterior: makes q(z | x_T) from (in_features, latent_dim).
+        likelihood: makes p(y | x_I, z) from (latent_dim, num_findings, features_dim).
+        auxiliary: makes q(y | z) from (latent_dim, num_findings).
+        likelihood_inputs: what the likelihood sees: "image+z" (the paper), or "z" alone.
+    """
+
+    def __init__(
+        self,
+        findings: tuple[str, ...],
+        image_encoder: ImageEncoder,
+        report_encoder: ReportEncoder,
+        latent_dim: int = 512,
+        prior: Callable[[int, int], Family] = DiagonalNormal,
+        posterior: Callable[[int, int], Family] = DiagonalNormal,
+        likelihood: Callable[[int, int, int], Likelihood] = BernoulliLikelihood,
+        auxiliary: Callable[[int, int], Likelihood] = BernoulliLikelihood,
+        likelihood_inputs: Literal["image+z", "z"] = "image+z",
+    ) -> None:
+        super().__init__()
+        if likelihood_inputs not in ("image+z", "z"):
+            raise UserError(f"model.likelihood_inputs: found {likelihood_inputs!r}, expected 'image+z' or 'z'")
+        self.findings, self.latent_dim = tuple(findings), latent_dim
+        features_dim = image_encoder.features_dim if likelihood_inputs == "image+z" else 0
+        self.model: Model | ImageClassifier = Model(
+            image_encoder,
+            prior(image_encoder.features_dim, latent_dim),
+            likelihood(latent_dim, len(self.findings), features_dim),
+        )
+        self.guide: Guide | NoGuide = Guide(
+            report_encoder,
+            posterior(report_encoder.features_dim, latent_dim),
+            auxiliary(latent_dim, len(self.findings)),
+        )
+
+
+class ImageOnly(PyroModule):
+    """The baseline without z, with the two attributes of `VKD`, so that it trains and predicts the same way."""
+
+    def __init__(self, findings: tuple[str, ...], image_encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.findings = tuple(findings)
+        self.model = ImageClassifier(image_encoder, len(self.findings))
+        self.guide = NoGuide()
+
+
+def count_parameters(module: torch.nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

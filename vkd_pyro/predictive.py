@@ -1,0 +1,155 @@
+"""Posterior predictive sampling (paper Algorithm 2): p(y | x_I) = mean over z ~ p(z | x_I) of p(y | x_I, z)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vkd_pyro import metrics
+from vkd_pyro.bundle import Bundle
+from vkd_pyro.data.batch import Batch
+from vkd_pyro.distributions import KL
+from vkd_pyro.model import VKD, Guide, ImageClassifier, ImageOnly, Model
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draws inside are a function of the seed; the generators outside are left as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of N images.
+
+    Attributes:
+        samples: p(y_k = 1 | x_I, z^(s)), float [S, N, K] in [0, 1].
+        findings: names of the K labels.
+    """
+
+    samples: NDArray[np.float32]
+    findings: tuple[str, ...]
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """p(y_k = 1 | x_I), float [N, K]: the mean over samples."""
+        return self.samples.mean(axis=0)
+
+
+@torch.no_grad()
+def predict(
+    model: Model | ImageClassifier,
+    images: Tensor,
+    findings: tuple[str, ...],
+    num_samples: int = 100,
+    seed: int = 0,
+) -> Prediction:
+    """Findings of a batch of X-rays; each image is encoded once, whatever the number of samples.
+
+    Args:
+        model: in eval mode.
+        images: float [N, 1, height, width] in [0, 1].
+        findings: names of the K labels.
+        num_samples: S, draws of z.
+        seed: of the draws.
+    """
+    with seeded(seed, images.device):
+        samples = model.probabilities(model.image_encoder(images), num_samples)
+    return Prediction(samples.float().cpu().numpy(), findings)
+
+
+def predict_files(
+    bundle: Bundle, images: Sequence[Path], num_samples: int = 100, seed: int = 0, batch_size: int = 32
+) -> NDArray[np.float32]:
+    """p(y_k = 1 | x_I) of image files, float [N, K]; each file is read before any is predicted.
+
+    Raises:
+        UserError: a file is missing, unreadable or not an image.
+    """
+    pixels = torch.stack([bundle.transform(image) for image in images]).float() / 255
+    parts = [predict(bundle.model, rows, bundle.findings, num_samples, seed) for rows in pixels.split(batch_size)]
+    return np.concatenate([part.probabilities for part in parts])
+
+
+# ------------------------------------------------------------------- both branches, for evaluation
+
+
+@dataclass(frozen=True)
+class StudyOutputs:
+    """What model and guide say of N rows, to be evaluated. NaN where there is no report, or no z.
+
+    Attributes:
+        study_ids: str [N]; a study with several images has several rows, until `mean_over_images`.
+        labels: [N, K]; 1, 0, NaN unknown.
+        probabilities: [N, K], from the image.
+        report_probabilities: [N, K], from the report, by q(y | z).
+        kl: [N], KL(q(z | x_T) || p(z | x_I)) in nats.
+        prior_locs, posterior_locs: [N, D], the means of z given the image, and given the report.
+    """
+
+    study_ids: NDArray[np.str_]
+    labels: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    report_probabilities: NDArray[np.float64]
+    kl: NDArray[np.float64]
+    prior_locs: NDArray[np.float64]
+    posterior_locs: NDArray[np.float64]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["StudyOutputs"]) -> "StudyOutputs":
+        """All rows of the parts, in their order."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    def mean_over_images(self) -> "StudyOutputs":
+        """One row a study, in the order of first appearance: everything averaged over the study's images."""
+        names, group = pd.unique(self.study_ids), pd.factorize(self.study_ids)[0]
+        arrays = (getattr(self, f.name) for f in fields(self)[1:])
+        means = (pd.DataFrame(array).groupby(group).mean().to_numpy().reshape(-1, *array.shape[1:]) for array in arrays)
+        return StudyOutputs(names, *means)
+
+    def mean_kl(self) -> float:
+        """Mean over the rows with a report, in nats; NaN without any."""
+        return float(pd.Series(self.kl).mean())
+
+    def active_units(self) -> dict[str, float]:
+        """Active units of prior and posterior; NaN where there is no such distribution."""
+        locs = {"prior": self.prior_locs, "posterior": self.posterior_locs}
+        with_z = {name: array[~np.isnan(array).any(axis=1)] for name, array in locs.items()}
+        return {name: float(metrics.active_units(rows)) if len(rows) else float("nan") for name, rows in with_z.items()}
+
+
+@torch.no_grad()
+def study_outputs(network: VKD | ImageOnly, batch: Batch, num_samples: int, seed: int) -> StudyOutputs:
+    """Predictions of both classifiers, and both distributions of z, for one batch; the network in eval mode."""
+    model, guide = network.model, network.guide
+    device, rows = batch.images.device, len(batch)
+    features = model.image_encoder(batch.images)
+    with seeded(seed, device):
+        probabilities = model.probabilities(features, num_samples).mean(0)
+    latent_dim = network.latent_dim if isinstance(network, VKD) else 1
+    prior_locs, posterior_locs = torch.full((2, rows, latent_dim), torch.nan, device=device)
+    report_probabilities, kl = torch.full_like(batch.labels, torch.nan), torch.full((rows,), torch.nan, device=device)
+    if isinstance(model, Model):
+        prior = model.prior(features)
+        prior_locs = prior.mean
+        if isinstance(guide, Guide) and batch.has_report.any():
+            absent = ~batch.has_report[:, None]
+            with seeded(seed, device):
+                posterior = guide.posterior(guide.report_encoder(batch.report, batch.report_mask))
+                report_probabilities = guide.probabilities(batch, num_samples).mean(0).masked_fill(absent, torch.nan)
+                kl = KL()(posterior, prior, posterior.sample((1,))).masked_fill(absent[:, 0], torch.nan)
+            posterior_locs = posterior.mean.masked_fill(absent, torch.nan)
+    labels = batch.labels.masked_fill(~batch.known, torch.nan)
+    tensors = (labels, probabilities, report_probabilities, kl, prior_locs, posterior_locs)
+    return StudyOutputs(np.array(batch.study_ids), *(tensor.double().cpu().numpy() for tensor in tensors))

@@ -1,0 +1,359 @@
+"""Training: the Lightning module, and `fit`, which writes a run.
+
+runs/<name>/
+  config.yaml     every setting, resolved
+  metrics.csv     one row an epoch
+  checkpoints/    best.ckpt, last.ckpt: report branch included, never the frozen language model
+  bundle/         the image-only model of the best epoch
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import pyro
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from vkd_pyro import metrics
+from vkd_pyro.bundle import save_bundle
+from vkd_pyro.data.batch import Batch
+from vkd_pyro.data.loading import StudyData, derive_seed
+from vkd_pyro.elbo import Cyclical, KLSchedule, TraceVKD_ELBO
+from vkd_pyro.errors import UserError
+from vkd_pyro.model import VKD, Guide, ImageOnly
+from vkd_pyro.predictive import StudyOutputs, seeded, study_outputs
+
+Arm = Literal["vkd", "vkd_without_mi", "no_report", "image_only"]
+CHECKPOINTS, BUNDLE, CONFIG, METRICS = "checkpoints", "bundle", "config.yaml", "metrics.csv"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train.
+
+    Attributes:
+        max_epochs: passes over the training studies.
+        optimizer: makes the optimiser from the parameters.
+        learning_rate_schedule: "constant"; "one_cycle" (up to the optimiser's rate and down to 0 over the whole
+            training); or "plateau" (a tenth after 3 epochs without a better val/nll).
+        gradient_clip: largest norm of the gradient; None for no clipping.
+        patience: epochs without val/nll falling by `tolerance` before training stops; None never stops early.
+        tolerance: the relative fall of val/nll that counts.
+        num_samples: S, draws of z for each validation prediction.
+        precision: of Lightning: "32-true", "bf16-mixed", "16-mixed".
+        accelerator: "auto", "cpu", "gpu".
+        devices: how many, or "auto".
+        accumulate_batches: batches an optimiser step.
+    """
+
+    max_epochs: int = 20
+    optimizer: Callable[[Iterable[Tensor]], Optimizer] = Adam
+    learning_rate_schedule: Literal["constant", "one_cycle", "plateau"] = "constant"
+    gradient_clip: float | None = 1.0
+    patience: int | None = 5
+    tolerance: float = 0.01
+    num_samples: int = 20
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    accumulate_batches: int = 1
+
+
+class VKDTrainer(L.LightningModule):
+    """What happens in one step, and what is measured after each epoch."""
+
+    def __init__(
+        self,
+        vkd: VKD | ImageOnly,
+        objective: TraceVKD_ELBO,
+        kl_schedule: KLSchedule,
+        training: Training,
+        seed: int,
+        use_reports: bool,
+    ) -> None:
+        super().__init__()
+        self.vkd, self.objective, self.kl_schedule, self.training_settings = vkd, objective, kl_schedule, training
+        self.seed, self.use_reports = seed, use_reports
+        self._outputs: list[StudyOutputs] = []
+
+    def on_train_start(self) -> None:
+        if self.use_reports:
+            self.kl_schedule.validate(self.steps_per_epoch)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Dropout and z of a step depend on the step alone, so a resumed run draws what an uninterrupted one would.
+        torch.manual_seed(derive_seed(self.seed, "noise", self.current_epoch, batch_idx, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        beta = self.kl_schedule(self.global_step + 1, self.steps_per_epoch)
+        with pyro.get_param_store().scope():  # parameters belong to the optimiser, not to Pyro's global store
+            terms = self.objective.terms(self.vkd.model, self.vkd.guide, self._reports(batch), kl_weight=beta)
+        parts = {
+            "loss": terms.loss,
+            "log_likelihood": terms.log_likelihood.mean(),
+            "auxiliary": terms.auxiliary.mean(),
+            "kl": terms.kl.mean(),
+        }
+        self._log({f"train/{name}": value for name, value in parts.items()}, len(batch), prog_bar=True)
+        self._log({"train/beta": beta}, len(batch))
+        return terms.loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        batch = self._reports(batch)
+        seed = derive_seed("validation", batch_idx)
+        with pyro.get_param_store().scope(), seeded(seed, batch.images.device):
+            loss = self.objective.terms(self.vkd.model, self.vkd.guide, batch, kl_weight=1.0).loss
+        self._log({"val/loss": loss}, len(batch))
+        self._outputs.append(study_outputs(self.vkd, batch, self.training_settings.num_samples, seed))
+
+    def on_validation_epoch_end(self) -> None:
+        summary = summarise(self._outputs)
+        self._outputs.clear()
+        if not self.trainer.sanity_checking and math.isnan(summary["val/nll"]):
+            raise UserError(
+                "val/nll is not a number: the training diverged, or no validation label is known; "
+                "try a lower learning rate, or training.gradient_clip"
+            )
+        self.log_dict(summary, prog_bar=False)
+
+    def configure_optimizers(self) -> Any:
+        settings = self.training_settings
+        optimizer = settings.optimizer([p for p in self.vkd.parameters() if p.requires_grad])
+        schedule: LRScheduler
+        if settings.learning_rate_schedule == "one_cycle":
+            total = int(self.trainer.estimated_stepping_batches)
+            schedule = OneCycleLR(optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=total)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        if settings.learning_rate_schedule == "plateau":
+            schedule = ReduceLROnPlateau(optimizer, factor=0.1, patience=3)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val/nll"}}
+        return optimizer
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """T: optimiser steps an epoch, after accumulation, on all devices together."""
+        return int(self.trainer.estimated_stepping_batches) // self.training_settings.max_epochs
+
+    def _reports(self, batch: Batch) -> Batch:
+        return batch if self.use_reports else batch.without_reports()
+
+    def _log(self, values: dict[str, Any], batch_size: int, prog_bar: bool = False) -> None:
+        self.log_dict(values, batch_size=batch_size, prog_bar=prog_bar, on_step=False, on_epoch=True, sync_dist=True)
+
+
+def summarise(outputs: list[StudyOutputs]) -> dict[str, float]:
+    """Metrics of a validation epoch; those of the report are NaN in arms without reports."""
+    rows = StudyOutputs.concatenate(outputs).mean_over_images()
+    image, report, labels = rows.probabilities, rows.report_probabilities, rows.labels
+    return {
+        "val/nll": metrics.negative_log_likelihood(image, labels),
+        "val/macro_auc": metrics.macro_auroc(image, labels),
+        "val/micro_auc": metrics.micro_auroc(image, labels),
+        "val/report_macro_auc": metrics.macro_auroc(report, labels),
+        "val/report_micro_auc": metrics.micro_auroc(report, labels),
+        "val/kl": rows.mean_kl(),
+        **{f"val/active_units_{name}": value for name, value in rows.active_units().items()},
+    }
+
+
+# --------------------------------------------------------------------------------------- callbacks
+
+
+class RelativeEarlyStopping(Callback):
+    """Stops when val/nll has not fallen by a relative `tolerance` for `patience` epochs (the paper's 1 %)."""
+
+    def __init__(self, patience: int, tolerance: float) -> None:
+        self.patience, self.tolerance = patience, tolerance
+        self.best, self.waited = math.inf, 0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        nll = float(trainer.callback_metrics["val/nll"])
+        if nll < self.best * (1 - self.tolerance):
+            self.best, self.waited = nll, 0
+        else:
+            self.waited += 1
+        trainer.should_stop = trainer.should_stop or self.waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.waited = state_dict["best"], state_dict["waited"]
+
+
+class MetricsTable(Callback):
+    """metrics.csv: one row an epoch; rows from a resumed epoch on are replaced, never doubled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        table = pd.DataFrame([row])
+        if self.path.exists():
+            earlier = pd.read_csv(self.path)
+            table = pd.concat([earlier[earlier["epoch"] < trainer.current_epoch], table])
+        unfinished = self.path.with_suffix(".unfinished")
+        table.to_csv(unfinished, index=False)
+        unfinished.replace(self.path)
+
+
+# --------------------------------------------------------------------------------------------- fit
+
+
+def fit(
+    vkd: VKD,
+    data: StudyData,
+    run: str | Path,
+    arm: Arm = "vkd",
+    objective: TraceVKD_ELBO | None = None,
+    kl_schedule: KLSchedule | None = None,
+    training: Training | None = None,
+    seed: int = 0,
+    config: str = "",
+    resume: bool = False,
+    progress: bool = True,
+) -> VKD | ImageOnly:
+    """Trains one arm and writes a run; returns the network of the best epoch, in eval mode.
+
+    Args:
+        vkd: with fresh weights; `image_only` uses its image encoder alone.
+        data: the corpus, ready for training.
+        run: folder to write, refused if it holds another run.
+        arm: "vkd"; "vkd_without_mi" (w_MI = 0); "no_report" (no KL, no auxiliary); "image_only" (no z).
+        objective: `TraceVKD_ELBO()` by default.
+        kl_schedule: `Cyclical()` by default.
+        training: how to train.
+        seed: of the order, the augmentation and the noise; the weights' seed is the caller's.
+        config: text of `config.yaml`, so that the run can be evaluated and resumed from the command line.
+        resume: go on from `checkpoints/last.ckpt` of `run`.
+        progress: show a progress bar.
+    """
+    run, training = Path(run), training or Training()
+    network, objective, use_reports = for_arm(arm, vkd, objective or TraceVKD_ELBO())
+    warn_of_absent_findings(data)
+    encoder = vkd.guide.report_encoder if use_reports and isinstance(vkd.guide, Guide) else None
+    loaders = data.train_loader(encoder, seed), data.evaluation_loader("validation", encoder)
+    claim(run, config, resume)
+
+    module = VKDTrainer(network, objective, kl_schedule or Cyclical(), training, seed, use_reports)
+    best = ModelCheckpoint(run / CHECKPOINTS, "best", monitor="val/nll", enable_version_counter=False)
+    with quiet():
+        trainer = _trainer(training, run, best, progress)
+        last = run / CHECKPOINTS / "last.ckpt" if resume else None
+        trainer.fit(module, *loaders, ckpt_path=last, weights_only=True)
+    load_checkpoint(network, run)
+    if trainer.is_global_zero:
+        card = write_card(arm, data, trainer.callback_metrics["val/nll"].item())
+        save_bundle(run / BUNDLE, network.model, network.findings, data.transform, card)
+    return network.eval()
+
+
+def for_arm(arm: Arm, vkd: VKD, objective: TraceVKD_ELBO) -> tuple[VKD | ImageOnly, TraceVKD_ELBO, bool]:
+    """Network, objective, and whether reports are used, of an arm."""
+    if arm == "image_only":
+        return ImageOnly(vkd.findings, vkd.model.image_encoder), objective, False
+    if arm == "vkd_without_mi":
+        objective.auxiliary_weight = 0.0
+    return vkd, objective, arm != "no_report"
+
+
+def claim(run: Path, config: str, resume: bool) -> None:
+    """Makes the folder of a new run, or checks the folder of one to resume."""
+    if resume:
+        if not (run / CHECKPOINTS / "last.ckpt").is_file():
+            raise UserError(f"{run}: no {CHECKPOINTS}/last.ckpt to resume from; start without --resume")
+        if (run / BUNDLE).exists():
+            raise UserError(f"{run}: this run is complete; there is nothing to resume")
+        return
+    if run.exists() and any(run.iterdir()):
+        raise UserError(f"{run}: holds another run; choose another --run, or go on with that one by --resume {run}")
+    run.mkdir(parents=True, exist_ok=True)
+    (run / CONFIG).write_text(config)
+
+
+def load_checkpoint(network: VKD | ImageOnly, run: Path, name: str = "best") -> None:
+    """Puts the weights of a run's checkpoint into a network of the same shape."""
+    path = run / CHECKPOINTS / f"{name}.ckpt"
+    if not path.is_file():
+        raise UserError(f"{path}: not found; expected a run that vkd train has written")
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    network.load_state_dict({key.removeprefix("vkd."): value for key, value in state.items()})
+
+
+def warn_of_absent_findings(data: StudyData) -> None:
+    """Warns of each finding that is never positive in training: nothing can be learned of it."""
+    positives = np.nansum(data.labels("train"), axis=0)
+    absent = [finding for finding, n in zip(data.findings, positives, strict=True) if n == 0]
+    if absent:
+        warnings.warn(f"never positive in training, so not learnt: {', '.join(absent)}", stacklevel=3)
+
+
+def write_card(arm: Arm, data: StudyData, nll: float) -> str:
+    """The bundle's model card, in Markdown."""
+    sizes = {split: len(data.studies(split)) for split in ("train", "validation")}
+    return (
+        f"# Findings in chest X-rays: {arm}\n\n"
+        f"Trained on {data.corpus.name}: {sizes['train']} studies, chosen on {sizes['validation']} "
+        f"(negative log-likelihood {nll:.4f} nats a label in the last epoch).\n\n"
+        f"Findings: {', '.join(data.findings)}.\n\n"
+        "For research. Not a medical device: not for diagnosis, triage or treatment. "
+        "Its probabilities hold for patients, scanners and labelling like those it was trained on.\n"
+    )
+
+
+def _trainer(training: Training, run: Path, best: ModelCheckpoint, progress: bool) -> L.Trainer:
+    last = ModelCheckpoint(run / CHECKPOINTS, "last", every_n_epochs=1, enable_version_counter=False)
+    callbacks: list[Callback] = [MetricsTable(run / METRICS), best, last]
+    if training.patience is not None:
+        callbacks.append(RelativeEarlyStopping(training.patience, training.tolerance))
+    if progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=5))
+    return L.Trainer(
+        accelerator=training.accelerator,
+        devices=training.devices,
+        precision=training.precision,
+        max_epochs=training.max_epochs,
+        gradient_clip_val=training.gradient_clip,
+        accumulate_grad_batches=training.accumulate_batches,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=run,
+        use_distributed_sampler=True,
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Lightning's banners, and warnings that are Lightning's own to mend, off the screen."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", "(?s).*treespec, LeafSpec.*")
+            yield
+    finally:
+        logger.setLevel(level)
