@@ -50,7 +50,7 @@ def train_parser() -> ArgumentParser:
     from vkd_pyro.training import Arm, Training
 
     parser = ArgumentParser(
-        description="Trains one arm and writes a run. Any field of the config can be given here too: --data.batch_size 16",
+        description="Trains one arm and writes a run. Any field of the config is an option too: --data.batch_size 16",
         exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="YAML with any of these fields")
@@ -212,7 +212,8 @@ def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
 def _nearest(name: str) -> str:
     """ " (did you mean ...?)", among the fields of a training's config and the arguments of the parts it names."""
     defaults = train_parser().get_defaults()
-    known = {key for key in defaults.keys()} | {part for key in defaults.keys() for part in key.split(".")}
+    keys = list(defaults.keys())
+    known = {*keys, *(part for key in keys for part in key.split("."))}
     near = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name.split(".")[-1], known, n=3)
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 

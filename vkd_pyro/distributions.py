@@ -1,4 +1,4 @@
-"""Families of distributions over z and over labels, each a network from features to a Pyro distribution; divergences."""
+"""Distributions over z and over labels, each a network from features to a Pyro distribution; divergences."""
 
 import abc
 from collections.abc import Sequence
@@ -137,7 +137,7 @@ class Divergence(abc.ABC):
 
 
 class KL(Divergence):
-    """KL(q || p), summed over dimensions: analytic where it is known, else the mean over z ~ q of log q(z) - log p(z)."""
+    """KL(q || p), summed over dimensions: analytic where known, else the mean over z ~ q of log q(z) - log p(z)."""
 
     def __call__(self, q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         """See `Divergence`: float [B]."""

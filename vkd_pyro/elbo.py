@@ -46,12 +46,15 @@ class Terms:
 class TraceVKD_ELBO(ELBO):
     r"""The objective of Variational Knowledge Distillation (paper Eq. 8 with its printed signs corrected; Algorithm 1).
 
-        loss = - E_{z ~ s}[log p(y | x_I, z)]  -  w_MI E_{z ~ q(z | x_T)}[log q(y | z)]  +  beta KL(q(z | x_T) || p(z | x_I))
+        loss = - E_{z ~ s}[log p(y | x_I, z)]
+               - w_MI E_{z ~ q(z | x_T)}[log q(y | z)]
+               + beta KL(q(z | x_T) || p(z | x_I))
 
     where
 
-    * s is the prior p(z | x_I) (Eq. 8: training meets what inference does), the posterior q(z | x_T) (the ELBO of Eq. 5),
-      or both: alpha times the posterior's expectation plus 1 - alpha times the prior's (Sohn et al. 2015);
+    * s is the prior p(z | x_I) (Eq. 8: training meets what inference does), the posterior q(z | x_T) (the ELBO of
+      Eq. 5), or both: alpha times the posterior's expectation plus 1 - alpha times the prior's (Sohn et al. 2015);
+      a study without a report always takes the prior;
     * the first term is estimated with M samples, the second with L; the encoders run once whatever M and L are;
     * beta is `kl_weight`, given with each call, times the constant `kl_scale`;
     * terms are summed over findings and latent dimensions, then averaged over studies. KL and auxiliary terms are zero
@@ -105,19 +108,20 @@ class TraceVKD_ELBO(ELBO):
 
     def terms(self, model: Any, guide: Any, batch: Batch, kl_weight: float = 1.0) -> Terms:
         """The parts of the objective for one batch, with the beta of this step."""
-        alpha, m, l = self.posterior_share, self.num_particles, self.num_auxiliary_particles
-        posterior = _Particles(max(l, m) if alpha > 0 else l)
+        alpha, num_p, num_q = self.posterior_share, self.num_particles, self.num_auxiliary_particles
+        posterior = _Particles(max(num_q, num_p) if alpha > 0 else num_q)
         with posterior:
             guide_trace = poutine.trace(guide).get_trace(batch)
-        prior = _Particles(m if alpha < 1 else 0, given=_given(posterior, guide_trace, m) if alpha > 0 else {})
+        given = _given(posterior, guide_trace, num_p) if alpha > 0 else {}
+        prior = _Particles(num_p if alpha < 1 else 0, given)
         with prior:
             model_trace = poutine.trace(model).get_trace(batch)
 
         likelihood = _observed_log_prob(model_trace, batch)
-        from_prior, from_posterior = self._reduce(likelihood[:m]), self._reduce(likelihood[-m:])
+        from_prior, from_posterior = self._reduce(likelihood[:num_p]), self._reduce(likelihood[-num_p:])
         return Terms(
             log_likelihood=(1 - alpha) * from_prior + alpha * from_posterior,
-            auxiliary=_observed_log_prob(guide_trace, batch)[:l].mean(0),
+            auxiliary=_observed_log_prob(guide_trace, batch)[:num_q].mean(0),
             kl=self._divergence(guide_trace, posterior, prior, batch),
             auxiliary_weight=self.auxiliary_weight,
             kl_weight=self.kl_scale * kl_weight,

@@ -131,8 +131,8 @@ class OpenI(Corpus):
                 studies.append(self._study(record, images))
         if not studies:
             raise UserError(
-                f"{self.root}: no study with a {self.views} image among {len(records)} reports and {len(files)} images; "
-                f"expected images named CXR1_1_IM-0001-4001.png (or .jpg) under {self.root}"
+                f"{self.root}: no study with a {self.views} image "
+                f"among {len(records)} reports and {len(files)} images; expected images named CXR1_1_IM-0001-4001.png (or .jpg) under {self.root}"
             )
         return studies
 
@@ -232,6 +232,7 @@ def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     missing = [column for column in columns if column not in table]
     if missing:
         raise UserError(
-            f"{path}: column {missing[0]!r} not found; expected {', '.join(columns)}, found {', '.join(map(str, table.columns))}"
+            f"{path}: column {missing[0]!r} not found; expected {', '.join(columns)}, "
+            f"found {', '.join(map(str, table.columns))}"
         )
     return table
