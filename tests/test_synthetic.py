@@ -18,37 +18,37 @@ PINNED_TEXT_AND_LABELS = "188bea993a12a1cf3486e5247de121a01a9246d15b4f7103f127ee
 PINNED_IMAGE_MEANS = (
     150.0,
     149.1,
-    146.1,
+    146.3,
     131.2,
     137.3,
-    162.0,
+    162.1,
     158.2,
     140.3,
     152.0,
-    167.8,
+    167.9,
     149.4,
     147.9,
-    165.5,
+    165.7,
     141.5,
-    163.4,
+    163.8,
     146.7,
     172.2,
     164.0,
     155.8,
-    153.5,
+    153.7,
     134.1,
-    155.9,
+    156.0,
     120.0,
     152.4,
     168.5,
-    146.3,
+    146.5,
     168.0,
     133.4,
     188.2,
     163.4,
     145.1,
     174.0,
-    142.8,
+    143.0,
     132.8,
     155.9,
     170.4,
@@ -61,11 +61,11 @@ PINNED_IMAGE_MEANS = (
     143.0,
     137.8,
     149.6,
-    149.9,
+    150.0,
     148.6,
     142.8,
     169.6,
-    141.5,
+    141.7,
 )
 SIDED = [
     "Lung Opacity",
@@ -115,6 +115,13 @@ def contrast(facts: Facts, without: Facts) -> np.ndarray:
     return np.abs(render(facts, 64).astype(float) - render(without, 64).astype(float))
 
 
+def picture(study: Study) -> np.ndarray:
+    """The one image of a study."""
+    (image,) = study.images
+    assert isinstance(image, np.ndarray)
+    return image
+
+
 def fingerprint(study: Study) -> bytes:
     report = "(none)" if study.report is None else study.report
     labels = ",".join("?" if np.isnan(value) else str(int(value)) for value in study.labels)
@@ -133,19 +140,19 @@ def test_version_one_is_frozen() -> None:
 
 def test_pictures_of_version_one_are_frozen() -> None:
     """Half a grey level leaves room for the rounding of another machine."""
-    means = [study.images[0].mean() for study in SyntheticCorpus(len(PINNED_IMAGE_MEANS), 64).studies()]
+    means = [picture(study).mean() for study in SyntheticCorpus(len(PINNED_IMAGE_MEANS), 64).studies()]
     np.testing.assert_allclose(means, PINNED_IMAGE_MEANS, atol=0.5)
 
 
 def test_a_study_depends_on_seed_and_index_alone(studies: list[Study]) -> None:
     for small, large in zip(SyntheticCorpus(30, 32).studies(), studies, strict=False):
         assert fingerprint(small) == fingerprint(large)
-        np.testing.assert_array_equal(small.images[0], large.images[0])
+        np.testing.assert_array_equal(picture(small), picture(large))
 
 
 def test_another_seed_is_another_corpus(studies: list[Study]) -> None:
     other = SyntheticCorpus(20, 32, seed=1).studies()
-    assert not any(np.array_equal(a.images[0], b.images[0]) for a, b in zip(other, studies, strict=False))
+    assert not any(np.array_equal(picture(a), picture(b)) for a, b in zip(other, studies, strict=False))
     assert not any(a.report == b.report for a, b in zip(other, studies, strict=False) if a.report)
 
 
@@ -157,8 +164,7 @@ def test_studies_keep_the_contract_of_a_corpus(corpus: SyntheticCorpus, studies:
     assert corpus.findings == CHEXPERT_FINDINGS
     assert len({study.study_id for study in studies}) == len(studies) == 1200
     for study in studies:
-        (image,) = study.images
-        assert isinstance(image, np.ndarray)
+        image = picture(study)
         assert image.shape == (32, 32)
         assert image.dtype == np.uint8
         assert image.std() > 20.0

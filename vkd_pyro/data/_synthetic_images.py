@@ -459,10 +459,10 @@ def _pleural_other(scene: Scene, finding: Finding, side: str) -> Array:
     wall = scene.wall(side)
     _, y = scene.at(side, finding.across, finding.down)
     if finding.kind == "thickening":
-        rim = _soft(0.045 + 0.04 * finding.severity - wall, 0.02) * _bump(scene.y - y, 0.10 + 0.12 * finding.extent)
+        rim = _soft(0.045 + 0.04 * finding.severity - wall, 0.02) * _bump(scene.y - y, 0.14 + 0.14 * finding.extent)
         return (0.20 + 0.24 * finding.severity) * rim * _soft(wall, 0.01)
     spots = _soft(np.cos(2.0 * np.pi * (scene.y - y) / 0.07), 1.0) * _bump(scene.y - y, 0.09)
-    return (0.28 + 0.36 * finding.severity) * spots * _bump(wall - 0.05, 0.018)
+    return (0.28 + 0.36 * finding.severity) * spots * _bump(wall - 0.05, 0.024)
 
 
 def _fracture(scene: Scene, finding: Finding, side: str) -> Array:
@@ -471,13 +471,13 @@ def _fracture(scene: Scene, finding: Finding, side: str) -> Array:
     near = _bump(np.hypot(scene.x - x, scene.y - y), 0.05)
     gap = _bump(scene.x - x, 0.010) * _bump(scene.y - y, 0.03)
     piece = _bump(scene.y - y + 0.6 * (scene.x - x) * _sign(side), 0.012) * near
-    callus = _bump(np.hypot(scene.x - x, scene.y - y - 0.02), 0.02)
+    callus = _bump(np.hypot(scene.x - x, scene.y - y - 0.02), 0.03)
     return (0.24 + 0.44 * finding.severity) * (piece + callus - gap)
 
 
 def _support_devices(scene: Scene, finding: Finding, side: str) -> Array:
     """One of the devices of `DEVICES`."""
-    return (0.16 + 0.32 * finding.severity) * DEVICES[finding.kind](scene, finding)
+    return (0.20 + 0.36 * finding.severity) * DEVICES[finding.kind](scene, finding)
 
 
 def _tube(scene: Scene, finding: Finding) -> Array:

@@ -132,7 +132,8 @@ class OpenI(Corpus):
         if not studies:
             raise UserError(
                 f"{self.root}: no study with a {self.views} image "
-                f"among {len(records)} reports and {len(files)} images; expected images named CXR1_1_IM-0001-4001.png (or .jpg) under {self.root}"
+                f"among {len(records)} reports and {len(files)} images; "
+                f"expected images named CXR1_1_IM-0001-4001.png (or .jpg) under {self.root}"
             )
         return studies
 
