@@ -19,6 +19,9 @@ from vkd_pyro.predictive import StudyOutputs, study_outputs
 MIN_POSITIVES = 30
 """Findings with fewer positives in the evaluated set are left out of paired comparisons."""
 
+PREFIXES = {"labels": "label", "probabilities": "image", "report_probabilities": "report"}
+"""Attributes of an `Evaluation` and what their columns in predictions.csv begin with."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -163,8 +166,7 @@ def save_evaluation(evaluation: Evaluation, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     columns = {"study": evaluation.study_ids, "patient": evaluation.patient_ids}
     frames = [pd.DataFrame(columns)]
-    for name in ("labels", "probabilities", "report_probabilities"):
-        prefix = {"labels": "label", "probabilities": "image", "report_probabilities": "report"}[name]
+    for name, prefix in PREFIXES.items():
         frames.append(pd.DataFrame(getattr(evaluation, name), columns=[f"{prefix}:{f}" for f in evaluation.findings]))
     for name, text in (
         ("predictions.csv", pd.concat(frames, axis=1).to_csv(index=False)),
@@ -173,6 +175,26 @@ def save_evaluation(evaluation: Evaluation, folder: Path) -> None:
         unfinished = folder / f"{name}.unfinished"
         unfinished.write_text(text)
         unfinished.replace(folder / name)
+
+
+def load_evaluation(folder: Path) -> Evaluation:
+    """What `save_evaluation` wrote."""
+    if not (folder / "evaluation.json").is_file():
+        raise UserError(f"{folder}: no evaluation.json; expected what vkd evaluate writes")
+    summary = json.loads((folder / "evaluation.json").read_text())
+    rows = pd.read_csv(folder / "predictions.csv", dtype={"study": str, "patient": str})
+    findings = tuple(summary["findings"])
+    arrays = {k: rows[[f"{prefix}:{f}" for f in findings]].to_numpy(float) for k, prefix in PREFIXES.items()}
+    return Evaluation(
+        findings=findings,
+        study_ids=tuple(rows["study"]),
+        patient_ids=tuple(rows["patient"]),
+        labels=arrays["labels"],
+        probabilities=arrays["probabilities"],
+        report_probabilities=arrays["report_probabilities"],
+        kl=float("nan") if summary["kl"] is None else summary["kl"],
+        active_units={k: float("nan") if v is None else v for k, v in summary["active_units"].items()},
+    )
 
 
 # ------------------------------------------------------------------------------ paired comparisons

@@ -31,7 +31,7 @@ from vkd_pyro import metrics
 from vkd_pyro.bundle import save_bundle
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.loading import StudyData, derive_seed
-from vkd_pyro.elbo import Cyclical, KLSchedule, TraceVKD_ELBO
+from vkd_pyro.elbo import Cyclical, KLSchedule, Terms, TraceVKD_ELBO
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, Guide, ImageOnly
 from vkd_pyro.predictive import StudyOutputs, seeded, study_outputs
@@ -99,8 +99,7 @@ class VKDTrainer(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         beta = self.kl_schedule(self.global_step + 1, self.steps_per_epoch)
-        with pyro.get_param_store().scope():  # parameters belong to the optimiser, not to Pyro's global store
-            terms = self.objective.terms(self.vkd.model, self.vkd.guide, self._reports(batch), kl_weight=beta)
+        terms = self._terms(self._reports(batch), beta)
         parts = {
             "loss": terms.loss,
             "log_likelihood": terms.log_likelihood.mean(),
@@ -114,20 +113,19 @@ class VKDTrainer(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         batch = self._reports(batch)
         seed = derive_seed("validation", batch_idx)
-        with pyro.get_param_store().scope(), seeded(seed, batch.images.device):
-            loss = self.objective.terms(self.vkd.model, self.vkd.guide, batch, kl_weight=1.0).loss
+        with seeded(seed, batch.images.device):
+            loss = self._terms(batch, beta=1.0).loss
         self._log({"val/loss": loss}, len(batch))
         self._outputs.append(study_outputs(self.vkd, batch, self.training_settings.num_samples, seed))
 
     def on_validation_epoch_end(self) -> None:
         summary = summarise(self._outputs)
         self._outputs.clear()
-        if not self.trainer.sanity_checking and math.isnan(summary["val/nll"]):
+        if math.isnan(summary["val/nll"]):
             raise UserError(
-                "val/nll is not a number: the training diverged, or no validation label is known; "
-                "try a lower learning rate, or training.gradient_clip"
+                "val/nll is not a number: no label of the validation split is known; more studies are needed"
             )
-        self.log_dict(summary, prog_bar=False)
+        self.log_dict(summary)
 
     def configure_optimizers(self) -> Any:
         settings = self.training_settings
@@ -146,6 +144,18 @@ class VKDTrainer(L.LightningModule):
     def steps_per_epoch(self) -> int:
         """T: optimiser steps an epoch, after accumulation, on all devices together."""
         return int(self.trainer.estimated_stepping_batches) // self.training_settings.max_epochs
+
+    def _terms(self, batch: Batch, beta: float) -> Terms:
+        try:
+            with pyro.get_param_store().scope():  # parameters belong to the optimiser, not to Pyro's global store
+                return self.objective.terms(self.vkd.model, self.vkd.guide, batch, kl_weight=beta)
+        except ValueError as error:
+            if "invalid values" not in str(error):  # what a distribution says of parameters that are NaN
+                raise
+            raise UserError(
+                f"the training diverged in epoch {self.current_epoch}, step {self.global_step}: parameters are not "
+                "numbers any more; set a lower learning rate, or training.gradient_clip"
+            ) from error
 
     def _reports(self, batch: Batch) -> Batch:
         return batch if self.use_reports else batch.without_reports()
@@ -180,8 +190,6 @@ class RelativeEarlyStopping(Callback):
         self.best, self.waited = math.inf, 0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking:
-            return
         nll = float(trainer.callback_metrics["val/nll"])
         if nll < self.best * (1 - self.tolerance):
             self.best, self.waited = nll, 0

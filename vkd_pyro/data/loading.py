@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -121,6 +122,8 @@ class StudyData:
         num_workers: processes that read images; 0 reads them in the training process.
         cache_images: keep resized images in memory (size^2 bytes each); only with num_workers 0.
         max_train_studies: train on the first so many studies only; None for all.
+        train_label_share: share of training patients, chosen by hash, whose labels are kept; the others' are unknown,
+            as where reports are many and labels few.
     """
 
     def __init__(
@@ -132,11 +135,14 @@ class StudyData:
         num_workers: int = 0,
         cache_images: bool = True,
         max_train_studies: int | None = None,
+        train_label_share: float = 1.0,
     ) -> None:
+        if min(image_size, batch_size) < 1:
+            raise UserError("data: image_size and batch_size must be at least 1")
         self.corpus, self.batch_size, self.num_workers = corpus, batch_size, num_workers
         self.transform, self.augmentation = ImageTransform(image_size), augmentation
         self.cache_images = cache_images and num_workers == 0
-        self.max_train_studies = max_train_studies
+        self.max_train_studies, self.train_label_share = max_train_studies, train_label_share
         self._studies: dict[str, list[Study]] | None = None
 
     @property
@@ -190,6 +196,8 @@ class StudyData:
     def _split(self) -> dict[str, list[Study]]:
         splits: dict[str, list[Study]] = {"train": [], "validation": [], "test": []}
         for study in self.corpus.studies():
+            if study.split not in splits:
+                raise UserError(f"{self.corpus.name}: {study.split!r} is no split; expected train, validation or test")
             splits[study.split].append(study)
         patients = {split: {study.patient_id for study in studies} for split, studies in splits.items()}
         for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
@@ -197,11 +205,17 @@ class StudyData:
                 raise UserError(
                     f"{self.corpus.name}: {shared} patients are in both {one} and {other}; split by patient"
                 )
-        splits["train"] = splits["train"][: self.max_train_studies]
+        splits["train"] = [self._with_labels_or_not(study) for study in splits["train"][: self.max_train_studies]]
         for split, studies in splits.items():
             if not studies:
                 raise UserError(f"{self.corpus.name}: the {split} split is empty; more studies are needed")
         return splits
+
+    def _with_labels_or_not(self, study: Study) -> Study:
+        position = derive_seed("labelled", self.corpus.name, study.patient_id) / 2**63
+        if position < self.train_label_share:
+            return study
+        return replace(study, labels=np.full_like(study.labels, np.nan))
 
 
 __all__ = ["Batch", "ShuffledSampler", "StudyData", "StudyDataset", "derive_seed"]

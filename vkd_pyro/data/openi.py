@@ -41,7 +41,6 @@ MESH_TO_FINDING: dict[str, str] = {
     r"pleural effusion": "Pleural Effusion",
     r"(hydropneumothorax|hemopneumothorax|hemothorax)": "Pleural Effusion",
     r"(thickening|cicatrix|calcinosis)/(.*/)?pleura": "Pleural Other",
-    r"pleura/": "Pleural Other",
     r"fractures, bone": "Fracture",
     r"catheters, indwelling": "Support Devices",
     r"(implanted )?medical device": "Support Devices",
@@ -164,14 +163,23 @@ class OpenI(Corpus):
 
     def _read_kaggle(self, table: Path) -> list[_Record]:
         reports = _read_csv(table, ("uid", "MeSH", "findings", "impression"))
+        if strange := [uid for uid in reports["uid"] if not uid.isdecimal()]:
+            raise UserError(f"{table}: uid {strange[0]!r} found, expected whole numbers")
         projections = self._projections()
-        image_ids = projections.groupby("uid")["image_id"].apply(tuple).to_dict() if projections is not None else {}
+        image_ids: dict[str, list[str]] = {}
+        for image_id in sorted(self._image_files() if projections is None else projections["image_id"]):
+            if match := IMAGE_ID.match(image_id):
+                image_ids.setdefault(match[1], []).append(image_id)
         return [
             _Record(
                 uid=row["uid"],
-                sections={s: row[s] for s in ("indication", "comparison", "findings", "impression") if s in row},
+                sections={
+                    s: " ".join(row[s].split())
+                    for s in ("indication", "comparison", "findings", "impression")
+                    if s in row
+                },
                 mesh=tuple(row["MeSH"].split(";")),
-                image_ids=image_ids.get(row["uid"], ()),
+                image_ids=tuple(image_ids.get(row["uid"], ())),
             )
             for row in reports.to_dict("records")
         ]

@@ -15,6 +15,8 @@ from vkd_pyro.errors import UserError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+TWO_HEADED = ("googlenet", "inception_v3")
+"""Networks of torchvision that return two outputs while training."""
 
 
 class ImageEncoder(nn.Module, abc.ABC):
@@ -45,6 +47,8 @@ class TorchvisionEncoder(ImageEncoder):
                 f"image_encoder.name: no classification network {name!r} in torchvision; "
                 "expected e.g. densenet121, resnet18, resnet50, efficientnet_b0, convnext_tiny, vit_b_16"
             )
+        if name in TWO_HEADED:
+            raise UserError(f"image_encoder.name: {name} has two heads; expected e.g. densenet121")
         self.network = torchvision.models.get_model(name, weights=None)
         head, layer = _head(self.network, name)
         if weights is not None:
@@ -102,22 +106,28 @@ def load_image_weights(network: nn.Module, name: str, weights: str, head: str) -
             f"image_encoder.weights: no file {path}; put the weights of {name} there "
             f"({_imagenet_url(name)}), or set image_encoder.weights to their path, or to null for a random start"
         )
-    state = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
     # Files of DenseNet from before 2018 name a layer "norm.1" where torchvision now says "norm1".
-    state = {re.sub(r"(norm|relu|conv)\.([12])\.", r"\1\2.", key): value for key, value in state.items()}
-    state = {key: value for key, value in state.items() if not key.startswith(f"{head}.")}
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    missing = [key for key in missing if not key.startswith(f"{head}.") and not key.endswith("num_batches_tracked")]
-    if missing or unexpected:
+    state = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): value
+        for key, value in _load_state(path).items()
+        if not key.startswith(f"{head}.")
+    }
+    wanted = {key: value for key, value in network.state_dict().items() if not key.startswith(f"{head}.")}
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    unknown = [key for key in state if key not in wanted]
+    reshaped = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    if missing or unknown or reshaped:
         raise UserError(
-            f"{path}: not weights of {name}: {len(missing)} parameters missing, {len(unexpected)} unknown "
-            f"(e.g. {(missing + unexpected)[0]}); expected a state dict of torchvision's {name}"
+            f"{path}: not weights of {name}: {len(missing)} parameters missing, {len(unknown)} unknown, "
+            f"{len(reshaped)} of another shape (e.g. {(missing + unknown + reshaped)[0]}); "
+            f"expected a state dict of torchvision's {name}"
         )
+    network.load_state_dict(state, strict=False)
 
 
 def _head(network: nn.Module, name: str) -> tuple[str, nn.Linear]:
     linear = [(key, module) for key, module in network.named_modules() if isinstance(module, nn.Linear)]
-    if not linear or name.startswith(("inception", "googlenet")):
+    if not linear:
         raise UserError(f"image_encoder.name: {name} does not end in one linear layer; expected e.g. densenet121")
     return linear[-1]
 
@@ -133,7 +143,7 @@ def _imagenet_file(name: str) -> Path:
     if not path.is_file():
         try:
             torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # no network; or a download that does not match its hash
             raise UserError(
                 f"image_encoder.weights: {path.name} is not at {path} and could not be downloaded ({error}); "
                 f"fetch {url} and put it there, or set image_encoder.weights to its path"
@@ -141,9 +151,11 @@ def _imagenet_file(name: str) -> Path:
     return path
 
 
-def _load_torch(path: Path) -> dict[str, Tensor]:
+def _load_state(path: Path) -> dict[str, Tensor]:
     try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds for a file that is not one of its own
-        raise UserError(f"{path}: not a file of tensors that torch can read safely ({type(error).__name__})") from error
-    return state.get("state_dict", state)
+        return dict(state.get("state_dict", state))
+    except Exception as error:  # both raise many kinds for a file that is not one of their own
+        raise UserError(f"{path}: not a file of tensors that can be read safely ({type(error).__name__})") from error

@@ -2,6 +2,7 @@
 
 import abc
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -86,6 +88,11 @@ class LanguageModelEncoder(ReportEncoder):
         # In a list, so that torch does not take it for a child.
         self._frozen = [model.eval().requires_grad_(False)]
         config: Any = model.config
+        if max_tokens > getattr(config, "max_position_embeddings", max_tokens):
+            raise UserError(
+                f"report_encoder.max_tokens: {max_tokens} is more than the {config.max_position_embeddings} "
+                f"positions of {language_model}; set it lower"
+            )
         self.features_dim = config.hidden_size
         self.block = TransformerBlock(config.hidden_size, config.num_attention_heads, config.intermediate_size, dropout)
 
@@ -123,7 +130,7 @@ class LanguageModelEncoder(ReportEncoder):
         digest = hashlib.sha256()
         for name, value in sorted(self._frozen[0].state_dict().items()):
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def get_extra_state(self) -> dict[str, str]:
@@ -187,10 +194,13 @@ def _load_language_model(name: str) -> tuple[Any, nn.Module]:
     import transformers  # seconds to import, and not needed by the word encoder
 
     transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else a line for each attempt without a network
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # no error in transformers 5
+            raise ValueError("the tokenizer has no words")
         return tokenizer, transformers.AutoModel.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         where = "is a folder without a whole model" if Path(name).is_dir() else "is neither a local folder nor in reach"
         raise UserError(
             f"report_encoder.language_model: {name} {where}; fetch config.json, the tokenizer's files (vocab.txt or "

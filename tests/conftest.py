@@ -1,0 +1,47 @@
+"""What several test files share: a corpus small enough to train on in seconds."""
+
+import numpy as np
+
+from vkd_pyro.data.splits import split_of
+from vkd_pyro.data.study import Corpus, Study
+
+CORNERS = {"Upper Square": (2, 2), "Lower Square": (20, 20), "Rare Square": (2, 20)}
+
+
+class TinyCorpus(Corpus):
+    """Noise of 32 pixels with a bright square where a finding is present, and a report that says so.
+
+    The last finding is never present in the test split, so its AUC is undefined there.
+
+    Args:
+        num_studies: as many patients, one image each.
+    """
+
+    name = "tiny"
+    findings = tuple(CORNERS)
+
+    def __init__(self, num_studies: int = 60) -> None:
+        self.num_studies = num_studies
+
+    def studies(self) -> list[Study]:
+        """The studies, in the order of their number."""
+        return [self._study(number) for number in range(self.num_studies)]
+
+    def _study(self, number: int) -> Study:
+        generator = np.random.default_rng(number)
+        patient = f"patient-{number:04d}"
+        split = split_of(self.name, patient)
+        labels = (generator.random(len(CORNERS)) < 0.5).astype(np.float32)
+        labels[-1] *= split != "test"
+        pixels = generator.integers(0, 128, (32, 32), dtype=np.uint8)
+        for (row, column), present in zip(CORNERS.values(), labels, strict=True):
+            pixels[row : row + 10, column : column + 10] += np.uint8(120 * present)
+        seen = [name.lower() for name, present in zip(CORNERS, labels, strict=True) if present]
+        return Study(
+            study_id=f"study-{number:04d}",
+            patient_id=patient,
+            images=(pixels,),
+            report=f"The radiologist sees {' and '.join(seen)}." if seen else "The radiologist sees nothing.",
+            labels=labels,
+            split=split,
+        )

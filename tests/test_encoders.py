@@ -1,0 +1,423 @@
+"""Image and report encoders: what they compute, what they load, what they refuse."""
+
+import logging
+import re
+import shutil
+import urllib.error
+
+import pytest
+import safetensors.torch
+import torch
+import transformers
+from torch import nn
+from torchvision.models import get_model
+
+from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
+from vkd_pyro.encoders.report import LanguageModelEncoder, TransformerBlock, WordEncoder
+from vkd_pyro.errors import UserError
+
+
+def padded(reports):
+    """Prepared reports as a batch: (report, mask)."""
+    lengths = torch.tensor([len(report) for report in reports])
+    report = nn.utils.rnn.pad_sequence(reports, batch_first=True)
+    report = report.float() if report.is_floating_point() else report
+    return report, torch.arange(report.shape[1]) < lengths[:, None]
+
+
+# ------------------------------------------------------------------------------- Transformer block
+
+
+def with_weights_of(block, width, heads, feed_forward):
+    """torch's own encoder layer, with the weights of a block."""
+    layer = nn.TransformerEncoderLayer(width, heads, feed_forward, activation="gelu", batch_first=True)
+    layer.self_attn.load_state_dict(block.attention.state_dict())
+    layer.linear1.load_state_dict(block.feed_forward[0].state_dict())
+    layer.linear2.load_state_dict(block.feed_forward[3].state_dict())
+    layer.norm1.load_state_dict(block.attention_norm.state_dict())
+    layer.norm2.load_state_dict(block.output_norm.state_dict())
+    return layer.eval()
+
+
+def test_the_block_is_a_transformer_encoder_layer_read_at_its_first_token():
+    torch.manual_seed(0)
+    block = TransformerBlock(width=16, heads=4, feed_forward=24, dropout=0.5).eval()
+    for parameter in block.parameters():  # also norms and biases, which start at 1 and 0
+        nn.init.normal_(parameter, std=0.5)
+    layer = with_weights_of(block, 16, 4, 24)
+    embeddings = torch.randn(3, 7, 16)
+    mask = torch.arange(7) < torch.tensor([[7], [4], [1]])
+    expected = layer(embeddings, src_key_padding_mask=~mask)[:, 0]
+    assert torch.allclose(block(embeddings, mask), expected, atol=1e-5)
+
+
+def test_every_parameter_of_the_block_has_a_gradient():
+    block = TransformerBlock(width=8, heads=2, feed_forward=8, dropout=0.0)
+    block(torch.randn(2, 3, 8), torch.ones(2, 3, dtype=torch.bool)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in block.parameters())
+
+
+# ------------------------------------------------------------------------------------ word encoder
+
+
+@pytest.fixture
+def words():
+    torch.manual_seed(0)
+    return WordEncoder(vocabulary_size=50, width=8, heads=2, max_tokens=6).eval()
+
+
+def test_padding_does_not_change_the_features_of_words(words):
+    short, long = words.prepare(["Clear lungs.", "No acute disease of the chest"])
+    alone = words(*padded([short]))
+    together = words(*padded([short, long]))
+    assert alone.shape == (1, 8)
+    assert torch.allclose(together[:1], alone, atol=1e-5)
+
+
+def test_the_same_word_has_the_same_row(words):
+    once, twice = words.prepare(["Opacity", "opacity, OPACITY"])
+    assert twice.tolist() == [0, once[1].item(), once[1].item()]
+
+
+def test_the_row_of_a_word_is_the_same_on_every_machine():
+    # sha256("opacity") = ad9a0b2eddd5849d...
+    assert WordEncoder(vocabulary_size=50).prepare(["opacity"])[0][1] == 1 + 0xAD9A0B2EDDD5849D % 49
+
+
+def test_a_blank_report_keeps_one_token(words):
+    assert [report.tolist() for report in words.prepare(["", " \n"])] == [[0], [0]]
+
+
+def test_words_beyond_max_tokens_are_left_out(words):
+    long, head = words.prepare(["one two three four five six seven", "one two three four five"])
+    assert long.tolist() == head.tolist()
+    assert len(long) == 6
+
+
+def test_no_word_shares_the_row_of_the_first_token():
+    reports = WordEncoder(vocabulary_size=4).prepare([" ".join(map(str, range(200)))])
+    assert set(reports[0][1:].tolist()) == {1, 2, 3}
+
+
+def test_the_order_of_words_matters(words):
+    one, other = words.prepare(["no effusion but opacity", "no opacity but effusion"])
+    assert not torch.allclose(words(*padded([one])), words(*padded([other])))
+
+
+# ---------------------------------------------------------------------------------- language model
+
+VOCABULARY = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "no",
+    "clear",
+    "lungs",
+    "heart",
+    "large",
+    "pneumo",
+    "##thorax",
+]
+REPORTS = ["Clear lungs", "", "No pneumothorax, large heart, clear lungs", "heart"]
+
+
+def write_bert(folder, seed):
+    torch.manual_seed(seed)
+    config = transformers.BertConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=20,
+    )
+    transformers.utils.logging.disable_progress_bar()
+    transformers.BertModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return write_bert(tmp_path_factory.mktemp("bert"), seed=0)
+
+
+def language_encoder(folder, **arguments):
+    torch.manual_seed(1)
+    return LanguageModelEncoder(str(folder), **({"max_tokens": 20} | arguments)).eval()
+
+
+def test_the_encoder_is_as_wide_as_its_language_model(bert):
+    encoder = language_encoder(bert)
+    assert encoder.features_dim == 16
+    assert encoder(*padded(encoder.prepare(REPORTS))).shape == (4, 16)
+    assert encoder.block.attention.num_heads == 2
+    assert encoder.block.feed_forward[0].out_features == 24
+
+
+def test_nothing_of_the_language_model_is_a_parameter_or_saved(bert):
+    encoder = language_encoder(bert)
+    assert all(name.startswith("block.") for name, _ in encoder.named_parameters())
+    assert all(name.startswith("block.") for name in encoder.state_dict() if name != "_extra_state")
+    assert set(encoder.state_dict()["_extra_state"]) == {"language_model", "fingerprint"}
+
+
+def test_the_language_model_stays_in_eval_mode(bert):
+    encoder = language_encoder(bert).train()
+    assert encoder.block.training
+    assert not any(module.training for module in encoder._frozen[0].modules())
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_the_language_model_gets_no_gradient(cache, bert):
+    encoder = language_encoder(bert, cache=cache).train()
+    encoder(*padded(encoder.prepare(REPORTS))).square().sum().backward()
+    assert all(not p.requires_grad and p.grad is None for p in encoder._frozen[0].parameters())
+    assert all(p.grad is not None for p in encoder.block.parameters())
+
+
+def test_the_language_model_moves_with_the_encoder(bert):
+    encoder = nn.Sequential(language_encoder(bert)).double()[0]
+    tokens = torch.tensor([[2, 3]])
+    assert encoder.embed(tokens, tokens > 0).dtype == torch.float64
+    assert {p.device.type for p in encoder.to("meta")._frozen[0].parameters()} == {"meta"}
+
+
+def test_the_fingerprint_is_that_of_the_weights_not_of_their_type(bert, tmp_path):
+    encoder, other = language_encoder(bert), language_encoder(write_bert(tmp_path, seed=1))
+    fingerprint = encoder.fingerprint()
+    assert encoder.double().fingerprint() == fingerprint
+    assert other.fingerprint() != fingerprint
+
+
+def test_the_first_and_last_token_count(bert):
+    encoder = language_encoder(bert, max_tokens=5, cache=False)
+    whole, blank, cut, one = (report.tolist() for report in encoder.prepare(REPORTS))
+    assert whole == [2, 6, 7, 3]
+    assert blank == [2, 3]
+    assert cut == [2, 5, 10, 11, 3]
+    assert one == [2, 8, 3]
+
+
+def test_cached_embeddings_are_those_of_the_language_model(bert):
+    cached, direct = language_encoder(bert), language_encoder(bert, cache=False)
+    reports = cached.prepare(REPORTS)
+    assert {report.dtype for report in reports} == {torch.float16}
+    expected = direct(*padded(direct.prepare(REPORTS)))
+    assert torch.allclose(cached(*padded(reports)), expected, atol=2e-3)
+
+
+def test_reports_embedded_in_many_batches_keep_their_order(bert):
+    encoder, reports = language_encoder(bert), ["lungs " * (n % 7) + "no " * (n % 3) for n in range(70)]
+    for n, embedded in enumerate(encoder.prepare(reports)):
+        assert torch.allclose(embedded, encoder.prepare([reports[n]])[0], atol=2e-3)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_padding_does_not_change_the_features_of_a_report(cache, bert):
+    encoder = language_encoder(bert, cache=cache)
+    reports = encoder.prepare(REPORTS)
+    together = encoder(*padded(reports))
+    for row, report in enumerate(reports):
+        assert torch.allclose(encoder(*padded([report]))[0], together[row], atol=1e-5)
+
+
+def test_weights_load_beside_the_same_language_model(bert, tmp_path):
+    trained, fresh = language_encoder(bert), language_encoder(shutil.copytree(bert, tmp_path / "moved"))
+    nn.init.normal_(trained.block.attention.in_proj_weight)
+    torch.save(trained.state_dict(), tmp_path / "weights")
+    fresh.load_state_dict(torch.load(tmp_path / "weights", weights_only=True))
+    reports = padded(trained.prepare(REPORTS))
+    assert torch.equal(fresh(*reports), trained(*reports))
+
+
+def test_weights_do_not_load_beside_another_language_model(bert, tmp_path):
+    other = language_encoder(write_bert(tmp_path, seed=1))
+    with pytest.raises(UserError, match=rf"{tmp_path} has other weights than the {bert} this report encoder was"):
+        other.load_state_dict(language_encoder(bert).state_dict())
+
+
+def without(folder, bert, name):
+    shutil.copytree(bert, folder)
+    (folder / name).unlink()
+    return folder
+
+
+def with_broken_weights(folder, bert):
+    shutil.copytree(bert, folder)
+    (folder / "model.safetensors").write_bytes(b"nonsense")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda folder, bert: folder, "is neither a local folder nor in reach"),
+        (lambda folder, bert: folder.mkdir() or folder, "is a folder without a whole model"),
+        (lambda folder, bert: without(folder, bert, "model.safetensors"), "is a folder without a whole model"),
+        (lambda folder, bert: without(folder, bert, "config.json"), "is a folder without a whole model"),
+        (lambda folder, bert: without(folder, bert, "vocab.txt"), "is a folder without a whole model"),
+        (with_broken_weights, "is a folder without a whole model"),
+    ],
+    ids=["no folder", "empty folder", "no weights", "no config", "no vocabulary", "broken weights"],
+)
+def test_a_language_model_that_is_not_there_is_named_with_what_to_fetch(make, found, bert, tmp_path):
+    folder = make(tmp_path / "model", bert)
+    with pytest.raises(UserError, match=re.escape(f"report_encoder.language_model: {folder} {found}")) as error:
+        LanguageModelEncoder(str(folder))
+    assert "fetch config.json, the tokenizer's files (vocab.txt or tokenizer.json) and model.safetensors" in str(
+        error.value
+    )
+    assert "\n" not in str(error.value)
+
+
+def test_more_tokens_than_the_language_model_has_positions_are_refused(bert):
+    with pytest.raises(UserError, match=r"report_encoder.max_tokens: 21 is more than the 20 positions of"):
+        LanguageModelEncoder(str(bert), max_tokens=21)
+
+
+def test_a_failed_download_is_not_told_attempt_by_attempt(bert):
+    language_encoder(bert)
+    assert not logging.getLogger("huggingface_hub.utils").isEnabledFor(logging.WARNING)
+
+
+# ---------------------------------------------------------------------------------- image networks
+
+
+@pytest.mark.parametrize(
+    ("name", "features_dim"), [("resnet18", 512), ("densenet121", 1024), ("mobilenet_v3_small", 1024)]
+)
+def test_a_torchvision_network_gives_its_features(name, features_dim):
+    encoder = TorchvisionEncoder(name).eval()
+    assert encoder.features_dim == features_dim
+    with torch.no_grad():
+        features = encoder(torch.rand(2, 1, 64, 64))
+    assert (features.shape, features.dtype) == ((2, features_dim), torch.float32)
+
+
+def test_images_are_repeated_to_three_channels_and_normalised_as_for_imagenet():
+    torch.manual_seed(0)
+    encoder = TorchvisionEncoder("resnet18").eval()
+    images = torch.rand(2, 1, 32, 32)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    channels = (images.repeat(1, 3, 1, 1) - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+    assert torch.allclose(encoder(images), encoder.network(channels), atol=1e-5)
+
+
+def test_a_convolutional_encoder_halves_the_image_at_each_stage():
+    encoder = ConvEncoder((4, 6, 10)).eval()
+    assert encoder.features_dim == 10
+    assert encoder.network[:-2](torch.rand(3, 1, 32, 32)).shape == (3, 10, 4, 4)
+    assert encoder(torch.rand(3, 1, 32, 32)).shape == (3, 10)
+
+
+def test_an_unknown_network_is_refused():
+    with pytest.raises(UserError, match=r"no classification network 'resnet19' in torchvision; expected e.g. densenet"):
+        TorchvisionEncoder("resnet19")
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_0", "googlenet", "inception_v3"])
+def test_a_network_without_one_linear_head_is_refused(name):
+    with pytest.raises(UserError, match=f"image_encoder.name: {name} .*; expected e.g. densenet121"):
+        TorchvisionEncoder(name)
+
+
+def save(state, path):
+    safetensors.torch.save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("file", ["weights.pth", "weights.pt", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_weights_are_loaded_from_a_file(file, name, tmp_path):
+    state = get_model(name, weights=None, num_classes=7).state_dict()
+    encoder = TorchvisionEncoder(name, save(state, tmp_path / file))
+    loaded = encoder.network.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
+    assert len(loaded) == len(state) - 2
+
+
+def test_weights_may_lack_the_head(tmp_path):
+    state = {key: v for key, v in get_model("resnet18", weights=None).state_dict().items() if not key.startswith("fc.")}
+    encoder = TorchvisionEncoder("resnet18", save({"state_dict": state}, tmp_path / "weights.pth"))
+    assert torch.equal(encoder.network.conv1.weight, state["conv1.weight"])
+
+
+def test_densenet_weights_of_the_old_names_are_understood(tmp_path):
+    state = get_model("densenet121", weights=None).state_dict()
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): value
+        for key, value in state.items()
+        if not key.endswith("num_batches_tracked")
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    loaded = TorchvisionEncoder("densenet121", save(old, tmp_path / "weights.pth")).network.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
+
+
+@pytest.mark.parametrize("other", ["densenet121", "resnet34", "resnet50"])
+def test_weights_of_another_network_are_refused_in_one_line(other, tmp_path):
+    path = save(get_model(other, weights=None).state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=rf"{path}: not weights of resnet18: \d+ parameters missing, \d+ unknown") as e:
+        TorchvisionEncoder("resnet18", path)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("file", ["weights.pth", "weights.safetensors"])
+def test_a_file_that_holds_no_weights_is_refused(file, tmp_path):
+    (tmp_path / file).write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=f"{file}: not a file of tensors that can be read safely"):
+        TorchvisionEncoder("resnet18", str(tmp_path / file))
+
+
+def test_a_pickle_of_anything_else_is_refused(tmp_path):
+    torch.save([1, 2], tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"weights.pth: not a file of tensors that can be read safely"):
+        TorchvisionEncoder("resnet18", str(tmp_path / "weights.pth"))
+
+
+def test_a_missing_file_of_weights_is_named(tmp_path):
+    path = tmp_path / "absent.pth"
+    with pytest.raises(UserError, match=rf"image_encoder.weights: no file {path}; put the weights of resnet18 there"):
+        TorchvisionEncoder("resnet18", str(path))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The hub's folder, empty, with no network to fill it."""
+
+    def fail(*_, **__):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
+    return tmp_path / "checkpoints"
+
+
+def test_imagenet_weights_out_of_reach_are_named_with_the_place_to_put_them(hub):
+    with pytest.raises(UserError, match=r"image_encoder.weights: densenet121-a639ec97\.pth is not at ") as error:
+        TorchvisionEncoder("densenet121", "imagenet")
+    message = str(error.value)
+    assert f"is not at {hub / 'densenet121-a639ec97.pth'} and could not be downloaded" in message
+    assert "fetch https://download.pytorch.org/models/densenet121-a639ec97.pth and put it there" in message
+    assert "\n" not in message
+
+
+def test_a_download_that_does_not_match_its_hash_is_a_user_error(hub, monkeypatch):
+    def corrupted(*_, **__):
+        raise RuntimeError('invalid hash value (expected "a639ec97", got "0")')
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", corrupted)
+    with pytest.raises(UserError, match=r"could not be downloaded .invalid hash value"):
+        TorchvisionEncoder("densenet121", "imagenet")
+
+
+def test_imagenet_weights_are_read_where_the_hub_keeps_them(hub):
+    hub.mkdir()
+    state = get_model("resnet18", weights=None).state_dict()
+    torch.save(state, hub / "resnet18-f37072fd.pth")
+    encoder = TorchvisionEncoder("resnet18", "imagenet")
+    assert torch.equal(encoder.network.conv1.weight, state["conv1.weight"])

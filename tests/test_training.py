@@ -1,0 +1,221 @@
+"""Training: what a run holds, what each arm trains, and that a resumed run is the uninterrupted one."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pyro
+import pytest
+import torch
+
+from tests.conftest import TinyCorpus
+from vkd_pyro.bundle import load_bundle
+from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.transforms import Augmentation
+from vkd_pyro.distributions import DiagonalNormal
+from vkd_pyro.elbo import Constant, Cyclical, TraceVKD_ELBO
+from vkd_pyro.encoders.image import ConvEncoder
+from vkd_pyro.encoders.report import WordEncoder
+from vkd_pyro.errors import UserError
+from vkd_pyro.evaluation import evaluate
+from vkd_pyro.model import VKD, ImageOnly
+from vkd_pyro.training import RelativeEarlyStopping, Training, fit, load_checkpoint
+
+SETTINGS = Training(max_epochs=2, optimizer=lambda p: torch.optim.Adam(p, lr=1e-2), accelerator="cpu", num_samples=5)
+
+
+def make_vkd(seed: int = 0) -> VKD:
+    torch.manual_seed(seed)
+
+    def family(features: int, latent: int) -> DiagonalNormal:
+        return DiagonalNormal(features, latent, (16,), 0.1)
+
+    return VKD(TinyCorpus.findings, ConvEncoder((8, 16)), WordEncoder(64, 16, 2, 16), 4, family, family)
+
+
+def make_data(**options) -> StudyData:
+    return StudyData(TinyCorpus(), image_size=32, batch_size=8, augmentation=Augmentation(), **options)
+
+
+def train(run, arm="vkd", training=SETTINGS, data=None, **options):
+    settings = {"objective": TraceVKD_ELBO(), "kl_schedule": Cyclical(cycles=1)} | options
+    return fit(make_vkd(), data or make_data(), run, arm, training=training, progress=False, **settings)
+
+
+def test_a_run_holds_what_it_says(tmp_path):
+    network = train(tmp_path / "run", config="seed: 0\n")
+    files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert files == {
+        "config.yaml",
+        "metrics.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "bundle/config.json",
+        "bundle/weights.safetensors",
+        "bundle/card.md",
+    }
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    for name, value in network.model.state_dict().items():
+        assert torch.equal(bundle.model.state_dict()[name], value)
+
+
+def test_metrics_have_every_term_and_both_classifiers(tmp_path):
+    train(tmp_path / "run")
+    table = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert table["epoch"].tolist() == [0, 1]
+    terms = {f"train/{name}" for name in ("loss", "log_likelihood", "auxiliary", "kl", "beta")}
+    validation = {f"val/{name}" for name in ("nll", "loss", "kl", "macro_auc", "micro_auc", "report_macro_auc")}
+    units = {"val/active_units_prior", "val/active_units_posterior"}
+    assert terms | validation | units <= set(table)
+    assert table[sorted(terms | validation | units)].notna().all(axis=None)
+
+
+@pytest.mark.parametrize("arm", ["no_report", "image_only"])
+def test_arms_without_reports_have_no_kl_and_no_report_classifier(tmp_path, arm):
+    train(tmp_path / "run", arm)
+    table = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert (table["train/kl"] == 0).all()
+    assert (table["train/auxiliary"] == 0).all()
+    assert table["val/report_macro_auc"].isna().all()
+
+
+def test_without_reports_the_guide_stays_as_it_was(tmp_path):
+    trained, fresh = train(tmp_path / "run", "no_report"), make_vkd()
+    for name, value in trained.guide.state_dict().items():
+        assert torch.equal(value, fresh.guide.state_dict()[name])
+
+
+def test_vkd_without_mi_does_not_train_the_auxiliary_classifier(tmp_path):
+    trained, fresh = train(tmp_path / "run", "vkd_without_mi"), make_vkd()
+    for name, value in trained.guide.auxiliary.state_dict().items():
+        assert torch.equal(value, fresh.guide.auxiliary.state_dict()[name])
+    assert not torch.equal(trained.guide.report_encoder.words.weight, fresh.guide.report_encoder.words.weight)
+
+
+def test_image_only_is_trained_without_z(tmp_path):
+    assert isinstance(train(tmp_path / "run", "image_only"), ImageOnly)
+
+
+def test_training_learns(tmp_path):
+    data = StudyData(TinyCorpus(300), image_size=32, batch_size=16)
+    settings = Training(8, lambda p: torch.optim.Adam(p, lr=1e-2), "one_cycle", accelerator="cpu", patience=None)
+    network = train(tmp_path / "run", training=settings, data=data, objective=TraceVKD_ELBO(kl_scale=0.01))
+    averages = evaluate(network, data, "test").averages()
+    assert averages["image"]["macro"] > 0.9
+    assert averages["report"]["macro"] > 0.9
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "plateau"])
+def test_resuming_at_an_epoch_boundary_gives_the_uninterrupted_run(tmp_path, monkeypatch, schedule):
+    settings = Training(3, SETTINGS.optimizer, schedule, accelerator="cpu", num_samples=5)
+    whole = train(tmp_path / "whole", training=settings)
+
+    def stop_after_the_first_epoch(self, trainer, module):
+        RelativeEarlyStopping.on_validation_end(self, trainer, module)
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    class Interrupted(RelativeEarlyStopping):
+        on_validation_end = stop_after_the_first_epoch
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vkd_pyro.training.RelativeEarlyStopping", Interrupted)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            train(tmp_path / "resumed", training=settings)
+    assert not (tmp_path / "resumed" / "bundle").exists()
+
+    resumed = train(tmp_path / "resumed", training=settings, resume=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    tables = [pd.read_csv(tmp_path / name / "metrics.csv") for name in ("whole", "resumed")]
+    pd.testing.assert_frame_equal(*tables)
+    for name in ("last.ckpt", "best.ckpt"):
+        states = [torch.load(tmp_path / run / "checkpoints" / name, weights_only=True) for run in ("whole", "resumed")]
+        for key, value in states[0]["state_dict"].items():
+            assert torch.equal(states[1]["state_dict"][key], value)
+
+
+def test_the_same_seed_trains_the_same_network(tmp_path):
+    one, two, other = (train(tmp_path / str(i), seed=seed) for i, seed in enumerate((0, 0, 1)))
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    assert not torch.equal(one.model.prior.loc_and_scale.weight, other.model.prior.loc_and_scale.weight)
+
+
+def test_a_checkpoint_holds_the_report_branch(tmp_path):
+    trained = train(tmp_path / "run")
+    fresh = make_vkd(seed=9)
+    load_checkpoint(fresh, tmp_path / "run")
+    for name, value in trained.guide.state_dict().items():
+        assert torch.equal(fresh.guide.state_dict()[name], value)
+
+
+def test_pyros_store_is_left_empty(tmp_path):
+    pyro.clear_param_store()
+    train(tmp_path / "run")
+    assert len(pyro.get_param_store()) == 0
+
+
+def test_a_run_folder_in_use_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds another run; choose another --run"):
+        train(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_resuming_nothing_and_resuming_a_complete_run_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no checkpoints/last\.ckpt to resume from"):
+        train(tmp_path / "run", resume=True)
+    train(tmp_path / "run")
+    with pytest.raises(UserError, match="this run is complete"):
+        train(tmp_path / "run", resume=True)
+
+
+def test_a_finding_never_positive_in_training_is_named(tmp_path):
+    class WithoutLower(TinyCorpus):
+        def _study(self, number):
+            study = super()._study(number)
+            study.labels[1] = 0
+            return study
+
+    data = StudyData(WithoutLower(), image_size=32, batch_size=8)
+    with pytest.warns(UserWarning, match="never positive in training, so not learnt: Lower Square"):
+        train(tmp_path / "run", data=data)
+
+
+def test_divergence_is_an_error_and_not_a_number(tmp_path):
+    settings = Training(2, lambda p: torch.optim.SGD(p, lr=1e12), accelerator="cpu", gradient_clip=None)
+    with pytest.raises(UserError, match="the training diverged in epoch"):
+        train(tmp_path / "run", training=settings)
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
+def test_early_stopping_is_relative():
+    class Trainer:
+        should_stop = False
+        callback_metrics: dict = {}
+
+    stopping, trainer = RelativeEarlyStopping(patience=2, tolerance=0.01), Trainer()
+    stopped = []
+    for nll in (1.0, 0.98, 0.975, 0.971, 0.5):  # below 0.98 by 0.5 % and 0.9 %: not enough
+        trainer.callback_metrics = {"val/nll": torch.tensor(nll)}
+        stopping.on_validation_end(trainer, None)
+        stopped.append(trainer.should_stop)
+    assert stopped == [False, False, False, True, True]
+    assert stopping.state_dict()["best"] == pytest.approx(0.5)
+    restored = RelativeEarlyStopping(2, 0.01)
+    restored.load_state_dict(stopping.state_dict())
+    assert (restored.best, restored.waited) == (stopping.best, stopping.waited)
+
+
+def test_beta_of_the_last_epoch_follows_the_step_count(tmp_path):
+    train(tmp_path / "run", kl_schedule=Constant(0.25))
+    assert np.allclose(pd.read_csv(tmp_path / "run" / "metrics.csv")["train/beta"], 0.25)
+
+
+def test_validation_takes_beta_one(tmp_path):
+    train(tmp_path / "run", objective=TraceVKD_ELBO(kl_scale=1e6), kl_schedule=Constant(0.0))
+    table = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert (table["val/loss"] > 1e3 * table["val/kl"].clip(lower=1e-3)).all()
+    assert math.isfinite(table["train/loss"].iloc[0])
+    assert (table["train/loss"] < 1e3).all()
