@@ -252,9 +252,3 @@ def test_other_sizes_than_those_of_the_weights_are_refused_in_one_line(folder):
     with pytest.raises(UserError, match=r"config.json: does not describe this model") as error:
         load_bundle(folder)
     assert "\n" not in str(error.value)
-
-
-def test_as_many_names_as_labels_are_expected(folder):
-    edit(folder, findings=["Edema"])
-    with pytest.raises(UserError, match=r"config.json: "):
-        load_bundle(folder)

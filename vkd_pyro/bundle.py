@@ -81,7 +81,7 @@ def load_bundle(folder: str | Path) -> Bundle:
     folder = Path(folder)
     config = _read_config(folder)
     weights_hash = _sha256(folder / WEIGHTS)
-    if weights_hash != config["weights_sha256"]:
+    if weights_hash != config.get("weights_sha256"):
         raise UserError(f"{folder / WEIGHTS}: not the weights this bundle was written with; copy the bundle again")
     try:
         model = _build_model(config["model"])
@@ -89,7 +89,8 @@ def load_bundle(folder: str | Path) -> Bundle:
         transform = ImageTransform(**config["image_transform"])
         return Bundle(model.eval(), tuple(config["findings"]), transform, weights_hash)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"{folder / CONFIG}: does not describe this model ({error}); copy the bundle again") from error
+        found = " ".join(str(error).split())
+        raise UserError(f"{folder / CONFIG}: does not describe this model ({found}); copy the bundle again") from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def build(description: dict[str, Any], base: type) -> Any:
     module, _, name = description["class_path"].rpartition(".")
     try:
         part = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"{description['class_path']}: not found; install the package the model was made with"
         ) from error

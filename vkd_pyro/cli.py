@@ -3,14 +3,17 @@
 import argparse
 import csv
 import difflib
+import inspect
 import json
+import pydoc
 import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from jsonargparse import ArgumentParser, Namespace, lazy_instance
+from jsonargparse.typing import PositiveInt
 
 from vkd_pyro.errors import UserError
 
@@ -21,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="vkd",
         description="Variational Knowledge Distillation: learn from X-rays and reports, diagnose from X-rays alone.",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     commands = parser.add_subcommands(dest="command")
     commands.add_subcommand("train", train_parser(), help="train a model; writes a run")
@@ -28,9 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_subcommand("predict", predict_parser(), help="findings of X-rays, by a bundle")
     warnings.showwarning = _show_warning
     try:
-        chosen = _parse(parser, sys.argv[1:] if arguments is None else arguments)
+        chosen = _parse(parser, _with_resumed_config(sys.argv[1:] if arguments is None else arguments))
         {"train": train, "evaluate": evaluate, "predict": predict}[chosen.command](chosen[chosen.command])
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: a folder that may not be written, a full disk
         print(f"vkd: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -73,7 +77,7 @@ def train(settings: Namespace) -> None:
 
     resume = settings.resume is not None
     if resume:
-        settings = read_run(settings.resume)
+        settings.run = settings.resume
     if settings.run is None:
         raise UserError("--run: not given; name a folder for the run, e.g. --run runs/mine")
     parts = build(settings)
@@ -93,6 +97,19 @@ def train(settings: Namespace) -> None:
     print(f"next: vkd evaluate {settings.run}")
 
 
+def _with_resumed_config(arguments: list[str]) -> list[str]:
+    """`train --resume RUN` stands for `train --config RUN/config.yaml --resume RUN`: a run goes on as it began."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--resume", type=Path, nargs="?")
+    options.add_argument("--config", nargs="?")
+    chosen, others = options.parse_known_args(arguments)
+    if arguments[:1] != ["train"] or chosen.resume is None:
+        return arguments
+    if others[1:]:
+        raise UserError(f"--resume: a run goes on with its own settings; leave out {others[1]}")
+    return ["train", "--config", str(_config_of(chosen.resume)), "--resume", str(chosen.resume)]
+
+
 def build(settings: Namespace) -> Namespace:
     """The objects that a training's settings describe, weights drawn from its seed."""
     import torch
@@ -103,6 +120,12 @@ def build(settings: Namespace) -> Namespace:
 
 def read_run(run: Path) -> Namespace:
     """The settings of a run, from its config.yaml; its folder may have been moved."""
+    settings = _parse(train_parser(), ["--config", str(_config_of(run))])
+    settings.run = run
+    return settings
+
+
+def _config_of(run: Path) -> Path:
     from vkd_pyro.training import CONFIG
 
     path = run / CONFIG
@@ -110,9 +133,7 @@ def read_run(run: Path) -> Namespace:
         raise UserError(f"{run}: not a run; expected a folder with {CONFIG}, as vkd train writes")
     if not path.read_text():
         raise UserError(f"{path}: empty, since the run was made from Python; evaluate it there, by vkd_pyro.evaluate")
-    settings = _parse(train_parser(), ["--config", str(path)])
-    settings.run = run
-    return settings
+    return path
 
 
 # ---------------------------------------------------------------------------------------- evaluate
@@ -125,7 +146,7 @@ def evaluate_parser() -> ArgumentParser:
     )
     parser.add_argument("run", type=Path, help="a folder that vkd train has written")
     parser.add_argument("--split", type=Literal["train", "validation", "test"], default="test", help="which studies")
-    parser.add_argument("--num_samples", type=int, default=100, help="draws of z for each image")
+    parser.add_argument("--num_samples", type=PositiveInt, default=100, help="draws of z for each image")
     return parser
 
 
@@ -163,7 +184,7 @@ def predict_parser() -> ArgumentParser:
     )
     parser.add_argument("bundle", type=Path, help="RUN/bundle, as vkd train writes it")
     parser.add_argument("images", type=Path, nargs="+", help="PNG or JPEG files")
-    parser.add_argument("--num_samples", type=int, default=100, help="draws of z")
+    parser.add_argument("--num_samples", type=PositiveInt, default=100, help="draws of z")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--format", type=Literal["table", "csv", "json"], default="table", help="of what is printed")
     return parser
@@ -205,16 +226,18 @@ def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
         unknown = re.search(r"unrecognized arguments: --([\w.]+)|option '([\w.]+)'|Option '([\w.]+)'", message)
         if unknown:
             name = next(group for group in unknown.groups() if group)
-            message += _nearest(name)
+            message += _nearest(name, message)
         raise UserError(message) from error
 
 
-def _nearest(name: str) -> str:
-    """ " (did you mean ...?)", among the fields of a training's config and the arguments of the parts it names."""
-    defaults = train_parser().get_defaults()
-    keys = list(defaults.keys())
-    known = {*keys, *(part for key in keys for part in key.split("."))}
-    near = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name.split(".")[-1], known, n=3)
+def _nearest(name: str, message: str) -> str:
+    """ " (did you mean ...?)", among the options of all commands, or the arguments of the part the message names."""
+    if part := re.search(r"class_path '([\w.]+)'", message):
+        known = list(inspect.signature(cast(type, pydoc.locate(part[1]))).parameters)
+    else:
+        parsers = (train_parser(), evaluate_parser(), predict_parser())
+        known = list(dict.fromkeys(key for parser in parsers for key in parser.get_defaults()))
+    near = difflib.get_close_matches(name, known, n=3)
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 

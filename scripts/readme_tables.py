@@ -1,0 +1,41 @@
+"""Writes the tables of README.md from results/*.json, between `<!-- table: NAME -->` and `<!-- end -->`.
+
+python scripts/readme_tables.py [--check]
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if README.md would change")
+    arguments = parser.parse_args()
+    readme = ROOT / "README.md"
+    before = readme.read_text()
+    after = BLOCK.sub(lambda match: match[1] + table(match[2]) + match[3], before)
+    if arguments.check:
+        sys.exit(before != after)
+    readme.write_text(after)
+
+
+def table(name: str) -> str:
+    """The Markdown table of results/NAME.json, a row an arm, with the command that made it."""
+    content = json.loads((ROOT / "results" / f"{name}.json").read_text())
+    rows = content["table"]
+    columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
+    lines = ["| arm | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for arm, cells in rows.items():
+        shown = (cells.get(column) for column in columns)
+        lines.append(f"| {arm} | " + " | ".join("" if cell is None else str(cell) for cell in shown) + " |")
+    return "\n".join(lines) + f"\n\n`{content['command']}`\n"
+
+
+if __name__ == "__main__":
+    main()

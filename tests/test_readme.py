@@ -1,0 +1,95 @@
+"""The README and the configs are run, so they cannot rot."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vkd_pyro.cli import main, train_parser
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_python_example_is_short_and_runs(tmp_path):
+    (example,) = blocks("python")
+    lines = [line for line in example.splitlines() if line.strip() and not line.startswith(("import", "from"))]
+    assert len(lines) <= 20
+    result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "macro" in result.stdout
+    assert re.search(r"^Pleural Effusion +[01]\.\d\d$", result.stdout, re.MULTILINE)
+
+
+def test_the_commands_run(tmp_path, monkeypatch, capsys):
+    pixels = np.random.default_rng(0).integers(0, 255, (80, 60), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "xray.png")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    commands = [shlex.split(line)[1:] for block in blocks("bash") for line in block.splitlines() if line[:4] == "vkd "]
+    assert [command[0] for command in commands] == ["train", "evaluate", "predict"]
+    small = ["--data.corpus.init_args.num_studies=300", "--training.max_epochs=1", "--training.accelerator=cpu"]
+    for command in commands:
+        assert main(command + (small if command[0] == "train" else [])) == 0
+    shown = capsys.readouterr().out
+    assert "macro" in shown
+    assert "xray.png" in shown
+
+
+def test_the_scripts_it_names_are_there():
+    for script in re.findall(r"scripts/\w+\.(?:sh|py)", README):
+        assert (ROOT / script).is_file(), script
+
+
+def test_its_tables_are_those_of_the_results():
+    subprocess.run([sys.executable, ROOT / "scripts" / "readme_tables.py", "--check"], check=True)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_config_parses(config):
+    settings = train_parser().parse_args(["--config", str(ROOT / "configs" / config)])
+    assert settings.model.latent_dim > 0
+
+
+def test_the_settings_of_the_paper():
+    settings = train_parser().parse_args(["--config", str(ROOT / "configs" / "openi.yaml")])
+    assert settings.model.latent_dim == 512
+    assert settings.data.image_size == 224
+    assert settings.model.image_encoder.init_args.name == "densenet121"
+    assert settings.model.report_encoder.init_args.max_tokens == 256
+    assert (settings.kl_schedule.init_args.cycles, settings.kl_schedule.init_args.rising) == (4, 0.5)
+    assert (settings.objective.likelihood_samples, settings.training.tolerance) == ("prior", 0.01)
+
+
+def test_the_svi_script_trains_and_writes_a_bundle(tmp_path):
+    script = ROOT / "scripts" / "train_svi.py"
+    assert len(script.read_text().splitlines()) < 100
+    command = [sys.executable, script, "--num_studies", "500", "--epochs", "4", "--output", tmp_path / "bundle"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    losses = [float(value) for value in re.findall(r"epoch \d: loss ([\d.]+)", result.stdout)]
+    assert losses[-1] < losses[0]
+    assert (tmp_path / "bundle" / "weights.safetensors").is_file()
+
+
+def test_the_experiment_script_compares_arms(tmp_path):
+    config = str(ROOT / "configs" / "synthetic.yaml")
+    command = [sys.executable, ROOT / "scripts" / "experiment.py", f"{config}:no_report", f"{config}:vkd"]
+    options = ["--seeds", "1", "--runs", tmp_path, "--json", tmp_path / "table.json", "--training.max_epochs=1"]
+    options += ["--data.corpus.init_args.num_studies=300", "--training.accelerator=cpu"]
+    result = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "synthetic/no_report" in result.stdout
+    assert "Δ micro" in result.stdout
+    assert (tmp_path / "synthetic" / "vkd-0" / "bundle" / "weights.safetensors").is_file()
+    assert '"configs"' in (tmp_path / "table.json").read_text()
