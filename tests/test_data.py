@@ -686,9 +686,9 @@ def test_a_batch_larger_than_the_training_set_is_refused():
         data.train_loader(None, seed=0)
 
 
-@pytest.mark.parametrize("sizes", [{"batch_size": 0}, {"image_size": 0}])
-def test_sizes_below_one_are_refused(sizes):
-    with pytest.raises(UserError, match="image_size and batch_size must be at least 1"):
+@pytest.mark.parametrize("sizes", [{"batch_size": 0}, {"image_size": 0}, {"num_workers": -1}])
+def test_sizes_that_cannot_be_are_refused(sizes):
+    with pytest.raises(UserError, match="image_size and batch_size must be at least 1, num_workers at least 0"):
         StudyData(corpus_of(study("a")), **sizes)
 
 

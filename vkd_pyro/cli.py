@@ -9,6 +9,7 @@ import pydoc
 import re
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -48,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train_parser() -> ArgumentParser:
     """Every setting of a training; groups are named after what they make."""
+    import_module("vkd_pyro.data.openi")  # so that --help lists the corpora
+    import_module("vkd_pyro.data.synthetic")
     from vkd_pyro.data.loading import StudyData
     from vkd_pyro.elbo import Cyclical, KLSchedule, TraceVKD_ELBO
     from vkd_pyro.model import VKD
@@ -236,7 +239,7 @@ def _nearest(name: str, message: str) -> str:
         known = list(inspect.signature(cast(type, pydoc.locate(part[1]))).parameters)
     else:
         parsers = (train_parser(), evaluate_parser(), predict_parser())
-        known = list(dict.fromkeys(key for parser in parsers for key in parser.get_defaults()))
+        known = list(dict.fromkeys(key for parser in parsers for key in parser.get_defaults().keys()))
     near = difflib.get_close_matches(name, known, n=3)
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 

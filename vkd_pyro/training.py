@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -256,11 +257,14 @@ def fit(
         progress: show a progress bar.
     """
     run, training = Path(run), training or Training()
+    refuse_unless_ready(run, resume)
     network, objective, use_reports = for_arm(arm, vkd, objective or TraceVKD_ELBO())
     warn_of_absent_findings(data)
     encoder = vkd.guide.report_encoder if use_reports and isinstance(vkd.guide, Guide) else None
     loaders = data.train_loader(encoder, seed), data.evaluation_loader("validation", encoder)
-    claim(run, config, resume)
+    run.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        (run / CONFIG).write_text(config)
 
     module = VKDTrainer(network, objective, kl_schedule or Cyclical(), training, seed, use_reports)
     best = ModelCheckpoint(run / CHECKPOINTS, "best", monitor="val/nll", enable_version_counter=False)
@@ -270,7 +274,7 @@ def fit(
         trainer.fit(module, *loaders, ckpt_path=last, weights_only=True)
     load_checkpoint(network, run)
     if trainer.is_global_zero:
-        card = write_card(arm, data, trainer.callback_metrics["val/nll"].item())
+        card = write_card(arm, data, float(best.best_model_score or math.nan))
         save_bundle(run / BUNDLE, network.model, network.findings, data.transform, card)
     return network.eval()
 
@@ -280,22 +284,20 @@ def for_arm(arm: Arm, vkd: VKD, objective: TraceVKD_ELBO) -> tuple[VKD | ImageOn
     if arm == "image_only":
         return ImageOnly(vkd.findings, vkd.model.image_encoder), objective, False
     if arm == "vkd_without_mi":
+        objective = copy(objective)
         objective.auxiliary_weight = 0.0
     return vkd, objective, arm != "no_report"
 
 
-def claim(run: Path, config: str, resume: bool) -> None:
-    """Makes the folder of a new run, or checks the folder of one to resume."""
+def refuse_unless_ready(run: Path, resume: bool) -> None:
+    """Raises `UserError` where a new run would overwrite another, or where there is nothing to resume."""
     if resume:
         if not (run / CHECKPOINTS / "last.ckpt").is_file():
             raise UserError(f"{run}: no {CHECKPOINTS}/last.ckpt to resume from; start without --resume")
         if (run / BUNDLE).exists():
             raise UserError(f"{run}: this run is complete; there is nothing to resume")
-        return
-    if run.exists() and any(run.iterdir()):
+    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"{run}: holds another run; choose another --run, or go on with that one by --resume {run}")
-    run.mkdir(parents=True, exist_ok=True)
-    (run / CONFIG).write_text(config)
 
 
 def load_checkpoint(network: VKD | ImageOnly, run: Path, name: str = "best") -> None:
@@ -321,7 +323,7 @@ def write_card(arm: Arm, data: StudyData, nll: float) -> str:
     return (
         f"# Findings in chest X-rays: {arm}\n\n"
         f"Trained on {data.corpus.name}: {sizes['train']} studies, chosen on {sizes['validation']} "
-        f"(negative log-likelihood {nll:.4f} nats a label in the last epoch).\n\n"
+        f"(negative log-likelihood {nll:.4f} nats a label).\n\n"
         f"Findings: {', '.join(data.findings)}.\n\n"
         "For research. Not a medical device: not for diagnosis, triage or treatment. "
         "Its probabilities hold for patients, scanners and labelling like those it was trained on.\n"

@@ -137,8 +137,8 @@ class StudyData:
         max_train_studies: int | None = None,
         train_label_share: float = 1.0,
     ) -> None:
-        if min(image_size, batch_size) < 1:
-            raise UserError("data: image_size and batch_size must be at least 1")
+        if min(image_size, batch_size, num_workers + 1) < 1:
+            raise UserError("data: image_size and batch_size must be at least 1, num_workers at least 0")
         self.corpus, self.batch_size, self.num_workers = corpus, batch_size, num_workers
         self.transform, self.augmentation = ImageTransform(image_size), augmentation
         self.cache_images = cache_images and num_workers == 0
