@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -30,7 +32,7 @@ model:
     init_args: {channels: [8, 16]}
   report_encoder:
     class_path: vkd_pyro.encoders.report.WordEncoder
-    init_args: {vocabulary_size: 32, width: 8, heads: 2, max_tokens: 16}
+    init_args: {vocabulary_size: 32, width: 8, max_tokens: 16}
 kl_schedule:
   class_path: vkd_pyro.elbo.Cyclical
   init_args: {cycles: 2}
@@ -39,6 +41,13 @@ training:
   accelerator: cpu
   num_samples: 3
 """
+
+
+class BrokenCorpus(TinyCorpus):
+    """Its images are files that are not there."""
+
+    def studies(self):
+        return [dataclasses.replace(study, images=(Path("no/where.png"),)) for study in super().studies()]
 
 
 def vkd(*arguments):
@@ -157,7 +166,7 @@ def test_help_names_the_options(command, options):
         (["--objective.alpha", "2"], "objective.alpha: found 2.0, expected a share between 0 and 1"),
         (["--data.corpus", "vkd_pyro.data.openi.OpenI", "--data.corpus.root", "no/where"], "no folder at no/where;"),
         (["--model.image_encoder", "vkd_pyro.encoders.image.ConvEncodr"], "has no attribute 'ConvEncodr'"),
-        (["--config", "no/where.yaml"], "File does not exist: 'no/where.yaml'"),
+        (["--config", "no/where.yaml"], "File does not exist: "),
     ],
 )
 def test_a_mistaken_setting_is_one_line_and_leaves_no_run(changes, found, config, tmp_path):
@@ -196,6 +205,13 @@ def test_a_setting_that_training_refuses_leaves_no_run(changes, found, config, t
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_is_not_there_is_one_line_in_any_process(workers, config, tmp_path):
+    changes = ("--data.corpus", "tests.test_cli.BrokenCorpus", "--data.num_workers", workers)
+    message = refusal("train", "--config", config, "--run", tmp_path / "run", *changes)
+    assert message == "vkd: no/where.png: no such image file\n"
+
+
 def test_a_run_needs_a_name(config):
     assert "--run: not given; name a folder for the run" in refusal("train", "--config", config)
 
@@ -211,7 +227,8 @@ def test_a_folder_in_use_is_left_as_it_is(config, copy):
 
 
 def test_a_file_is_no_folder_for_a_run(config, tmp_path):
-    assert "Not a directory" in refusal("train", "--config", config, "--run", config)
+    assert str(config) in refusal("train", "--config", config, "--run", config)
+    assert "Not a directory" in refusal("train", "--config", config, "--run", config / "run")
     assert config.read_text() == CONFIG
 
 
@@ -231,6 +248,14 @@ def test_a_run_is_resumed_with_its_own_config_for_the_epochs_that_are_left(copy)
     assert table["step"].tolist() == [12, 24, 36]
     pd.testing.assert_frame_equal(table[:2], first)
     assert load_bundle(copy / "bundle").findings == TinyCorpus.findings
+
+
+def test_a_run_that_lacks_only_its_bundle_is_completed(copy, run):
+    shutil.rmtree(copy / "bundle")
+    code, _, err = vkd("train", "--resume", copy)
+    assert code == 0, err
+    assert load_bundle(copy / "bundle").weights_hash == load_bundle(run / "bundle").weights_hash
+    assert (copy / "metrics.csv").read_text() == (run / "metrics.csv").read_text()
 
 
 def test_a_resumed_run_takes_no_other_setting(run):

@@ -634,7 +634,7 @@ def test_an_incomplete_training_batch_is_dropped():
 
 def test_absent_reports_keep_one_token():
     data = StudyData(corpus_of(study("a", report=None), study("b", report="clear")), image_size=8, batch_size=2)
-    batch = next(iter(data.train_loader(WordEncoder(width=8, heads=2), seed=0)))
+    batch = next(iter(data.train_loader(WordEncoder(width=8), seed=0)))
     absent = batch.study_ids.index("a")
     assert batch.has_report[absent].item() is False
     assert batch.report_mask[absent].tolist() == [True, False]

@@ -39,7 +39,7 @@ def make_vkd(dropout: float = 0.0, **options) -> VKD:
     return VKD(
         tuple("abc"),
         ConvEncoder((4, 8)),
-        WordEncoder(50, 16, 2, 8, dropout=dropout),
+        WordEncoder(50, 16, dropout=dropout),
         latent_dim=D,
         prior=lambda f, d: DiagonalNormal(f, d, (7,), dropout),
         posterior=lambda f, d: DiagonalNormal(f, d, (7,), dropout),

@@ -63,7 +63,7 @@ def test_every_parameter_of_the_block_has_a_gradient():
 @pytest.fixture
 def words():
     torch.manual_seed(0)
-    return WordEncoder(vocabulary_size=50, width=8, heads=2, max_tokens=6).eval()
+    return WordEncoder(vocabulary_size=50, width=8, max_tokens=5).eval()
 
 
 def test_padding_does_not_change_the_features_of_words(words):
@@ -76,7 +76,7 @@ def test_padding_does_not_change_the_features_of_words(words):
 
 def test_the_same_word_has_the_same_row(words):
     once, twice = words.prepare(["Opacity", "opacity, OPACITY"])
-    assert twice.tolist() == [0, once[1].item(), once[1].item()]
+    assert twice.tolist()[:3] == [0, once[1].item(), once[1].item()]
 
 
 def test_the_row_of_a_word_is_the_same_on_every_machine():
@@ -91,7 +91,7 @@ def test_a_blank_report_keeps_one_token(words):
 def test_words_beyond_max_tokens_are_left_out(words):
     long, head = words.prepare(["one two three four five six seven", "one two three four five"])
     assert long.tolist() == head.tolist()
-    assert len(long) == 6
+    assert len(long) == 1 + 5 + 4  # the first token, five words, four pairs
 
 
 def test_no_word_shares_the_row_of_the_first_token():

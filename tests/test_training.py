@@ -30,7 +30,7 @@ def make_vkd(seed: int = 0) -> VKD:
     def family(features: int, latent: int) -> DiagonalNormal:
         return DiagonalNormal(features, latent, (16,), 0.1)
 
-    return VKD(TinyCorpus.findings, ConvEncoder((8, 16)), WordEncoder(64, 16, 2, 16), 4, family, family)
+    return VKD(TinyCorpus.findings, ConvEncoder((8, 16)), WordEncoder(64, 16), 4, family, family)
 
 
 def make_data(**options) -> StudyData:
@@ -89,7 +89,7 @@ def test_vkd_without_mi_does_not_train_the_auxiliary_classifier(tmp_path):
     trained, fresh = train(tmp_path / "run", "vkd_without_mi"), make_vkd()
     for name, value in trained.guide.auxiliary.state_dict().items():
         assert torch.equal(value, fresh.guide.auxiliary.state_dict()[name])
-    assert not torch.equal(trained.guide.report_encoder.words.weight, fresh.guide.report_encoder.words.weight)
+    assert not torch.equal(trained.guide.report_encoder.embeddings.weight, fresh.guide.report_encoder.embeddings.weight)
 
 
 def test_image_only_is_trained_without_z(tmp_path):

@@ -239,7 +239,7 @@ def _nearest(name: str, message: str) -> str:
         known = list(inspect.signature(cast(type, pydoc.locate(part[1]))).parameters)
     else:
         parsers = (train_parser(), evaluate_parser(), predict_parser())
-        known = list(dict.fromkeys(key for parser in parsers for key in parser.get_defaults().keys()))
+        known = list(dict.fromkeys(key for parser in parsers for key in vars(parser.get_defaults().as_flat())))
     near = difflib.get_close_matches(name, known, n=3)
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 

@@ -49,9 +49,8 @@ def _open_gray(path: Path) -> Image.Image:
             if picture.mode.startswith("I"):  # 16 bit: PIL's own conversion to gray would clip, not scale
                 pixels = np.asarray(picture, dtype=np.float32)
                 return Image.fromarray((pixels / 65535 * 255).round().clip(0, 255).astype(np.uint8))
-            if picture.mode == "P":  # PIL warns where a palette has transparency
-                picture = picture.convert("RGBA")
-            return picture.convert("L")
+            # By way of RGBA, since PIL warns where a palette has transparency.
+            return (picture.convert("RGBA") if picture.mode == "P" else picture).convert("L")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image file") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
