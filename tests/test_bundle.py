@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from vkd_pyro.bundle import Bundle, describe, load_bundle, save_bundle
+from vkd_pyro.bundle import Bundle, _hash_of, describe, load_bundle, save_bundle
 from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
@@ -56,8 +56,10 @@ def images(tmp_path):
 
 
 def edit(folder, **changes):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | changes))
+    """Changes fields of a bundle's config, and its hash with them: a bundle that was written like that."""
+    config = json.loads((folder / "config.json").read_text()) | changes
+    config["config_sha256"] = _hash_of(config)
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 # ------------------------------------------------------------------------------------- there and back
@@ -115,7 +117,7 @@ def test_the_card_stands_in_the_bundle(folder):
 
 FRESH = """
 import json, sys
-from vkd_pyro.bundle import load_bundle
+from vkd_pyro.bundle import _hash_of, load_bundle
 from vkd_pyro.predictive import predict_files
 probabilities = predict_files(load_bundle(sys.argv[1]), sys.argv[2:], num_samples=7, seed=3)
 imported = [name for name in ("transformers", "tokenizers", "lightning", "jsonargparse") if name in sys.modules]
@@ -190,6 +192,13 @@ def test_changed_weights_are_refused(place, folder):
     content[place] ^= 1
     (folder / "weights.safetensors").write_bytes(content)
     with pytest.raises(UserError, match=r"weights.safetensors: not the weights this bundle was written with"):
+        load_bundle(folder)
+
+
+def test_findings_that_were_reordered_are_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"findings": config["findings"][::-1]}))
+    with pytest.raises(UserError, match=r"config\.json: changed since this bundle was written"):
         load_bundle(folder)
 
 

@@ -191,7 +191,6 @@ def test_a_mistaken_config_is_one_line_and_leaves_no_run(right, wrong, found, co
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="fit claims its folder before the trainer has accepted the settings")
 @pytest.mark.parametrize(
     ("changes", "found"),
     [

@@ -67,13 +67,14 @@ def save_bundle(
         "model": _describe_model(model),
         "weights_sha256": _sha256(unfinished / WEIGHTS),
     }
+    config["config_sha256"] = _hash_of(config)
     (unfinished / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     (unfinished / CARD).write_text(card)
     unfinished.rename(folder)
 
 
 def load_bundle(folder: str | Path) -> Bundle:
-    """Reads a bundle; nothing of the report branch is needed or imported, and nothing is unpickled.
+    """Reads a bundle; nothing of the report branch is needed, and nothing is unpickled.
 
     Raises:
         UserError: not a bundle, a bundle of another version, or one whose files were changed.
@@ -109,7 +110,15 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{path}: format_version is {version}, this version of vkd_pyro reads {FORMAT_VERSION}; "
             "use the version it was written with, or train again"
         )
+    if config.get("config_sha256") != _hash_of(config):
+        raise UserError(f"{path}: changed since this bundle was written; copy the bundle again")
     return config
+
+
+def _hash_of(config: dict[str, Any]) -> str:
+    """sha256 over everything else in a config, whatever the order of its fields."""
+    content = {key: value for key, value in config.items() if key != "config_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 # Parts keep their constructor's arguments as attributes of the same name, so each can say how to build its like.

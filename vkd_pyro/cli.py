@@ -31,12 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_subcommand("train", train_parser(), help="train a model; writes a run")
     commands.add_subcommand("evaluate", evaluate_parser(), help="AUC per finding of a run, on one split")
     commands.add_subcommand("predict", predict_parser(), help="findings of X-rays, by a bundle")
-    warnings.showwarning = _show_warning
     try:
-        chosen = _parse(parser, _with_resumed_config(sys.argv[1:] if arguments is None else arguments))
-        {"train": train, "evaluate": evaluate, "predict": predict}[chosen.command](chosen[chosen.command])
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            chosen = _parse(parser, _with_resumed_config(sys.argv[1:] if arguments is None else arguments))
+            {"train": train, "evaluate": evaluate, "predict": predict}[chosen.command](chosen[chosen.command])
     except (UserError, OSError) as error:  # OSError: a folder that may not be written, a full disk
-        print(f"vkd: {error}", file=sys.stderr)
+        print(f"vkd: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("vkd: interrupted; a run goes on from its last epoch with --resume", file=sys.stderr)
@@ -231,6 +232,12 @@ def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
             name = next(group for group in unknown.groups() if group)
             message += _nearest(name, message)
         raise UserError(message) from error
+
+
+def _one_line(error: Exception) -> str:
+    """The message of an error; from a process that reads images it comes as the last line of a traceback."""
+    *_, line = str(error).strip().splitlines() or [type(error).__name__]
+    return line.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
 
 
 def _nearest(name: str, message: str) -> str:

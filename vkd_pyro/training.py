@@ -9,6 +9,7 @@ runs/<name>/
 
 import logging
 import math
+import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ import pandas as pd
 import pyro
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
@@ -68,9 +70,14 @@ class Training:
     tolerance: float = 0.01
     num_samples: int = 20
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: int | str = "auto"
     accumulate_batches: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "num_samples", "accumulate_batches"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name}: found {getattr(self, name)}, expected at least 1")
 
 
 class VKDTrainer(L.LightningModule):
@@ -262,16 +269,16 @@ def fit(
     warn_of_absent_findings(data)
     encoder = vkd.guide.report_encoder if use_reports and isinstance(vkd.guide, Guide) else None
     loaders = data.train_loader(encoder, seed), data.evaluation_loader("validation", encoder)
-    run.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        (run / CONFIG).write_text(config)
 
     module = VKDTrainer(network, objective, kl_schedule or Cyclical(), training, seed, use_reports)
     best = ModelCheckpoint(run / CHECKPOINTS, "best", monitor="val/nll", enable_version_counter=False)
     with quiet():
         trainer = _trainer(training, run, best, progress)
-        last = run / CHECKPOINTS / "last.ckpt" if resume else None
-        trainer.fit(module, *loaders, ckpt_path=last, weights_only=True)
+        last = run / CHECKPOINTS / "last.ckpt"
+        with new_folder(run, keep_if=last):
+            if not resume:
+                (run / CONFIG).write_text(config)
+            trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
     load_checkpoint(network, run)
     if trainer.is_global_zero:
         card = write_card(arm, data, float(best.best_model_score or math.nan))
@@ -298,6 +305,18 @@ def refuse_unless_ready(run: Path, resume: bool) -> None:
             raise UserError(f"{run}: this run is complete; there is nothing to resume")
     elif run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"{run}: holds another run; choose another --run, or go on with that one by --resume {run}")
+
+
+@contextmanager
+def new_folder(folder: Path, keep_if: Path) -> Iterator[None]:
+    """Makes a folder; where the work inside fails before the file `keep_if` is there, nothing of it is left behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if not keep_if.exists():
+            shutil.rmtree(folder)
+        raise
 
 
 def load_checkpoint(network: VKD | ImageOnly, run: Path, name: str = "best") -> None:
@@ -337,21 +356,24 @@ def _trainer(training: Training, run: Path, best: ModelCheckpoint, progress: boo
         callbacks.append(RelativeEarlyStopping(training.patience, training.tolerance))
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=5))
-    return L.Trainer(
-        accelerator=training.accelerator,
-        devices=training.devices,
-        precision=training.precision,
-        max_epochs=training.max_epochs,
-        gradient_clip_val=training.gradient_clip,
-        accumulate_grad_batches=training.accumulate_batches,
-        callbacks=callbacks,
-        logger=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=run,
-        use_distributed_sampler=True,
-    )
+    try:
+        return L.Trainer(
+            accelerator=training.accelerator,
+            devices=training.devices,
+            precision=training.precision,
+            max_epochs=training.max_epochs,
+            gradient_clip_val=training.gradient_clip,
+            accumulate_grad_batches=training.accumulate_batches,
+            callbacks=callbacks,
+            logger=False,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=run,
+            use_distributed_sampler=True,
+        )
+    except MisconfigurationException as error:
+        raise UserError(f"training.accelerator: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

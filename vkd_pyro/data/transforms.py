@@ -1,5 +1,6 @@
 """From an image file to a tensor, the same way in training and in deployment; and augmentation."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,12 @@ class ImageTransform:
 
 def _open_gray(path: Path) -> Image.Image:
     try:
-        with Image.open(path, formats=READABLE_FORMATS) as picture:
+        with (
+            warnings.catch_warnings(
+                action="ignore", category=Image.DecompressionBombWarning
+            ),  # we have a limit of ours
+            Image.open(path, formats=READABLE_FORMATS) as picture,
+        ):
             if picture.width * picture.height > MAX_PIXELS:
                 raise UserError(
                     f"{path}: {picture.width} x {picture.height} pixels, more than the limit of {MAX_PIXELS:,}; "
