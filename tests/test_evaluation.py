@@ -94,7 +94,10 @@ def test_json_has_null_for_the_undefined(tmp_path):
 
 
 def test_text_names_every_average_and_the_undefined():
-    text = str(make_evaluation(one_class=True))
+    evaluation = make_evaluation(one_class=True)
+    assert "report" not in str(evaluation)
+    evaluation.report_probabilities[:] = evaluation.probabilities
+    text = str(evaluation)
     for expected in ("macro    (mean of 2 findings)", "micro", "weighted", "undefined", "not available at inference"):
         assert expected in text
 

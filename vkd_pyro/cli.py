@@ -175,6 +175,7 @@ def evaluate_run(run: Path, split: str, num_samples: int = 100) -> Any:
     parts = build(settings)
     network, _, use_reports = for_arm(settings.arm, parts.model, parts.objective)
     load_checkpoint(network, run)
+    network.to(parts.training.device)
     return evaluate(network, parts.data, split, num_samples, use_reports)
 
 

@@ -90,25 +90,30 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
-        """The tables, as text."""
+        """The tables, as text; without the report's columns where no report was used."""
         table, averages = self.per_finding(), self.averages()
+        with_report = not np.isnan(self.report_probabilities).all()
+
+        def line(name: str, image: str, report: str) -> str:
+            return f"{name:<45}{image:>11}" + (f"{report:>13}" if with_report else "")
+
         lines = [f"{len(self.study_ids)} studies, {len(set(self.patient_ids))} patients", ""]
-        lines += [f"{'finding':<28}{'known':>7}{'positive':>10}{'image AUC':>11}{'report AUC*':>13}"]
+        lines.append(line(f"{'finding':<28}{'known':>7}{'positive':>10}", "image AUC", "report AUC*"))
         for finding, row in table.iterrows():
-            areas = f"{_text(row['image AUC']):>11}{_text(row['report AUC']):>13}"
-            lines.append(f"{finding:<28}{row['known']:>7.0f}{row['positive']:>10.0f}{areas}")
+            counts = f"{finding:<28}{row['known']:>7.0f}{row['positive']:>10.0f}"
+            lines.append(line(counts, _text(row["image AUC"]), _text(row["report AUC"])))
         lines.append("")
-        for name in averages["image"]:
-            pair = f"{_text(averages['image'][name]):>11}{_text(averages['report'][name]):>13}"
-            lines.append(f"{self._explain(name, table):<45}{pair}")
+        for name, value in averages["image"].items():
+            lines.append(line(self._explain(name, table), _text(value), _text(averages["report"][name])))
         lines += ["", f"negative log-likelihood of a label: {self.nll():.4f} nats"]
         if not np.isnan(self.kl):
             lines.append(f"KL(q(z | report) || p(z | image)): {self.kl:.2f} nats")
         units = ", ".join(f"{name} {value:.0f}" for name, value in self.active_units.items() if not np.isnan(value))
         if units:
             lines.append(f"active units of z: {units}")
-        lines += ["* of the report's own classifier q(y | z): not available at inference", "undefined: one class only"]
-        return "\n".join(lines)
+        if with_report:
+            lines.append("* of the report's own classifier q(y | z): not available at inference")
+        return "\n".join([*lines, "undefined: one class only"])
 
     def _explain(self, name: str, table: pd.DataFrame) -> str:
         defined = table["image AUC"].notna()

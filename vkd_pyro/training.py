@@ -9,6 +9,7 @@ runs/<name>/
 
 import logging
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -73,6 +74,12 @@ class Training:
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: int | str = "auto"
     accumulate_batches: int = 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes what can be computed before the trainer starts."""
+        on_gpu = self.accelerator in ("auto", "gpu") and torch.cuda.is_available()
+        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if on_gpu else "cpu")
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "num_samples", "accumulate_batches"):
@@ -267,7 +274,7 @@ def fit(
     refuse_unless_ready(run, resume)
     network, objective, use_reports = for_arm(arm, vkd, objective or TraceVKD_ELBO())
     warn_of_absent_findings(data)
-    encoder = vkd.guide.report_encoder if use_reports and isinstance(vkd.guide, Guide) else None
+    encoder = vkd.guide.report_encoder.to(training.device) if use_reports and isinstance(vkd.guide, Guide) else None
     loaders = data.train_loader(encoder, seed), data.evaluation_loader("validation", encoder)
 
     module = VKDTrainer(network, objective, kl_schedule or Cyclical(), training, seed, use_reports)

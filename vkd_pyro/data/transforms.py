@@ -44,7 +44,7 @@ def _open_gray(path: Path) -> Image.Image:
         with (
             warnings.catch_warnings(
                 action="ignore", category=Image.DecompressionBombWarning
-            ),  # we have a limit of ours
+            ),  # the limit below is lower
             Image.open(path, formats=READABLE_FORMATS) as picture,
         ):
             if picture.width * picture.height > MAX_PIXELS:
