@@ -15,7 +15,7 @@ LAYERS = [
     {"data"},
     {"model", "elbo"},
     {"bundle"},
-    {"predictive"},
+    {"predictive", "callbacks"},
     {"training"},
     {"evaluation"},
     {"cli"},

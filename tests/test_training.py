@@ -10,6 +10,7 @@ import torch
 
 from tests.conftest import TinyCorpus
 from vkd_pyro.bundle import load_bundle
+from vkd_pyro.callbacks import RelativeEarlyStopping
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.transforms import Augmentation
 from vkd_pyro.distributions import DiagonalNormal
@@ -19,7 +20,7 @@ from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.evaluation import evaluate
 from vkd_pyro.model import VKD, ImageOnly
-from vkd_pyro.training import RelativeEarlyStopping, Training, fit, load_checkpoint
+from vkd_pyro.training import Training, fit, load_checkpoint
 
 SETTINGS = Training(max_epochs=2, optimizer=lambda p: torch.optim.Adam(p, lr=1e-2), accelerator="cpu", num_samples=5)
 

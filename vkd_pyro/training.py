@@ -22,7 +22,6 @@ from typing import Any, Literal
 
 import lightning as L
 import numpy as np
-import pandas as pd
 import pyro
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
@@ -33,6 +32,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from vkd_pyro import metrics
 from vkd_pyro.bundle import save_bundle
+from vkd_pyro.callbacks import MetricsTable, RelativeEarlyStopping
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.loading import StudyData, derive_seed
 from vkd_pyro.elbo import Cyclical, KLSchedule, Terms, TraceVKD_ELBO
@@ -192,51 +192,6 @@ def summarise(outputs: list[StudyOutputs]) -> dict[str, float]:
         "val/kl": rows.mean_kl(),
         **{f"val/active_units_{name}": value for name, value in rows.active_units().items()},
     }
-
-
-# --------------------------------------------------------------------------------------- callbacks
-
-
-class RelativeEarlyStopping(Callback):
-    """Stops when val/nll has not fallen by a relative `tolerance` for `patience` epochs (the paper's 1 %)."""
-
-    def __init__(self, patience: int, tolerance: float) -> None:
-        self.patience, self.tolerance = patience, tolerance
-        self.best, self.waited = math.inf, 0
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        nll = float(trainer.callback_metrics["val/nll"])
-        if nll < self.best * (1 - self.tolerance):
-            self.best, self.waited = nll, 0
-        else:
-            self.waited += 1
-        trainer.should_stop = trainer.should_stop or self.waited >= self.patience
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "waited": self.waited}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best, self.waited = state_dict["best"], state_dict["waited"]
-
-
-class MetricsTable(Callback):
-    """metrics.csv: one row an epoch; rows from a resumed epoch on are replaced, never doubled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        table = pd.DataFrame([row])
-        if self.path.exists():
-            earlier = pd.read_csv(self.path)
-            table = pd.concat([earlier[earlier["epoch"] < trainer.current_epoch], table])
-        unfinished = self.path.with_suffix(".unfinished")
-        table.to_csv(unfinished, index=False)
-        unfinished.replace(self.path)
 
 
 # --------------------------------------------------------------------------------------------- fit
