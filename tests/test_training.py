@@ -134,6 +134,19 @@ def test_resuming_at_an_epoch_boundary_gives_the_uninterrupted_run(tmp_path, mon
         states = [torch.load(tmp_path / run / "checkpoints" / name, weights_only=True) for run in ("whole", "resumed")]
         for key, value in states[0]["state_dict"].items():
             assert torch.equal(states[1]["state_dict"][key], value)
+        assert states[0]["lr_schedulers"] == states[1]["lr_schedulers"]
+        assert states[0]["optimizer_states"][0]["param_groups"] == states[1]["optimizer_states"][0]["param_groups"]
+
+
+def test_plateau_lowers_the_rate_after_three_epochs_without_a_better_nll(tmp_path, monkeypatch):
+    monkeypatch.setattr("vkd_pyro.training.summarise", lambda outputs: {"val/nll": 1.0})
+    for epochs, rate in ((4, 1e-2), (5, 1e-3)):
+        train(
+            tmp_path / str(epochs),
+            training=Training(epochs, SETTINGS.optimizer, "plateau", accelerator="cpu", patience=None),
+        )
+        last = torch.load(tmp_path / str(epochs) / "checkpoints" / "last.ckpt", weights_only=True)
+        assert last["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(rate)
 
 
 def test_the_same_seed_trains_the_same_network(tmp_path):

@@ -18,7 +18,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import numpy as np
@@ -141,6 +141,14 @@ class VKDTrainer(L.LightningModule):
                 "val/nll is not a number: no label of the validation split is known; more studies are needed"
             )
         self.log_dict(summary)
+        if self.training_settings.learning_rate_schedule == "plateau":
+            cast(ReduceLROnPlateau, self.lr_schedulers()).step(summary["val/nll"])
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        # Lightning would step a plateau schedule after the epoch's checkpoint, which would then miss the step;
+        # it was stepped when its metric was known.
+        if metric is None:
+            scheduler.step()
 
     def configure_optimizers(self) -> Any:
         settings = self.training_settings
