@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vkd_pyro.data.batch import Batch, Example, collate
+from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.data.transforms import Augmentation, ImageTransform
 from vkd_pyro.encoders.report import ReportEncoder
@@ -122,8 +121,6 @@ class StudyData:
         num_workers: processes that read images; 0 reads them in the training process.
         cache_images: keep resized images in memory (size^2 bytes each); only with num_workers 0.
         max_train_studies: train on the first so many studies only; None for all.
-        train_label_share: share of training patients, chosen by hash, whose labels are kept; the others' are unknown,
-            as where reports are many and labels few.
     """
 
     def __init__(
@@ -135,14 +132,13 @@ class StudyData:
         num_workers: int = 0,
         cache_images: bool = True,
         max_train_studies: int | None = None,
-        train_label_share: float = 1.0,
     ) -> None:
         if min(image_size, batch_size, num_workers + 1) < 1:
             raise UserError("data: image_size and batch_size must be at least 1, num_workers at least 0")
         self.corpus, self.batch_size, self.num_workers = corpus, batch_size, num_workers
         self.transform, self.augmentation = ImageTransform(image_size), augmentation
         self.cache_images = cache_images and num_workers == 0
-        self.max_train_studies, self.train_label_share = max_train_studies, train_label_share
+        self.max_train_studies = max_train_studies
         self._studies: dict[str, list[Study]] | None = None
 
     @property
@@ -205,17 +201,8 @@ class StudyData:
                 raise UserError(
                     f"{self.corpus.name}: {shared} patients are in both {one} and {other}; split by patient"
                 )
-        splits["train"] = [self._with_labels_or_not(study) for study in splits["train"][: self.max_train_studies]]
+        splits["train"] = splits["train"][: self.max_train_studies]
         for split, studies in splits.items():
             if not studies:
                 raise UserError(f"{self.corpus.name}: the {split} split is empty; more studies are needed")
         return splits
-
-    def _with_labels_or_not(self, study: Study) -> Study:
-        position = derive_seed("labelled", self.corpus.name, study.patient_id) / 2**63
-        if position < self.train_label_share:
-            return study
-        return replace(study, labels=np.full_like(study.labels, np.nan))
-
-
-__all__ = ["Batch", "ShuffledSampler", "StudyData", "StudyDataset", "derive_seed"]
