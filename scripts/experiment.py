@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vkd_pyro.cli import evaluate_run
+from vkd_pyro.cli import evaluate_run, train_parser
 from vkd_pyro.cli import main as vkd
-from vkd_pyro.evaluation import Evaluation, load_evaluation, paired_difference, save_evaluation
+from vkd_pyro.evaluation import MIN_POSITIVES, Evaluation, load_evaluation, paired_difference, save_evaluation
 from vkd_pyro.metrics import micro_auroc
 
 
@@ -39,7 +39,11 @@ def main() -> None:
     ).T
     print(table.to_string())
     if arguments.json:
-        write_json(arguments.json, table, evaluations)
+        hashes = {
+            name(arm): hashlib.sha256((arguments.runs / f"{name(arm)}-0" / "config.yaml").read_bytes()).hexdigest()
+            for arm in arguments.arms
+        }
+        write_json(arguments.json, table, evaluations, hashes)
 
 
 def name(arm: str) -> str:
@@ -52,9 +56,11 @@ def evaluation(arm: str, seed: int, runs: Path, split: str, options: list[str]) 
     """Trains what is not trained yet, evaluates what is not evaluated yet."""
     run = runs / f"{name(arm)}-{seed}"
     config, _, kind = arm.rpartition(":")
+    new = ["--config", config, "--run", str(run), "--arm", kind, "--seed", str(seed), *options]
+    if (run / "config.yaml").exists() and resolved("--config", str(run / "config.yaml")) != resolved(*new):
+        sys.exit(f"{run}: was made with other settings than these; remove it, or choose another --runs")
     if not (run / "bundle").exists():
         print(f"training {run}", file=sys.stderr)
-        new = ["--config", config, "--run", str(run), "--arm", kind, "--seed", str(seed), *options]
         resumable = (run / "checkpoints" / "last.ckpt").exists()
         if vkd(["train", *(["--resume", str(run)] if resumable else new)]):
             sys.exit(2)
@@ -62,6 +68,13 @@ def evaluation(arm: str, seed: int, runs: Path, split: str, options: list[str]) 
     if not (folder / "evaluation.json").exists():
         save_evaluation(evaluate_run(run, split), folder)
     return load_evaluation(folder)
+
+
+def resolved(*arguments: str) -> str:
+    """The settings that arguments of `vkd train` come to, as YAML, without the run's name."""
+    settings = train_parser().parse_args(list(arguments))
+    settings.run = None
+    return train_parser().dump(settings, skip_unset=False)
 
 
 def row(ours: list[Evaluation], baseline: list[Evaluation]) -> dict[str, str]:
@@ -73,7 +86,7 @@ def row(ours: list[Evaluation], baseline: list[Evaluation]) -> dict[str, str]:
             return "-"
         return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
 
-    macro30 = next(key for key in averages[0]["image"] if key.startswith("macro") and key != "macro")
+    macro30 = f"macro{MIN_POSITIVES}"
     cells = {
         "macro": spread([a["image"]["macro"] for a in averages]),
         macro30: spread([a["image"][macro30] for a in averages]),
@@ -95,11 +108,13 @@ def row(ours: list[Evaluation], baseline: list[Evaluation]) -> dict[str, str]:
     return cells
 
 
-def write_json(path: Path, table: pd.DataFrame, evaluations: dict[str, list[Evaluation]]) -> None:
-    configs = sorted({arm.rpartition(":")[0] for arm in evaluations})
+def write_json(
+    path: Path, table: pd.DataFrame, evaluations: dict[str, list[Evaluation]], hashes: dict[str, str]
+) -> None:
+    """The table, the command that made it, the sha256 of each arm's resolved config (seed 0), every seed's summary."""
     content = {
         "command": "python scripts/experiment.py " + " ".join(sys.argv[1:]),
-        "configs": {config: hashlib.sha256(Path(config).read_bytes()).hexdigest() for config in configs},
+        "config_sha256": hashes,
         "table": table.to_dict("index"),
         "seeds": {name(arm): [e.summary() for e in found] for arm, found in evaluations.items()},
     }

@@ -296,7 +296,7 @@ def test_openi_names_a_report_that_is_none(text, found, tmp_path):
 def test_openi_names_a_column_that_is_missing(table, column, tmp_path):
     root = write_kaggle(tmp_path)
     pd.read_csv(root / table).drop(columns=column).to_csv(root / table, index=False)
-    with pytest.raises(UserError, match=f"{table}: column '{column}' not found; expected uid, .*, found uid"):
+    with pytest.raises(UserError, match=f"{table}: column '{column}' not found among the . of its first line"):
         OpenI(root).studies()
 
 
@@ -312,7 +312,7 @@ def test_openi_names_a_uid_that_is_no_number(tmp_path):
     root = write_kaggle(tmp_path)
     table = pd.read_csv(root / "indiana_reports.csv", dtype=str)
     table.assign(uid="first").to_csv(root / "indiana_reports.csv", index=False)
-    with pytest.raises(UserError, match=r"indiana_reports.csv: uid 'first' found, expected whole numbers"):
+    with pytest.raises(UserError, match=r"indiana_reports.csv: the uid of row 2 is not a whole number"):
         OpenI(root).studies()
 
 
@@ -697,3 +697,27 @@ def test_max_train_studies_shortens_training_alone():
     assert [s.study_id for s in few.studies("train")] == [s.study_id for s in whole.studies("train")][:5]
     for split in ("validation", "test"):
         assert len(few.studies(split)) == len(whole.studies(split)) > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": ()}, "study study-0000 has no image"),
+        ({"study_id": "study-0001"}, "two studies have the same study_id"),
+    ],
+)
+def test_studies_that_cannot_be_evaluated_are_refused(changes, message):
+    class Odd(TinyCorpus):
+        def studies(self):
+            first, *others = super().studies()
+            return [dataclasses.replace(first, **changes), *others]
+
+    with pytest.raises(UserError, match=message):
+        StudyData(Odd(), image_size=32).studies("train")
+
+
+def test_a_study_shows_neither_report_nor_patient():
+    study = TinyCorpus().studies()[0]
+    assert "study-0000" in repr(study)
+    assert study.patient_id not in repr(study)
+    assert "radiologist" not in repr(study)

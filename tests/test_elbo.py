@@ -476,3 +476,12 @@ def test_cycles_that_would_keep_beta_at_zero_are_refused():
         Cyclical(cycles=4).validate(4)
     with pytest.warns(UserWarning, match=r"a cycle has only 2\.5 steps"):
         Cyclical(cycles=4).validate(10)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Cyclical(cycles=0), lambda: Cyclical(rising=0.0), lambda: Cyclical(rising=1.5), lambda: Monotonic(0)],
+)
+def test_schedules_that_cannot_be_are_refused(make):
+    with pytest.raises(UserError, match="kl_schedule"):
+        make()

@@ -92,4 +92,7 @@ def test_the_experiment_script_compares_arms(tmp_path):
     assert "synthetic/no_report" in result.stdout
     assert "Δ micro" in result.stdout
     assert (tmp_path / "synthetic" / "vkd-0" / "bundle" / "weights.safetensors").is_file()
-    assert '"configs"' in (tmp_path / "table.json").read_text()
+    assert '"config_sha256"' in (tmp_path / "table.json").read_text()
+    stale = subprocess.run([*command, *options, "--training.max_epochs=2"], capture_output=True, text=True, check=False)
+    assert stale.returncode == 1
+    assert "was made with other settings than these" in stale.stderr

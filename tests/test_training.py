@@ -1,6 +1,7 @@
 """Training: what a run holds, what each arm trains, and that a resumed run is the uninterrupted one."""
 
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -136,6 +137,43 @@ def test_resuming_at_an_epoch_boundary_gives_the_uninterrupted_run(tmp_path, mon
             assert torch.equal(states[1]["state_dict"][key], value)
         assert states[0]["lr_schedulers"] == states[1]["lr_schedulers"]
         assert states[0]["optimizer_states"][0]["param_groups"] == states[1]["optimizer_states"][0]["param_groups"]
+
+
+def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
+    nlls = iter([0.3, 0.9, 0.8, 0.7])
+    monkeypatch.setattr("vkd_pyro.training.summarise", lambda outputs: {"val/nll": next(nlls)})
+    train(tmp_path / "here", training=Training(2, SETTINGS.optimizer, accelerator="cpu"))
+    best = torch.load(tmp_path / "here" / "checkpoints" / "best.ckpt", weights_only=True)
+    shutil.rmtree(tmp_path / "here" / "bundle")
+    (tmp_path / "here").rename(tmp_path / "there")
+    train(tmp_path / "there", training=Training(4, SETTINGS.optimizer, accelerator="cpu"), resume=True)
+    after = torch.load(tmp_path / "there" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert (best["epoch"], after["epoch"]) == (0, 0)
+    for key, value in best["state_dict"].items():
+        assert torch.equal(after["state_dict"][key], value)
+
+
+def test_a_network_in_eval_mode_is_trained_in_training_mode(tmp_path):
+    vkd = make_vkd().eval()
+    fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, kl_schedule=Cyclical(1), progress=False)
+    assert vkd.model.image_encoder.network[1].num_batches_tracked > 0
+
+
+def test_a_part_that_no_bundle_could_rebuild_is_refused_before_training(tmp_path):
+    class Forgetful(ConvEncoder):
+        def __init__(self, channels=(8, 16), stride=2):
+            super().__init__(channels)
+
+    vkd = VKD(TinyCorpus.findings, Forgetful(), WordEncoder(64, 16), 4)
+    with pytest.raises(UserError, match=r"Forgetful: no attribute stride; .* add self\.stride = stride"):
+        fit(vkd, make_data(), tmp_path / "run", training=SETTINGS)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("field", "value"), [("max_epochs", 0), ("patience", 0), ("devices", 2), ("num_samples", 0)])
+def test_settings_that_cannot_be_are_refused(field, value):
+    with pytest.raises(UserError, match=rf"training\.{field}: found {value}"):
+        Training(**{field: value})
 
 
 def test_plateau_lowers_the_rate_after_three_epochs_without_a_better_nll(tmp_path, monkeypatch):

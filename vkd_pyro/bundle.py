@@ -126,8 +126,22 @@ def _hash_of(config: dict[str, Any]) -> str:
 
 def describe(part: nn.Module) -> dict[str, Any]:
     """{"class_path", "init_args"} of a part of a model."""
-    arguments = {name: getattr(part, name) for name in inspect.signature(type(part)).parameters}
-    return {"class_path": f"{type(part).__module__}.{type(part).__qualname__}", "init_args": arguments}
+    names = inspect.signature(type(part)).parameters
+    class_path = f"{type(part).__module__}.{type(part).__qualname__}"
+    if missing := [name for name in names if not hasattr(part, name)]:
+        raise UserError(
+            f"{class_path}: no attribute {missing[0]}; a part keeps its constructor's arguments as attributes, "
+            f"so that a bundle can rebuild it: add self.{missing[0]} = {missing[0]}"
+        )
+    return {"class_path": class_path, "init_args": {name: getattr(part, name) for name in names}}
+
+
+def check_rebuildable(model: Model | ImageClassifier) -> None:
+    """Raises `UserError` where a bundle of this model could not be written: better before training than after."""
+    try:
+        json.dumps(_describe_model(model))
+    except TypeError as error:
+        raise UserError(f"a part of the model has an argument that JSON cannot hold: {error}") from error
 
 
 def build(description: dict[str, Any], base: type) -> Any:
@@ -142,7 +156,9 @@ def build(description: dict[str, Any], base: type) -> Any:
     if not (inspect.isclass(part) and issubclass(part, base)):
         raise UserError(f"{description['class_path']}: found {part!r}, expected a subclass of {base.__name__}")
     arguments = description["init_args"]
-    return part(**(arguments | {"weights": None} if "weights" in arguments else arguments))
+    if base is ImageEncoder and "weights" in arguments:  # what training started from; the bundle has its own
+        arguments = arguments | {"weights": None}
+    return part(**arguments)
 
 
 def _describe_model(model: Model | ImageClassifier) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What happens between epochs: early stopping by a relative tolerance, and the table of metrics."""
+"""What happens between epochs: checkpoints, early stopping by a relative tolerance, the table of metrics."""
 
 import math
 from pathlib import Path
@@ -6,7 +6,26 @@ from typing import Any
 
 import lightning as L
 import pandas as pd
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """best.ckpt: the epoch of the lowest val/nll, also after the run's folder was moved."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "best", monitor="val/nll", enable_version_counter=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As Lightning's, which would forget the best score if the folder's name had changed."""
+        here = Path(str(self.dirpath))
+
+        def moved(path: str) -> str:
+            return str(here / Path(path).name) if path else path
+
+        state = state_dict | {"dirpath": self.dirpath}
+        state |= {key: moved(state[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}
+        super().load_state_dict(state)
 
 
 class RelativeEarlyStopping(Callback):

@@ -84,7 +84,7 @@ def train(settings: Namespace) -> None:
         settings.run = settings.resume
     if settings.run is None:
         raise UserError("--run: not given; name a folder for the run, e.g. --run runs/mine")
-    parts = build(settings)
+    parts = build(settings, trained=resume)
     fit(
         vkd=parts.model,
         data=parts.data,
@@ -109,15 +109,21 @@ def _with_resumed_config(arguments: list[str]) -> list[str]:
     chosen, others = options.parse_known_args(arguments)
     if arguments[:1] != ["train"] or chosen.resume is None:
         return arguments
-    if others[1:]:
-        raise UserError(f"--resume: a run goes on with its own settings; leave out {others[1]}")
+    if others[1:] or chosen.config:
+        raise UserError(f"--resume: a run goes on with its own settings; leave out {[*others, '--config'][1]}")
     return ["train", "--config", str(_config_of(chosen.resume)), "--resume", str(chosen.resume)]
 
 
-def build(settings: Namespace) -> Namespace:
-    """The objects that a training's settings describe, weights drawn from its seed."""
+def build(settings: Namespace, trained: bool = False) -> Namespace:
+    """The objects that a training's settings describe, weights drawn from its seed.
+
+    With `trained`, a checkpoint will follow, so the pretrained weights that training started from are not needed.
+    """
     import torch
 
+    if trained and "weights" in settings.model.image_encoder.init_args:
+        settings = settings.clone()
+        settings.model.image_encoder.init_args.weights = None
     torch.manual_seed(settings.seed)
     return train_parser().instantiate(settings)
 
@@ -172,7 +178,7 @@ def evaluate_run(run: Path, split: str, num_samples: int = 100) -> Any:
     from vkd_pyro.training import for_arm, load_checkpoint
 
     settings = read_run(run)
-    parts = build(settings)
+    parts = build(settings, trained=True)
     network, _, use_reports = for_arm(settings.arm, parts.model, parts.objective)
     load_checkpoint(network, run)
     network.to(parts.training.device)

@@ -26,7 +26,7 @@ class Terms:
     Attributes:
         log_likelihood: E log p(y | x_I, z), summed over known findings.
         auxiliary: E_q log q(y | z), summed over known findings; zero without a report.
-        kl: the divergence from prior to posterior; zero without a report.
+        kl: the divergence of the posterior from the prior; zero without a report.
         auxiliary_weight: w_MI.
         kl_weight: what multiplies the divergence: beta times the constant scale.
     """
@@ -254,6 +254,8 @@ class Monotonic(KLSchedule):
     """beta rises once, from 0 to 1, over the first `epochs` epochs."""
 
     def __init__(self, epochs: float = 1.0, ramp: Ramp = "linear") -> None:
+        if epochs <= 0:
+            raise UserError(f"kl_schedule.epochs: found {epochs}, expected more than 0")
         self.epochs, self.ramp = epochs, ramp
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:
@@ -273,6 +275,10 @@ class Cyclical(KLSchedule):
     """
 
     def __init__(self, cycles: int = 4, rising: float = 0.5, ramp: Ramp = "linear") -> None:
+        if cycles < 1 or not 0 < rising <= 1:
+            raise UserError(
+                f"kl_schedule: found cycles {cycles} and rising {rising}, expected at least 1, and in (0, 1]"
+            )
         self.cycles, self.rising, self.ramp = cycles, rising, ramp
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:

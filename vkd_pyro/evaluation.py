@@ -117,10 +117,10 @@ class Evaluation:
 
     def _explain(self, name: str, table: pd.DataFrame) -> str:
         defined = table["image AUC"].notna()
-        rare = (table["positive"] >= MIN_POSITIVES) & defined
+        common = (table["positive"] >= MIN_POSITIVES) & defined
         return {
             "macro": f"macro    (mean of {defined.sum()} findings)",
-            f"macro{MIN_POSITIVES}": f"macro{MIN_POSITIVES}  (mean of {rare.sum()} with >= {MIN_POSITIVES} positives)",
+            f"macro{MIN_POSITIVES}": f"macro{MIN_POSITIVES}  ({common.sum()} with >= {MIN_POSITIVES} positives)",
             "micro": "micro    (all pairs pooled)",
             "weighted": "weighted (by positives)",
         }[name]
@@ -187,7 +187,7 @@ def load_evaluation(folder: Path) -> Evaluation:
     if not (folder / "evaluation.json").is_file():
         raise UserError(f"{folder}: no evaluation.json; expected what vkd evaluate writes")
     summary = json.loads((folder / "evaluation.json").read_text())
-    rows = pd.read_csv(folder / "predictions.csv", dtype={"study": str, "patient": str})
+    rows = pd.read_csv(folder / "predictions.csv", converters={"study": str, "patient": str})
     findings = tuple(summary["findings"])
     arrays = {k: rows[[f"{prefix}:{f}" for f in findings]].to_numpy(float) for k, prefix in PREFIXES.items()}
     return Evaluation(
@@ -214,6 +214,8 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
+        if np.isnan(self.estimate):
+            return "undefined"
         return f"{self.estimate:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
@@ -243,6 +245,8 @@ def paired_difference(
         if not np.array_equal(other.labels, first.labels, equal_nan=True):
             raise UserError("compare: these evaluations have other labels for the same studies")
     chosen = np.nansum(first.labels, axis=0) >= MIN_POSITIVES if metric is None else np.ones(len(first.findings), bool)
+    if not chosen.any():
+        return Interval(float("nan"), float("nan"), float("nan"))
     function = metric or metrics.macro_auroc
     a, b = (np.mean([e.probabilities for e in each], axis=0)[:, chosen] for each in (ours, theirs))
     labels = first.labels[:, chosen]

@@ -31,9 +31,8 @@ def auroc_per_finding(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np
 
 def macro_auroc(probabilities: ArrayLike, labels: ArrayLike, min_positives: int = 1) -> float:
     """Mean over the findings whose AUC is defined and that have at least `min_positives` positives."""
-    positives = np.nansum(np.asarray(labels, float), axis=0)
     areas = auroc_per_finding(probabilities, labels)
-    chosen = ~np.isnan(areas) & (positives >= min_positives)
+    chosen = ~np.isnan(areas) & (_positives(probabilities, labels) >= min_positives)
     return float(areas[chosen].mean()) if chosen.any() else float("nan")
 
 
@@ -45,9 +44,14 @@ def micro_auroc(probabilities: ArrayLike, labels: ArrayLike) -> float:
 def weighted_auroc(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Mean over the findings whose AUC is defined, weighted by their positives."""
     areas = auroc_per_finding(probabilities, labels)
-    positives = np.nansum(np.asarray(labels, float), axis=0)
     defined = ~np.isnan(areas)
-    return float(np.average(areas[defined], weights=positives[defined])) if defined.any() else float("nan")
+    weights = _positives(probabilities, labels)[defined]
+    return float(np.average(areas[defined], weights=weights)) if defined.any() else float("nan")
+
+
+def _positives(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
+    """Positives that have a prediction, [K]."""
+    return ((np.asarray(labels, float) == 1) & ~np.isnan(np.asarray(probabilities, float))).sum(axis=0)
 
 
 def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> float:

@@ -21,7 +21,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Family, Likelihood
+from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Distribution, Family, Likelihood
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.errors import UserError
@@ -90,9 +90,8 @@ class Guide(PyroModule):
             pyro.sample("y_given_z", self.auxiliary(z, known=batch.known), obs=batch.labels)
             return z
 
-    def probabilities(self, batch: Batch, num_samples: int) -> Tensor:
+    def probabilities(self, posterior: Distribution, num_samples: int) -> Tensor:
         """q(y_k = 1 | z) at draws of z ~ q(z | x_T): the report's own classifier; float [num_samples, B, K]."""
-        posterior = self.posterior(self.report_encoder(batch.report, batch.report_mask))
         return self.auxiliary.probabilities(posterior.expand((num_samples, *posterior.batch_shape)).sample())
 
 

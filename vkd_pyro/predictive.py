@@ -77,9 +77,10 @@ def predict_files(
     Raises:
         UserError: a file is missing, unreadable or not an image.
     """
-    pixels = torch.stack([bundle.transform(image) for image in images]).float() / 255
-    parts = [predict(bundle.model, rows, bundle.findings, num_samples, seed) for rows in pixels.split(batch_size)]
-    return np.concatenate([part.probabilities for part in parts])
+    pixels = torch.stack([bundle.transform(image) for image in images])
+    batches = (rows.float() / 255 for rows in pixels.split(batch_size))
+    parts = [predict(bundle.model, batch, bundle.findings, num_samples, seed).probabilities for batch in batches]
+    return np.concatenate(parts)
 
 
 # ------------------------------------------------------------------- both branches, for evaluation
@@ -147,7 +148,9 @@ def study_outputs(network: VKD | ImageOnly, batch: Batch, num_samples: int, seed
             absent = ~batch.has_report[:, None]
             with seeded(seed, device):
                 posterior = guide.posterior(guide.report_encoder(batch.report, batch.report_mask))
-                report_probabilities = guide.probabilities(batch, num_samples).mean(0).masked_fill(absent, torch.nan)
+                report_probabilities = (
+                    guide.probabilities(posterior, num_samples).mean(0).masked_fill(absent, torch.nan)
+                )
                 kl = KL()(posterior, prior, posterior.sample((1,))).masked_fill(absent[:, 0], torch.nan)
             posterior_locs = posterior.mean.masked_fill(absent, torch.nan)
     labels = batch.labels.masked_fill(~batch.known, torch.nan)

@@ -31,8 +31,8 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from vkd_pyro import metrics
-from vkd_pyro.bundle import save_bundle
-from vkd_pyro.callbacks import MetricsTable, RelativeEarlyStopping
+from vkd_pyro.bundle import check_rebuildable, save_bundle
+from vkd_pyro.callbacks import BestCheckpoint, MetricsTable, RelativeEarlyStopping
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.loading import StudyData, derive_seed
 from vkd_pyro.elbo import Cyclical, KLSchedule, Terms, TraceVKD_ELBO
@@ -52,14 +52,15 @@ class Training:
         max_epochs: passes over the training studies.
         optimizer: makes the optimiser from the parameters.
         learning_rate_schedule: "constant"; "one_cycle" (up to the optimiser's rate and down to 0 over the whole
-            training); or "plateau" (a tenth after 3 epochs without a better val/nll).
+            training, momentum or beta1 the other way: torch's OneCycleLR); or "plateau" (a tenth after 3 epochs
+            without a better val/nll).
         gradient_clip: largest norm of the gradient; None for no clipping.
         patience: epochs without val/nll falling by `tolerance` before training stops; None never stops early.
         tolerance: the relative fall of val/nll that counts.
         num_samples: S, draws of z for each validation prediction.
         precision: of Lightning: "32-true", "bf16-mixed", "16-mixed".
         accelerator: "auto", "cpu", "gpu".
-        devices: how many, or "auto".
+        devices: how many; one for now.
         accumulate_batches: batches an optimiser step.
     """
 
@@ -72,7 +73,7 @@ class Training:
     num_samples: int = 20
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    devices: int | str = "auto"
+    devices: int = 1
     accumulate_batches: int = 1
 
     @property
@@ -85,6 +86,10 @@ class Training:
         for name in ("max_epochs", "num_samples", "accumulate_batches"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name}: found {getattr(self, name)}, expected at least 1")
+        if self.patience is not None and self.patience < 1:
+            raise UserError(f"training.patience: found {self.patience}, expected at least 1, or null for no early stop")
+        if self.devices != 1:
+            raise UserError(f"training.devices: found {self.devices}; training on several is not supported yet: set 1")
 
 
 class VKDTrainer(L.LightningModule):
@@ -236,19 +241,24 @@ def fit(
     run, training = Path(run), training or Training()
     refuse_unless_ready(run, resume)
     network, objective, use_reports = for_arm(arm, vkd, objective or TraceVKD_ELBO())
+    check_rebuildable(network.model)
     warn_of_absent_findings(data)
     encoder = vkd.guide.report_encoder.to(training.device) if use_reports and isinstance(vkd.guide, Guide) else None
     loaders = data.train_loader(encoder, seed), data.evaluation_loader("validation", encoder)
 
     module = VKDTrainer(network, objective, kl_schedule or Cyclical(), training, seed, use_reports)
-    best = ModelCheckpoint(run / CHECKPOINTS, "best", monitor="val/nll", enable_version_counter=False)
+    best = BestCheckpoint(run / CHECKPOINTS)
     with quiet():
         trainer = _trainer(training, run, best, progress)
         last = run / CHECKPOINTS / "last.ckpt"
-        with new_folder(run, keep_if=last):
+        with claimed(run, resume, keep_if=last):
             if not resume:
                 (run / CONFIG).write_text(config)
-            trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
+            network.train()  # Lightning keeps the mode it finds
+            try:
+                trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
+            except SystemExit as error:  # what Lightning makes of Ctrl-C
+                raise KeyboardInterrupt from error
     load_checkpoint(network, run)
     if trainer.is_global_zero:
         card = write_card(arm, data, float(best.best_model_score or math.nan))
@@ -278,14 +288,15 @@ def refuse_unless_ready(run: Path, resume: bool) -> None:
 
 
 @contextmanager
-def new_folder(folder: Path, keep_if: Path) -> Iterator[None]:
-    """Makes a folder; where the work inside fails before the file `keep_if` is there, nothing of it is left behind."""
-    folder.mkdir(parents=True, exist_ok=True)
+def claimed(run: Path, resume: bool, keep_if: Path) -> Iterator[None]:
+    """Makes the folder of a run; where training fails before `keep_if` is written, nothing is left behind."""
+    refuse_unless_ready(run, resume)  # again, since preparing the data takes its time
+    run.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
         if not keep_if.exists():
-            shutil.rmtree(folder)
+            shutil.rmtree(run)
         raise
 
 

@@ -194,6 +194,8 @@ class StudyData:
         for study in self.corpus.studies():
             if study.split not in splits:
                 raise UserError(f"{self.corpus.name}: {study.split!r} is no split; expected train, validation or test")
+            if not study.images:
+                raise UserError(f"{self.corpus.name}: study {study.study_id} has no image; leave it out of the corpus")
             splits[study.split].append(study)
         patients = {split: {study.patient_id for study in studies} for split, studies in splits.items()}
         for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
@@ -202,6 +204,8 @@ class StudyData:
                     f"{self.corpus.name}: {shared} patients are in both {one} and {other}; split by patient"
                 )
         splits["train"] = splits["train"][: self.max_train_studies]
+        if len({study.study_id for studies in splits.values() for study in studies}) < sum(map(len, splits.values())):
+            raise UserError(f"{self.corpus.name}: two studies have the same study_id; give each its own")
         for split, studies in splits.items():
             if not studies:
                 raise UserError(f"{self.corpus.name}: the {split} split is empty; more studies are needed")

@@ -163,8 +163,8 @@ class OpenI(Corpus):
 
     def _read_kaggle(self, table: Path) -> list[_Record]:
         reports = _read_csv(table, ("uid", "MeSH", "findings", "impression"))
-        if strange := [uid for uid in reports["uid"] if not uid.isdecimal()]:
-            raise UserError(f"{table}: uid {strange[0]!r} found, expected whole numbers")
+        if strange := [line for line, uid in enumerate(reports["uid"], start=2) if not uid.isdecimal()]:
+            raise UserError(f"{table}: the uid of row {strange[0]} is not a whole number; are its columns shifted?")
         projections = self._projections()
         image_ids: dict[str, list[str]] = {}
         for image_id in sorted(self._image_files() if projections is None else projections["image_id"]):
@@ -241,7 +241,7 @@ def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     missing = [column for column in columns if column not in table]
     if missing:
         raise UserError(
-            f"{path}: column {missing[0]!r} not found; expected {', '.join(columns)}, "
-            f"found {', '.join(map(str, table.columns))}"
+            f"{path}: column {missing[0]!r} not found among the {len(table.columns)} of its first line; "
+            f"expected {', '.join(columns)}"
         )
     return table

@@ -1,7 +1,7 @@
 """A study, and a corpus of them: what every reader returns."""
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,9 @@ class Study:
     """
 
     study_id: str
-    patient_id: str
-    images: tuple[Path | NDArray[np.uint8], ...]
-    report: str | None
+    patient_id: str = field(repr=False)
+    images: tuple[Path | NDArray[np.uint8], ...] = field(repr=False)
+    report: str | None = field(repr=False)
     labels: NDArray[np.float32]
     split: str
 

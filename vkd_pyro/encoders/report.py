@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -126,19 +127,22 @@ class LanguageModelEncoder(ReportEncoder):
             embeddings |= {i: embedded[row, : len(ids[i])].clone() for row, i in enumerate(rows)}
         return [embeddings[i] for i in range(len(ids))]
 
+    @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the frozen model's weights, in the order of their names."""
+        """sha256 over the frozen model's weights, in the order of their names; not of the pooler, which is not used."""
         digest = hashlib.sha256()
         for name, value in sorted(self._frozen[0].state_dict().items()):
+            if name.startswith("pooler."):
+                continue
             digest.update(name.encode())
             digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def get_extra_state(self) -> dict[str, str]:
-        return {"language_model": self.language_model, "fingerprint": self.fingerprint()}
+        return {"language_model": self.language_model, "fingerprint": self.fingerprint}
 
     def set_extra_state(self, state: dict[str, str]) -> None:
-        if state["fingerprint"] != self.fingerprint():
+        if state["fingerprint"] != self.fingerprint:
             raise UserError(
                 f"report_encoder.language_model: {self.language_model} has other weights than the "
                 f"{state['language_model']} this report encoder was trained with; point it at those"
