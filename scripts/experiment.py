@@ -34,9 +34,8 @@ def main() -> None:
         arm: [evaluation(arm, seed, arguments.runs, arguments.split, options) for seed in range(arguments.seeds)]
         for arm in arguments.arms
     }
-    table = pd.DataFrame(
-        {name(arm): row(found, evaluations[arguments.arms[0]]) for arm, found in evaluations.items()}
-    ).T
+    rows = {name(arm): row(found, evaluations[arguments.arms[0]]) for arm, found in evaluations.items()}
+    table = pd.DataFrame(rows).T.fillna("")  # the first has no difference from itself
     print(table.to_string())
     if arguments.json:
         hashes = {
@@ -119,7 +118,7 @@ def write_json(
         "seeds": {name(arm): [e.summary() for e in found] for arm, found in evaluations.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":
