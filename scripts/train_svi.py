@@ -35,7 +35,7 @@ def main() -> None:
     vkd = VKD(data.findings, ConvEncoder(), WordEncoder(), latent_dim=64)
     loader = data.train_loader(vkd.guide.report_encoder, arguments.seed)
 
-    objective = TraceVKD_ELBO(divergence=BalancedKL(prior_weight=0.1, posterior_weight=0.002))
+    objective = TraceVKD_ELBO(divergence=BalancedKL(prior_weight=0.005, posterior_weight=0.0005))
     schedule = Cyclical(cycles=4)
     schedule.validate(len(loader))
     svi = SVI(vkd.model, vkd.guide, ClippedAdam({"lr": 1e-3, "clip_norm": 1.0}), objective)
