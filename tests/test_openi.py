@@ -46,7 +46,7 @@ def test_configs_train_on_real_studies(tmp_path, capsys, config, options):
 
 @needs_openi
 def test_without_the_language_model_there_is_one_clear_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no waiting for a hub out of reach
     options = ["--run", str(tmp_path / "run"), "--model.image_encoder.init_args.weights=null", *SMALL]
     options += ["--model.report_encoder.init_args.language_model=nobody/no-such-model"]
     assert main(["train", "--config", str(ROOT / "configs" / "openi.yaml"), *options]) == 2
