@@ -144,12 +144,7 @@ def evaluate(
     encoder = network.guide.report_encoder if use_reports and isinstance(network.guide, Guide) else None
     device = next(network.parameters()).device
     outputs = [
-        study_outputs(
-            network,
-            (batch if use_reports else batch.without_reports()).to(device),
-            num_samples,
-            derive_seed("evaluation", number),
-        )
+        study_outputs(network, batch.to(device), num_samples, derive_seed("evaluation", number))
         for number, batch in enumerate(data.evaluation_loader(split, encoder))
     ]
     rows = StudyOutputs.concatenate(outputs).mean_over_images()

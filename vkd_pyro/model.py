@@ -179,8 +179,3 @@ class ImageOnly(PyroModule):
         self.findings = tuple(findings)
         self.model = ImageClassifier(image_encoder, len(self.findings))
         self.guide = NoGuide()
-
-
-def count_parameters(module: torch.nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

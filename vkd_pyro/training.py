@@ -119,7 +119,7 @@ class VKDTrainer(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         beta = self.kl_schedule(self.global_step + 1, self.steps_per_epoch)
-        terms = self._terms(self._reports(batch), beta)
+        terms = self._terms(batch, beta)
         parts = {
             "loss": terms.loss,
             "log_likelihood": terms.log_likelihood.mean(),
@@ -131,7 +131,6 @@ class VKDTrainer(L.LightningModule):
         return terms.loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        batch = self._reports(batch)
         seed = derive_seed("validation", batch_idx)
         with seeded(seed, batch.images.device):
             loss = self._terms(batch, beta=1.0).loss
@@ -184,9 +183,6 @@ class VKDTrainer(L.LightningModule):
                 f"the training diverged in epoch {self.current_epoch}, step {self.global_step}: parameters are not "
                 "numbers any more; set a lower learning rate, or training.gradient_clip"
             ) from error
-
-    def _reports(self, batch: Batch) -> Batch:
-        return batch if self.use_reports else batch.without_reports()
 
     def _log(self, values: dict[str, Any], batch_size: int, prog_bar: bool = False) -> None:
         self.log_dict(values, batch_size=batch_size, prog_bar=prog_bar, on_step=False, on_epoch=True, sync_dist=True)
@@ -351,7 +347,6 @@ def _trainer(training: Training, run: Path, best: ModelCheckpoint, progress: boo
             enable_model_summary=False,
             num_sanity_val_steps=0,
             default_root_dir=run,
-            use_distributed_sampler=True,
         )
     except MisconfigurationException as error:
         raise UserError(f"training.accelerator: {' '.join(str(error).split())}") from error

@@ -18,6 +18,9 @@ from vkd_pyro.errors import UserError
 Draw = tuple[int, int]
 """(epoch, row): what a sampler asks of a dataset; the epoch decides the augmentation. Evaluation uses epoch -1."""
 
+NO_REPORT = torch.zeros(1, dtype=torch.long)
+"""Stands in a batch where reports are not read: one token, which `has_report` masks out."""
+
 
 def derive_seed(*parts: int | str) -> int:
     """A seed in [0, 2^63) that is a pure function of its parts, the same on every machine."""
@@ -30,7 +33,7 @@ class StudyDataset(Dataset[Example]):
 
     Args:
         studies: of one split.
-        reports: what the report encoder prepared, one a study.
+        reports: what the report encoder prepared, one a study; None is as if no report had been written.
         transform: reads and resizes an image.
         augmentation: for rows drawn in an epoch of training, or None.
         seed: of the augmentation.
@@ -40,7 +43,7 @@ class StudyDataset(Dataset[Example]):
     def __init__(
         self,
         studies: Sequence[Study],
-        reports: Sequence[Tensor],
+        reports: Sequence[Tensor] | None,
         transform: ImageTransform,
         augmentation: Augmentation | None = None,
         seed: int = 0,
@@ -63,8 +66,8 @@ class StudyDataset(Dataset[Example]):
             image = self.augmentation(image, derive_seed(self.seed, epoch, study.study_id, row))
         return Example(
             image=image,
-            report=self.reports[number],
-            has_report=study.report is not None,
+            report=NO_REPORT if self.reports is None else self.reports[number],
+            has_report=self.reports is not None and study.report is not None,
             labels=torch.from_numpy(study.labels),
             study_id=study.study_id,
         )
@@ -171,10 +174,7 @@ class StudyData:
 
     def _dataset(self, split: str, encoder: ReportEncoder | None, seed: int) -> StudyDataset:
         studies = self.studies(split)
-        if encoder is None:
-            reports = [torch.zeros(1, dtype=torch.long)] * len(studies)
-        else:
-            reports = encoder.prepare([study.report or "" for study in studies])
+        reports = None if encoder is None else encoder.prepare([study.report or "" for study in studies])
         return StudyDataset(studies, reports, self.transform, self.augmentation, seed, self.cache_images)
 
     def _loader(self, dataset: StudyDataset, sampler: Sampler[Draw], drop_last: bool) -> DataLoader[Example]:
