@@ -41,7 +41,10 @@ class TinyCorpus(Corpus):
             study_id=f"study-{number:04d}",
             patient_id=patient,
             images=(pixels,),
-            report=f"The radiologist sees {' and '.join(seen)}." if seen else "The radiologist sees nothing.",
+            views=("frontal",),
+            report={
+                "report": f"The radiologist sees {' and '.join(seen)}." if seen else "The radiologist sees nothing."
+            },
             labels=labels,
             split=split,
         )

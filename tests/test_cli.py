@@ -352,7 +352,7 @@ def test_a_mistaken_evaluation_is_one_line_and_writes_nothing(changes, found, co
 def test_no_report_and_no_name_of_a_patient_is_printed(trained, evaluated):
     printed = "".join([*trained[1:], *evaluated[1:]])
     for study in TinyCorpus().studies():
-        assert study.report not in printed
+        assert study.report["report"] not in printed
         assert study.patient_id not in printed
         assert study.study_id not in printed
     assert "radiologist" not in printed
@@ -411,7 +411,7 @@ def test_one_bad_image_is_one_line_and_nothing_is_predicted(run, images):
     text.write_text("not an image")
     for bad, found in (
         (truncated, "unreadable or truncated image"),
-        (text, "(not a PNG or JPEG); expected a whole PNG or JPEG"),
+        (text, "(not a PNG or JPEG); expected a whole PNG, JPEG or DICOM file"),
         (good.with_name("absent.png"), "no such image file"),
     ):
         code, out, err = vkd("predict", run / "bundle", good, bad)

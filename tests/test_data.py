@@ -18,6 +18,7 @@ from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.loading import ShuffledSampler, StudyData, StudyDataset, derive_seed
 from vkd_pyro.data.openi import MESH_TO_FINDING, OpenI, mesh_labels
+from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.data.transforms import Augmentation, ImageTransform
@@ -214,52 +215,61 @@ def image_ids(study):
 @layouts
 def test_openi_gives_the_same_studies_in_every_layout(layout, tmp_path):
     studies = OpenI(layout(tmp_path)).studies()
-    assert [study.study_id for study in studies] == ["CXR1", "CXR2", "CXR10"]
-    assert [study.patient_id for study in studies] == ["1", "2", "10"]
+    assert [study.study_id for study in studies] == ["CXR1", "CXR2", "CXR4", "CXR10"]
+    assert [study.patient_id for study in studies] == ["1", "2", "4", "10"]
     assert [image_ids(study) for study in studies] == [
-        ["CXR1_IM-0001-4001"],
+        ["CXR1_IM-0001-3001", "CXR1_IM-0001-4001"],
         ["CXR2_IM-0652-1001"],
+        ["CXR4_IM-2050-2001"],
         ["CXR10_IM-0002-1001", "CXR10_IM-0002-2001"],
     ]
-    assert studies[0].report == "Large heart. Opacity at the left base. Cardiomegaly."
-    assert studies[1].report == "No acute disease."
-    assert studies[2].report is None
+    assert [study.views for study in studies] == [("lateral", "frontal"), ("frontal",), ("lateral",), ("frontal",) * 2]
+    assert studies[0].report == {"findings": "Large heart. Opacity at the left base.", "impression": "Cardiomegaly."}
+    assert studies[1].report == {"impression": "No acute disease."}
+    assert studies[3].report == {}
     present = [f for f, label in zip(CHEXPERT_FINDINGS, studies[0].labels, strict=True) if label]
     assert present == ["Cardiomegaly", "Lung Opacity"]
     assert np.isnan(studies[1].labels).all()
-    assert [study.split for study in studies] == [split_of("openi", uid) for uid in ("1", "2", "10")]
+    assert [study.split for study in studies] == [split_of("openi", uid) for uid in ("1", "2", "4", "10")]
 
 
 @layouts
 def test_openi_counts_what_it_leaves_out(layout, tmp_path):
     corpus = OpenI(layout(tmp_path))
     corpus.studies()
-    assert corpus.left_out == {"report lists no image": 1, "no frontal view": 1, "image file missing": 1}
+    expected = {"report lists no image": 1, "image listed, but no file": 1, "study without an image file": 1}
+    assert +corpus.left_out == expected
     corpus.studies()
-    assert corpus.left_out.total() == 3
+    assert +corpus.left_out == expected
 
 
 @layouts
-def test_openi_gives_lateral_views_where_asked(layout, tmp_path):
-    studies = OpenI(layout(tmp_path), views="lateral").studies()
-    assert [image_ids(study) for study in studies] == [["CXR1_IM-0001-3001"], ["CXR4_IM-2050-2001"]]
-
-
-@layouts
-def test_openi_reads_all_views_without_the_file_of_views(layout, tmp_path):
+def test_without_the_file_of_views_all_are_unknown(layout, tmp_path):
     root = layout(tmp_path)
-    with_file = OpenI(root, views="all").studies()
+    with_file = OpenI(root).studies()
     (root / "indiana_projections.csv").unlink()
-    without_file = OpenI(root, views="all").studies()
+    without_file = OpenI(root).studies()
     assert [image_ids(study) for study in with_file] == [image_ids(study) for study in without_file]
-    assert [len(study.images) for study in with_file] == [2, 1, 1, 2]
+    assert {view for study in without_file for view in study.views} == {"unknown"}
 
 
-@layouts
-def test_openi_cannot_tell_frontal_views_without_the_file_of_views(layout, tmp_path):
-    root = layout(tmp_path)
-    (root / "indiana_projections.csv").unlink()
-    with pytest.raises(UserError, match=r"indiana_projections.csv: not found.*set data.corpus.views to all"):
+@pytest.mark.parametrize("listed", ["CXR1_1_IM-0001-4001", "CXR1_IM-0001-4001"])
+def test_the_number_between_uid_and_image_does_not_matter(listed, tmp_path):
+    root = write_original(tmp_path)
+    file = root / "NLMCXR_png" / "CXR1_IM-0001-4001.png"
+    file.rename(file.with_name(f"{listed}.png"))
+    (study, *_) = OpenI(root).studies()
+    assert [(image.stem, view) for image, view in zip(study.images, study.views, strict=True)] == [
+        ("CXR1_IM-0001-3001", "lateral"),
+        (listed, "frontal"),
+    ]
+
+
+def test_a_report_with_a_document_type_is_refused(tmp_path):
+    root = write_original(tmp_path)
+    path = root / "ecgen-radiology" / "1.xml"
+    path.write_text("<!DOCTYPE e [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]>" + path.read_text())
+    with pytest.raises(UserError, match=r"1.xml: not readable as XML \(DTDForbidden"):
         OpenI(root).studies()
 
 
@@ -312,7 +322,7 @@ def test_openi_names_a_uid_that_is_no_number(tmp_path):
     root = write_kaggle(tmp_path)
     table = pd.read_csv(root / "indiana_reports.csv", dtype=str)
     table.assign(uid="first").to_csv(root / "indiana_reports.csv", index=False)
-    with pytest.raises(UserError, match=r"indiana_reports.csv: the uid of row 2 is not a whole number"):
+    with pytest.raises(UserError, match=r"indiana_reports.csv: row 2: 'uid' is not of the form"):
         OpenI(root).studies()
 
 
@@ -326,9 +336,9 @@ def test_openi_says_how_images_should_be_named(layout, tmp_path):
 
 
 @real_openi
-def test_real_openi_has_2956_frontal_studies_of_which_65_are_not_indexed():
-    studies = OpenI(REAL_OPENI).studies()
-    assert len(studies) == 2956
+def test_real_openi_has_2957_frontal_studies_of_which_65_are_not_indexed():
+    studies = Selection(OpenI(REAL_OPENI), ImageTransform(8)).read().studies
+    assert len(studies) == 2957
     assert sum(np.isnan(study.labels).all() for study in studies) == 65
     assert not any(np.isnan(study.labels).any() and not np.isnan(study.labels).all() for study in studies)
 
@@ -337,7 +347,7 @@ def test_real_openi_has_2956_frontal_studies_of_which_65_are_not_indexed():
 def test_no_patient_of_real_openi_is_in_two_splits():
     data = StudyData(OpenI(REAL_OPENI))
     patients = [study.patient_id for split in ("train", "validation", "test") for study in data.studies(split)]
-    assert len(patients) == len(set(patients)) == 2956
+    assert len(patients) == len(set(patients)) == 2957
 
 
 @real_openi
@@ -563,7 +573,15 @@ class ListedCorpus(Corpus):
 def study(name, split="train", num_images=1, report="clear", patient=None):
     generator = np.random.default_rng(len(name))
     images = tuple(generator.integers(0, 255, (8, 8), dtype=np.uint8) for _ in range(num_images))
-    return Study(name, patient or name, images, report, np.array([1, np.nan], np.float32), split)
+    labels = np.array([1, np.nan], np.float32)
+    return Study(name, patient or name, images, ("frontal",) * num_images, {"report": report or ""}, labels, split)
+
+
+def dataset_of(*studies, augmentation=None, seed=0, cache=True):
+    targets = np.stack([study.labels for study in studies])
+    has_report = [True] * len(studies)
+    reports = [torch.zeros(1)] * len(studies)
+    return StudyDataset(studies, targets, reports, has_report, ImageTransform(8), augmentation, seed, cache)
 
 
 def corpus_of(*train, validation=("v",), test=("t",)):
@@ -591,7 +609,7 @@ def test_evaluation_is_in_order_and_not_augmented():
 
 
 def test_training_images_are_augmented_anew_in_every_epoch():
-    dataset = StudyDataset([study("a")], [torch.zeros(1)], ImageTransform(8), Augmentation(), seed=1)
+    dataset = dataset_of(study("a"), augmentation=Augmentation(), seed=1)
     first, second = dataset[0, 0].image, dataset[1, 0].image
     assert not torch.equal(first, second)
     assert torch.equal(dataset[0, 0].image, first)
@@ -600,8 +618,8 @@ def test_training_images_are_augmented_anew_in_every_epoch():
 
 def test_two_images_of_a_study_are_augmented_differently():
     same = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    twice = dataclasses.replace(study("a"), images=(same, same))
-    dataset = StudyDataset([twice], [torch.zeros(1)], ImageTransform(8), Augmentation())
+    twice = dataclasses.replace(study("a"), images=(same, same), views=("frontal",) * 2)
+    dataset = dataset_of(twice, augmentation=Augmentation())
     assert not torch.equal(dataset[0, 0].image, dataset[0, 1].image)
 
 
@@ -610,7 +628,7 @@ def test_a_cached_image_is_read_once(monkeypatch):
     monkeypatch.setattr(ImageTransform, "__call__", lambda self, image: readings.append(1) or torch.zeros(1, 8, 8))
     for cache, expected in ((True, 1), (False, 3)):
         readings.clear()
-        dataset = StudyDataset([study("a")], [torch.zeros(1)], ImageTransform(8), cache=cache)
+        dataset = dataset_of(study("a"), cache=cache)
         for epoch in range(3):
             assert dataset[epoch, 0].image.shape == (1, 8, 8)
         assert len(readings) == expected
@@ -654,7 +672,7 @@ def test_worker_processes_give_the_same_batches():
 
 def test_labels_are_those_of_the_studies():
     data = StudyData(corpus_of(study("a"), study("b")), image_size=8)
-    assert np.array_equal(data.labels("train"), [[1, np.nan]] * 2, equal_nan=True)
+    assert np.array_equal(data.targets("train"), [[1, np.nan]] * 2, equal_nan=True)
     assert data.findings == ("A", "B")
 
 
@@ -702,7 +720,7 @@ def test_max_train_studies_shortens_training_alone():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": ()}, "study study-0000 has no image"),
+        ({"images": ()}, "study study-0000 has 0 images and 1 views"),
         ({"study_id": "study-0001"}, "two studies have the same study_id"),
     ],
 )

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "vkd_pyro"
 
 LAYERS = [
     {"errors"},
-    {"metrics", "distributions"},
+    {"metrics", "distributions", "parts", "files"},
     {"encoders.image", "encoders.report"},
     {"data"},
     {"model", "elbo"},
@@ -22,8 +22,11 @@ LAYERS = [
 ]
 """A module imports from its own layer of this list, or from those above; nothing imports upwards in it."""
 
-IMAGE_CODE, TEXT_CODE = {"encoders.image", "data.transforms"}, {"encoders.report"}
-IMAGE_LIBRARIES, TEXT_LIBRARIES = {"torchvision", "PIL"}, {"transformers"}
+IMAGE_CODE, TEXT_CODE = (
+    {"encoders.image", "data.transforms", "data.dicom"},
+    {"encoders.report", "data.report_text", "data.labeller"},
+)
+IMAGE_LIBRARIES, TEXT_LIBRARIES = {"torchvision", "PIL", "pydicom"}, {"transformers", "spacy", "negspacy"}
 
 
 def module_name(path: Path) -> str:

@@ -7,8 +7,6 @@ bundle/
 """
 
 import hashlib
-import importlib
-import inspect
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -16,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import nn
 
 from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.distributions import Family, Likelihood
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import ImageClassifier, Model
+from vkd_pyro.parts import build, describe
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "card.md"
@@ -121,44 +119,12 @@ def _hash_of(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-# Parts keep their constructor's arguments as attributes of the same name, so each can say how to build its like.
-
-
-def describe(part: nn.Module) -> dict[str, Any]:
-    """{"class_path", "init_args"} of a part of a model."""
-    names = inspect.signature(type(part)).parameters
-    class_path = f"{type(part).__module__}.{type(part).__qualname__}"
-    if missing := [name for name in names if not hasattr(part, name)]:
-        raise UserError(
-            f"{class_path}: no attribute {missing[0]}; a part keeps its constructor's arguments as attributes, "
-            f"so that a bundle can rebuild it: add self.{missing[0]} = {missing[0]}"
-        )
-    return {"class_path": class_path, "init_args": {name: getattr(part, name) for name in names}}
-
-
 def check_rebuildable(model: Model | ImageClassifier) -> None:
     """Raises `UserError` where a bundle of this model could not be written: better before training than after."""
     try:
         json.dumps(_describe_model(model))
     except TypeError as error:
         raise UserError(f"a part of the model has an argument that JSON cannot hold: {error}") from error
-
-
-def build(description: dict[str, Any], base: type) -> Any:
-    """The part that `describe` described, with random weights; it must be a `base`."""
-    module, _, name = description["class_path"].rpartition(".")
-    try:
-        part = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{description['class_path']}: not found; install the package the model was made with"
-        ) from error
-    if not (inspect.isclass(part) and issubclass(part, base)):
-        raise UserError(f"{description['class_path']}: found {part!r}, expected a subclass of {base.__name__}")
-    arguments = description["init_args"]
-    if base is ImageEncoder and "weights" in arguments:  # what training started from; the bundle has its own
-        arguments = arguments | {"weights": None}
-    return part(**arguments)
 
 
 def _describe_model(model: Model | ImageClassifier) -> dict[str, Any]:
@@ -168,7 +134,7 @@ def _describe_model(model: Model | ImageClassifier) -> dict[str, Any]:
 
 
 def _build_model(parts: dict[str, Any]) -> Model | ImageClassifier:
-    encoder = build(parts["image_encoder"], ImageEncoder)
+    encoder = build(parts["image_encoder"], ImageEncoder, weights=None)  # what training started from is not needed
     if "prior" not in parts:
         return ImageClassifier(encoder, parts["num_findings"])
     return Model(encoder, build(parts["prior"], Family), build(parts["likelihood"], Likelihood))

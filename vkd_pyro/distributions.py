@@ -2,12 +2,13 @@
 
 import abc
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pyro.distributions as dist
 import torch
 from pyro.distributions.util import detach
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
+from torch.distributions import constraints, kl_divergence
 from torch.nn.functional import softplus
 
 Distribution = dist.TorchDistribution
@@ -66,7 +67,12 @@ class Likelihood(nn.Module, abc.ABC):
     """A distribution over the K labels given z, and the image's features or not.
 
     A subclass keeps its constructor's arguments as attributes.
+
+    Attributes:
+        takes_uncertain: whether a label of -1, "uncertain", is one of its outcomes (policy "keep").
     """
+
+    takes_uncertain: ClassVar[bool] = False
 
     @abc.abstractmethod
     def forward(self, z: Tensor, features: Tensor | None = None, known: Tensor | None = None) -> Distribution:
@@ -82,6 +88,15 @@ class Likelihood(nn.Module, abc.ABC):
     @abc.abstractmethod
     def probabilities(self, z: Tensor, features: Tensor | None = None) -> Tensor:
         """p(y_k = 1 | z, features), float [..., B, K] in [0, 1]."""
+
+
+class SoftBernoulli(dist.Bernoulli):
+    """A Bernoulli whose log-probability is also defined for a soft target t in [0, 1]: t log p + (1 - t) log(1 - p).
+
+    At 0 and 1 it is the Bernoulli's own; between, the expected log-probability of a label drawn from Bernoulli(t).
+    """
+
+    support = constraints.unit_interval
 
 
 class BernoulliLikelihood(Likelihood):
@@ -111,7 +126,7 @@ class BernoulliLikelihood(Likelihood):
 
     def forward(self, z: Tensor, features: Tensor | None = None, known: Tensor | None = None) -> Distribution:
         """See `Likelihood`: batch shape [..., B], event shape [K]."""
-        bernoulli = dist.Bernoulli(logits=self.logits(z, features))
+        bernoulli = SoftBernoulli(logits=self.logits(z, features))
         return (bernoulli if known is None else bernoulli.mask(known)).to_event(1)
 
     def probabilities(self, z: Tensor, features: Tensor | None = None) -> Tensor:

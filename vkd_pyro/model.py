@@ -21,7 +21,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Distribution, Family, Likelihood
+from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Distribution, Family, Likelihood, SoftBernoulli
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.errors import UserError
@@ -110,7 +110,7 @@ class ImageClassifier(PyroModule):
 
     def program(self, features: Tensor, labels: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         """As `Model.program`, without z."""
-        bernoulli = pyro.distributions.Bernoulli(logits=self.head(features))
+        bernoulli = SoftBernoulli(logits=self.head(features))
         with pyro.plate("studies", len(features), dim=-1):
             masked = bernoulli if known is None else bernoulli.mask(known)
             return pyro.sample("y", masked.to_event(1), obs=labels)

@@ -307,7 +307,7 @@ def load_checkpoint(network: VKD | ImageOnly, run: Path, name: str = "best") -> 
 
 def warn_of_absent_findings(data: StudyData) -> None:
     """Warns of each finding that is never positive in training: nothing can be learned of it."""
-    positives = np.nansum(data.labels("train"), axis=0)
+    positives = np.nansum(data.targets("train"), axis=0)
     absent = [finding for finding, n in zip(data.findings, positives, strict=True) if n == 0]
     if absent:
         warnings.warn(f"never positive in training, so not learnt: {', '.join(absent)}", stacklevel=3)

@@ -18,7 +18,7 @@ class Batch:
             or token embeddings, float [B, T, E].
         report_mask: bool [B, T]; False is padding. The first token is always there, also without a report.
         has_report: bool [B].
-        labels: float [B, K] in {0, 1}; 0 where unknown, and never read there.
+        labels: float [B, K] in [0, 1]; 0 where unknown, and never read there; -1 where an uncertain label is kept.
         known: bool [B, K].
         study_ids: B names; a study with several images occurs several times.
     """

@@ -1,4 +1,8 @@
-"""The label vocabularies, in their canonical order."""
+"""The label vocabularies, in their canonical order, and what a label may be."""
+
+PRESENT, ABSENT, UNCERTAIN, UNMENTIONED = 1.0, 0.0, -1.0, -2.0
+"""A label as a corpus gives it; NaN is never labelled. A blank of CheXpert's labeller is `UNMENTIONED`: it read the
+report and found nothing of the finding. A `LabelPolicy` makes targets of these."""
 
 CHEXPERT_FINDINGS: tuple[str, ...] = (
     "No Finding",
@@ -17,3 +21,39 @@ CHEXPERT_FINDINGS: tuple[str, ...] = (
     "Support Devices",
 )
 """The 14 findings of CheXpert (Irvin et al. 2019), in the order of its own CSV header."""
+
+CHESTXRAY14_SHARED: dict[str, tuple[str, ...]] = {
+    "Cardiomegaly": ("Cardiomegaly",),
+    "Edema": ("Edema",),
+    "Consolidation": ("Consolidation",),
+    "Pneumonia": ("Pneumonia",),
+    "Atelectasis": ("Atelectasis",),
+    "Pneumothorax": ("Pneumothorax",),
+    "Pleural Effusion": ("Effusion",),
+}
+"""CheXpert finding -> the names of ChestX-ray14 that mean the same."""
+
+CHESTXRAY14_WIDER: dict[str, tuple[str, ...]] = {
+    "Lung Opacity": ("Infiltration",),
+    "Lung Lesion": ("Mass", "Nodule"),
+    "Pleural Other": ("Pleural_Thickening",),
+}
+"""CheXpert finding -> the names of ChestX-ray14 that are near it, for those who want them."""
+
+CHESTXRAY14_FINDINGS: tuple[str, ...] = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+)
+"""The 14 findings of ChestX-ray14 (Wang et al. 2017), as its files spell them."""

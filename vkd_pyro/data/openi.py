@@ -2,19 +2,20 @@
 
 import os
 import re
-import xml.etree.ElementTree as ET
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import pandas as pd
+from defusedxml import DefusedXmlException, ElementTree
 
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import split_of
-from vkd_pyro.data.study import Corpus, Study
+from vkd_pyro.data.study import Corpus, Study, View
+from vkd_pyro.data.tables import read_table, refuse_strange
 from vkd_pyro.errors import UserError
 
 MESH_TO_FINDING: dict[str, str] = {
@@ -52,7 +53,8 @@ the lower-case term ("heading/qualifier/qualifier"); a term may match several. S
 calcified granulomas, blunted angles and surgical clips are codes of their own and correspond to no finding."""
 
 UNINDEXED = "no indexing"
-IMAGE_SUFFIXES = ("png", "jpg", "jpeg")
+SECTIONS = ("indication", "comparison", "findings", "impression")
+IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "dcm")
 IMAGE_ID = re.compile(r"^CXR(\d+)(?:_(\d+))?_IM-(\d+)(?:-(\d+))?(?:-(\d+))?$")
 
 
@@ -87,65 +89,49 @@ class OpenI(Corpus):
     * the original: `ecgen-radiology/{N}.xml` and a folder of `{image id}.png`;
     * Kaggle's: `indiana_reports.csv`, `indiana_projections.csv` and `images/images_normalized/`.
 
-    The view of an image stands in `indiana_projections.csv` alone; without that file only `views="all"` can be read.
+    The view of an image stands in `indiana_projections.csv` alone; without that file every view is unknown.
     One uid is one patient; no split ships, so patients are split 70 / 10 / 20 by hash.
 
     Args:
         root: the folder as downloaded.
-        views: "frontal" (default), "lateral", or "all".
         labels: "mesh": the human-coded MeSH terms, mapped by `MESH_TO_FINDING`.
     """
 
     name = "openi"
     findings = CHEXPERT_FINDINGS
 
-    def __init__(
-        self,
-        root: str | Path,
-        views: Literal["frontal", "lateral", "all"] = "frontal",
-        labels: Literal["mesh"] = "mesh",
-    ) -> None:
+    def __init__(self, root: str | Path, labels: Literal["mesh"] = "mesh") -> None:
         self.root = Path(root)
-        self.views = views
         self.labels = labels
-        self.left_out: Counter[str] = Counter()
-        """Why studies were left out, and how many; filled by `studies`."""
 
     def studies(self) -> list[Study]:
-        """Studies with at least one image of the chosen view, in the order of their uid."""
+        """Studies with at least one image, in the order of their uid."""
         records = self._records()
         files, views = self._image_files(), self._views()
-        self.left_out = Counter()
+        self.left_out.clear()
         studies = []
         for record in sorted(records, key=lambda record: int(record.uid)):
-            chosen = [i for i in record.image_ids if self.views == "all" or views.get(i) == self.views]
-            images = tuple(files[i] for i in chosen if i in files)
-            if not record.image_ids:
-                self.left_out["report lists no image"] += 1
-            elif not chosen:
-                self.left_out[f"no {self.views} view"] += 1
-            elif not images:
-                self.left_out["image file missing"] += 1
-            else:
-                studies.append(self._study(record, images))
+            present = [image_id for image_id in record.image_ids if image_id in files]
+            self.left_out["image listed, but no file"] += len(record.image_ids) - len(present)
+            if not present:
+                self.left_out["study without an image file" if record.image_ids else "report lists no image"] += 1
+                continue
+            study = Study(
+                study_id=f"CXR{record.uid}",
+                patient_id=record.uid,
+                images=tuple(files[image_id] for image_id in present),
+                views=tuple(views.get(image_id, "unknown") for image_id in present),
+                report=record.sections,
+                labels=mesh_labels(record.mesh),
+                split=split_of(self.name, record.uid),
+            )
+            studies.append(study)
         if not studies:
             raise UserError(
-                f"{self.root}: no study with a {self.views} image "
-                f"among {len(records)} reports and {len(files)} images; "
+                f"{self.root}: no study with an image among {len(records)} reports and {len(files)} images; "
                 f"expected images named CXR1_1_IM-0001-4001.png (or .jpg) under {self.root}"
             )
         return studies
-
-    def _study(self, record: _Record, images: tuple[Path, ...]) -> Study:
-        report = " ".join(record.sections[s] for s in ("findings", "impression") if record.sections.get(s))
-        return Study(
-            study_id=f"CXR{record.uid}",
-            patient_id=record.uid,
-            images=images,
-            report=report or None,
-            labels=mesh_labels(record.mesh),
-            split=split_of(self.name, record.uid),
-        )
 
     def _records(self) -> list[_Record]:
         if not self.root.is_dir():
@@ -161,10 +147,9 @@ class OpenI(Corpus):
             "unpack NLMCXR_reports.tgz there, or point data.corpus.root at the Kaggle download"
         )
 
-    def _read_kaggle(self, table: Path) -> list[_Record]:
-        reports = _read_csv(table, ("uid", "MeSH", "findings", "impression"))
-        if strange := [line for line, uid in enumerate(reports["uid"], start=2) if not uid.isdecimal()]:
-            raise UserError(f"{table}: the uid of row {strange[0]} is not a whole number; are its columns shifted?")
+    def _read_kaggle(self, path: Path) -> list[_Record]:
+        reports = read_table(path, ("uid", "MeSH", "findings", "impression"))
+        refuse_strange(path, reports, "uid", r"\d+")
         projections = self._projections()
         image_ids: dict[str, list[str]] = {}
         for image_id in sorted(self._image_files() if projections is None else projections["image_id"]):
@@ -173,11 +158,7 @@ class OpenI(Corpus):
         return [
             _Record(
                 uid=row["uid"],
-                sections={
-                    s: " ".join(row[s].split())
-                    for s in ("indication", "comparison", "findings", "impression")
-                    if s in row
-                },
+                sections={name: " ".join(row[name].split()) for name in SECTIONS if row.get(name, "").strip()},
                 mesh=tuple(row["MeSH"].split(";")),
                 image_ids=tuple(image_ids.get(row["uid"], ())),
             )
@@ -188,20 +169,17 @@ class OpenI(Corpus):
         path = self.root / "indiana_projections.csv"
         if not path.is_file():
             return None
-        table = _read_csv(path, ("uid", "filename", "projection"))
-        table["image_id"] = "CXR" + table["filename"].str.replace(r"\.dcm\.png$", "", regex=True)
+        table = read_table(path, ("uid", "filename", "projection"))
+        table["image_id"] = [_canonical(f"CXR{name.removesuffix('.dcm.png')}") for name in table["filename"]]
         return table
 
-    def _views(self) -> dict[str, str]:
+    def _views(self) -> dict[str, View]:
         projections = self._projections()
         if projections is None:
-            if self.views != "all":
-                raise UserError(
-                    f"{self.root}/indiana_projections.csv: not found, so the view of an image is unknown; "
-                    "put the file there (it is in the Kaggle download), or set data.corpus.views to all"
-                )
             return {}
-        return dict(zip(projections["image_id"], projections["projection"].str.lower(), strict=True))
+        known: dict[str, View] = {"Frontal": "frontal", "Lateral": "lateral"}
+        pairs = zip(projections["image_id"], projections["projection"], strict=True)
+        return {image_id: known.get(projection, "unknown") for image_id, projection in pairs}
 
     def _image_files(self) -> dict[str, Path]:
         """Image id -> file, whatever the folder and whichever of the two ways of naming it."""
@@ -211,37 +189,30 @@ class OpenI(Corpus):
                 stem, _, suffix = name.partition(".")
                 image_id = stem if stem.startswith("CXR") else f"CXR{stem}"
                 if suffix.lower().endswith(IMAGE_SUFFIXES) and IMAGE_ID.match(image_id):
-                    files[image_id] = Path(folder, name)
+                    files[_canonical(image_id)] = Path(folder, name)
         return files
+
+
+def _canonical(image_id: str) -> str:
+    """The id without the number that some releases put between uid and image: CXR1_1_IM-0001-4001 is CXR1_IM-..."""
+    return re.sub(r"^(CXR\d+)_\d+_IM", r"\1_IM", image_id)
 
 
 def _read_xml(path: Path) -> _Record:
     try:
-        root = ET.parse(path).getroot()
-    except ET.ParseError as error:
-        raise UserError(f"{path}: not readable as XML ({error}); unpack NLMCXR_reports.tgz again") from error
+        root = ElementTree.parse(path, forbid_dtd=True).getroot()
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:  # the last two: a strange encoding
+        found = " ".join(str(error).split())
+        raise UserError(f"{path}: not readable as XML ({found}); unpack NLMCXR_reports.tgz again") from error
     uid = root.find("uId")
     if root.tag != "eCitation" or uid is None or not re.fullmatch(r"CXR\d+", uid.get("id", "")):
         raise UserError(
             f"{path}: not an Open-I report; expected <eCitation> with <uId id='CXR...'>, found <{root.tag}>"
         )
+    sections = {e.get("Label", "").lower(): " ".join((e.text or "").split()) for e in root.iter("AbstractText")}
     return _Record(
         uid=uid.get("id", "").removeprefix("CXR"),
-        sections={e.get("Label", "").lower(): " ".join((e.text or "").split()) for e in root.iter("AbstractText")},
+        sections={name: text for name, text in sections.items() if text},
         mesh=tuple(major.text or "" for major in root.findall("MeSH/major")),
-        image_ids=tuple(image.get("id", "") for image in root.iter("parentImage")),
+        image_ids=tuple(_canonical(image.get("id", "")) for image in root.iter("parentImage")),
     )
-
-
-def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as CSV ({error})") from error
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise UserError(
-            f"{path}: column {missing[0]!r} not found among the {len(table.columns)} of its first line; "
-            f"expected {', '.join(columns)}"
-        )
-    return table

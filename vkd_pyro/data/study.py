@@ -1,11 +1,17 @@
 """A study, and a corpus of them: what every reader returns."""
 
 import abc
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+View = Literal["frontal", "lateral", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -16,21 +22,32 @@ class Study:
         study_id: unique within the corpus.
         patient_id: the unit of splitting and of the bootstrap.
         images: one or more X-rays, each a file or an array, uint8 [height, width].
-        report: the radiologist's text, or None where there is none.
-        labels: float32 [num_findings]; 1 present, 0 absent, NaN unknown.
+        views: of each image.
+        report: the radiologist's text by section ("findings", "impression", ...); a text without sections is one,
+            "report"; empty where there is no text.
+        labels: float32 [num_findings], each one of the codes in `findings.py`; NaN where never labelled.
         split: "train", "validation" or "test".
     """
 
     study_id: str
     patient_id: str = field(repr=False)
     images: tuple[Path | NDArray[np.uint8], ...] = field(repr=False)
-    report: str | None = field(repr=False)
+    views: tuple[View, ...]
+    report: Mapping[str, str] = field(repr=False)
     labels: NDArray[np.float32]
     split: str
 
+    def only(self, images: Sequence[int]) -> "Study":
+        """The study with the images of these numbers."""
+        return replace(self, images=tuple(self.images[i] for i in images), views=tuple(self.views[i] for i in images))
+
 
 class Corpus(abc.ABC):
-    """A source of studies. A reader of one's own is a subclass with these three things."""
+    """A source of studies. A reader of one's own is a subclass with these three things.
+
+    A reader says what there is; views, sections and label policies are chosen by `StudyData`, for all readers alike.
+    It keeps its constructor's arguments as attributes of the same name, so that a prepared store knows its corpus.
+    """
 
     name: str
     findings: tuple[str, ...]
@@ -38,3 +55,8 @@ class Corpus(abc.ABC):
     @abc.abstractmethod
     def studies(self) -> list[Study]:
         """All studies, in a fixed order; raises `UserError` where the files are not as described."""
+
+    @cached_property
+    def left_out(self) -> Counter[str]:
+        """Why the reader left studies or images out, and how many; filled by `studies`."""
+        return Counter()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from vkd_pyro.data._synthetic_images import DEVICES, Anatomy, Facts, Finding, render
 from vkd_pyro.data._synthetic_reports import Reading, Remark, write_report
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+from vkd_pyro.data.report_text import WHOLE
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
 
@@ -69,6 +70,7 @@ class SyntheticCorpus(Corpus):
             study_id=f"synthetic-{index:06d}",
             patient_id=patient_id,
             images=(render(self.facts(index), self.image_size),),
+            views=("frontal",),
             report=self._report(index),
             labels=truth(self.facts(index))
             if split == "test"
@@ -85,9 +87,9 @@ class SyntheticCorpus(Corpus):
         later = self._first_study(index) < index
         return read(self.facts(index), later, self._rng(index, READING))
 
-    def _report(self, index: int) -> str | None:
+    def _report(self, index: int) -> dict[str, str]:
         rng = self._rng(index, REPORT)
-        return None if rng.random() < NO_REPORT else write_report(self.reading(index), rng)
+        return {} if rng.random() < NO_REPORT else {WHOLE: write_report(self.reading(index), rng)}
 
     def _rng(self, index: int, stream: int) -> Rng:
         return np.random.default_rng(np.random.SeedSequence([self.seed, index, stream]))

@@ -1,5 +1,6 @@
 """From an image file to a tensor, the same way in training and in deployment; and augmentation."""
 
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +8,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import v2
 
+from vkd_pyro.data.dicom import is_dicom, read_dicom
 from vkd_pyro.errors import UserError
 
 MAX_PIXELS = 40_000_000
 READABLE_FORMATS = ("PNG", "JPEG")
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation to what sets the picture upright."""
 
 
 @dataclass(frozen=True)
@@ -28,40 +40,69 @@ class ImageTransform:
     size: int = 224
 
     def __call__(self, image: Path | NDArray[np.uint8]) -> Tensor:
-        """Args: an image file (PNG or JPEG), or uint8 [height, width]. Returns: uint8 [1, size, size].
+        """Args: an image file (PNG, JPEG or DICOM), or uint8 [height, width]. Returns: uint8 [1, size, size].
 
         Raises:
-            UserError: the file is missing, truncated, not an image, of another type, or too large.
+            UserError: the file is missing, truncated, not an image, of another type, or too large; or the array
+                is not gray bytes.
         """
-        picture = Image.fromarray(image) if isinstance(image, np.ndarray) else _open_gray(image)
-        if picture.size != (self.size, self.size):
-            picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(picture, dtype=np.uint8))[None]
+        pixels = image if isinstance(image, np.ndarray) else read_gray(Path(image))
+        if pixels.dtype != np.uint8 or pixels.ndim != 2 or not pixels.size:
+            raise UserError(f"image: found {pixels.dtype} {list(pixels.shape)}; expected uint8 [height, width]")
+        if pixels.shape != (self.size, self.size):
+            picture = Image.fromarray(pixels).resize((self.size, self.size), Image.Resampling.BILINEAR)
+            return torch.from_numpy(np.array(picture))[None]
+        return torch.from_numpy(np.array(pixels))[None]
+
+
+def read_gray(path: Path) -> NDArray[np.uint8]:
+    """Gray pixels of an image file, uint8 [height, width]; upright, as any viewer shows it.
+
+    Raises:
+        UserError: the file is missing, truncated, not an image, of another type, or too large.
+    """
+    return read_dicom(path, MAX_PIXELS) if is_dicom(path) else np.asarray(_open_gray(path))
 
 
 def _open_gray(path: Path) -> Image.Image:
     try:
-        with (
-            warnings.catch_warnings(
-                action="ignore", category=Image.DecompressionBombWarning
-            ),  # the limit below is lower
-            Image.open(path, formats=READABLE_FORMATS) as picture,
-        ):
-            if picture.width * picture.height > MAX_PIXELS:
-                raise UserError(
-                    f"{path}: {picture.width} x {picture.height} pixels, more than the limit of {MAX_PIXELS:,}; "
-                    "make it smaller"
-                )
-            if picture.mode.startswith("I"):  # 16 bit: PIL's own conversion to gray would clip, not scale
-                pixels = np.asarray(picture, dtype=np.float32)
-                return Image.fromarray((pixels / 65535 * 255).round().clip(0, 255).astype(np.uint8))
-            # By way of RGBA, since PIL warns where a palette has transparency.
-            return (picture.convert("RGBA") if picture.mode == "P" else picture).convert("L")
+        with warnings.catch_warnings():
+            # On bytes a little wrong, and on sizes whose limit is lower here.
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+            warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+            with Image.open(path, formats=READABLE_FORMATS) as picture:
+                pixels = picture.width * picture.height
+                if pixels <= MAX_PIXELS:
+                    return _upright(_gray(picture), picture)
+                found = f"{picture.width} x {picture.height} pixels, more than the limit of {MAX_PIXELS:,}"
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image file") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        found = f"{type(error).__name__}: {error}" if str(path) not in str(error) else "not a PNG or JPEG"
-        raise UserError(f"{path}: unreadable or truncated image ({found}); expected a whole PNG or JPEG") from error
+    except Image.DecompressionBombError as error:  # PIL's own limit is higher
+        raise UserError(f"{path}: more than the limit of {MAX_PIXELS:,} pixels; make it smaller") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        unknown = isinstance(error, UnidentifiedImageError)
+        found = "not a PNG or JPEG" if unknown else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(
+            f"{path}: unreadable or truncated image ({found}); expected a whole PNG, JPEG or DICOM file"
+        ) from error
+    raise UserError(f"{path}: {found}; make it smaller")
+
+
+def _gray(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16 bit: PIL's own conversion to gray would clip, not scale
+        pixels = np.asarray(picture, dtype=np.float32)
+        return Image.fromarray((pixels / 65535 * 255).round().clip(0, 255).astype(np.uint8))
+    # By way of RGBA, since PIL warns where a palette has transparency.
+    return (picture.convert("RGBA") if picture.mode == "P" else picture).convert("L")
+
+
+def _upright(gray: Image.Image, picture: Image.Image) -> Image.Image:
+    """Turned as the picture's EXIF says. A hospital's exports have none; a photograph of a film may lie on its side."""
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except (OSError, SyntaxError, ValueError, struct.error):  # EXIF that cannot be read says nothing of the pixels
+        return gray
+    return gray.transpose(TURNS[orientation]) if orientation in TURNS else gray
 
 
 class Augmentation:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from vkd_pyro.errors import UserError
+from vkd_pyro.parts import describe
 
 
 class ReportEncoder(nn.Module, abc.ABC):
@@ -33,6 +34,11 @@ class ReportEncoder(nn.Module, abc.ABC):
 
         Returns: for each report, token ids, int64 [T], or token embeddings, float16 [T, E]; T >= 1, also of "".
         """
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """What `prepare` depends on, for JSON: a prepared store serves encoders with the same only."""
+        return describe(self)
 
     @abc.abstractmethod
     def forward(self, report: Tensor, mask: Tensor) -> Tensor:
@@ -103,6 +109,17 @@ class LanguageModelEncoder(ReportEncoder):
         tokens = self._tokenizer(list(reports), truncation=True, max_length=self.max_tokens)["input_ids"]
         ids = [torch.tensor(row, dtype=torch.long) for row in tokens]
         return self._embed_all(ids) if self.cache else ids
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """Tokens kept, and what makes embeddings of them."""
+        vocabulary = hashlib.sha256(repr(sorted(self._tokenizer.get_vocab().items())).encode()).hexdigest()
+        return {
+            "language_model": self.fingerprint,
+            "vocabulary": vocabulary,
+            "max_tokens": self.max_tokens,
+            "cache": self.cache,
+        }
 
     def forward(self, report: Tensor, mask: Tensor) -> Tensor:
         """Args: ids, int64 [B, T], or embeddings, float [B, T, E]; bool [B, T]. Returns: float32 [B, features_dim]."""
@@ -177,6 +194,11 @@ class WordEncoder(ReportEncoder):
     def prepare(self, reports: Sequence[str]) -> list[Tensor]:
         """Row numbers, int64 [T]: 0 begins every report; its lower-cased words and full stops follow, then pairs."""
         return [self._tokenize(report) for report in reports]
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """Words kept, and the number of rows they are hashed to."""
+        return {"encoder": "words", "vocabulary_size": self.vocabulary_size, "max_tokens": self.max_tokens}
 
     def forward(self, report: Tensor, mask: Tensor) -> Tensor:
         """Args: int64 [B, T]; bool [B, T]. Returns: float32 [B, width]."""

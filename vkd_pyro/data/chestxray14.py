@@ -1,0 +1,117 @@
+"""ChestX-ray14 (Wang et al. 2017)."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vkd_pyro.data.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHESTXRAY14_WIDER, CHEXPERT_FINDINGS
+from vkd_pyro.data.splits import train_or_validation
+from vkd_pyro.data.study import Corpus, Study
+from vkd_pyro.data.tables import find_table, read_table, refuse_strange
+from vkd_pyro.data.views import view_of
+from vkd_pyro.errors import UserError
+
+TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+NO_FINDING = "No Finding"
+
+
+class ChestXray14(Corpus):
+    """Reader of ChestX-ray14: no reports; one image a study; a finding that is not named is absent.
+
+    The official test list is the test split; patients of `train_val_list.txt` are split 7 : 1 by hash.
+
+    Args:
+        root: the folder with `Data_Entry_2017_v2020.csv` (or `Data_Entry_2017.csv`), the two lists, and the images in
+            `images/` or `images_001/images/` to `images_012/images/`.
+        vocabulary: "chexpert": the seven findings that it shares with CheXpert, by their names there; "own": its 14.
+        wider: findings of CheXpert to add that are only nearly the same: "Lung Opacity" (for Infiltration),
+            "Lung Lesion" (Mass or Nodule), "Pleural Other" (Pleural_Thickening).
+    """
+
+    name = "chestxray14"
+
+    def __init__(
+        self,
+        root: str | Path,
+        vocabulary: Literal["chexpert", "own"] = "chexpert",
+        wider: tuple[Literal["Lung Opacity", "Lung Lesion", "Pleural Other"], ...] = (),
+    ) -> None:
+        self.root, self.vocabulary, self.wider = Path(root), vocabulary, tuple(wider)
+        if strange := sorted(set(wider) - set(CHESTXRAY14_WIDER)):
+            raise UserError(
+                f"data.corpus.wider: no such map {strange[0]!r}; expected among {', '.join(CHESTXRAY14_WIDER)}"
+            )
+
+    @property
+    def _names(self) -> dict[str, tuple[str, ...]]:
+        """Finding -> the corpus's names of it, in canonical order."""
+        if self.vocabulary == "own":
+            return {name: (name,) for name in CHESTXRAY14_FINDINGS}
+        chosen = CHESTXRAY14_SHARED | {finding: CHESTXRAY14_WIDER[finding] for finding in self.wider}
+        return {finding: chosen[finding] for finding in CHEXPERT_FINDINGS if finding in chosen}
+
+    @property
+    def findings(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the labels."""
+        return tuple(self._names)
+
+    def studies(self) -> list[Study]:
+        """Images that have a file and are in one of the two lists, in the order of the table."""
+        path = next((found for name in TABLES if (found := find_table(self.root, name))), None)
+        if path is None:
+            raise UserError(
+                f"{self.root}: {TABLES[0]} not found (nor {TABLES[1]}); point data.corpus.root at its folder"
+            )
+        table = read_table(path, ("Image Index", "Finding Labels", "Patient ID", "View Position"))
+        refuse_strange(path, table, "Image Index", r"\S+\.png")
+        official, files = self._official_splits(), self._image_files()
+        self.left_out.clear()
+        studies = []
+        columns = (table[name] for name in ("Image Index", "Finding Labels", "Patient ID", "View Position"))
+        for row, (image, present, patient, position) in enumerate(zip(*columns, strict=True), start=2):
+            if image not in official:
+                self.left_out["image in neither train_val_list.txt nor test_list.txt"] += 1
+            elif image not in files:
+                self.left_out["image listed, but no file"] += 1
+            else:
+                study = Study(
+                    study_id=image.removesuffix(".png"),
+                    patient_id=patient,
+                    images=(files[image],),
+                    views=(view_of(position),),
+                    report={},
+                    labels=self._labels(path, row, present),
+                    split=official[image] or train_or_validation(self.name, patient),
+                )
+                studies.append(study)
+        return studies
+
+    def _labels(self, path: Path, row: int, cell: str) -> np.ndarray:
+        names = set(cell.split("|"))
+        if strange := sorted(names - {*CHESTXRAY14_FINDINGS, NO_FINDING}):
+            raise UserError(f"{path}: row {row}, 'Finding Labels': {len(strange)} unknown; are its columns shifted?")
+        return np.array([not names.isdisjoint(same) for same in self._names.values()], dtype=np.float32)
+
+    def _official_splits(self) -> dict[str, str]:
+        """Image -> "test", or "" for what is to be split into train and validation."""
+        splits: dict[str, str] = {}
+        for name, split in (("train_val_list.txt", ""), ("test_list.txt", "test")):
+            path = self.root / name
+            try:
+                splits |= dict.fromkeys(path.read_text().split(), split)
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"{path}: not readable; fetch the official list into {self.root}") from error
+        return splits
+
+    def _image_files(self) -> dict[str, Path]:
+        """Name -> file, over `images/` and `images_001/images/` to `images_012/images/`."""
+        folders = sorted(self.root.glob("images*"))
+        return {
+            name: Path(folder, name)
+            for top in folders
+            for folder, _, names in os.walk(top, followlinks=True)
+            for name in names
+            if name.endswith(".png")
+        }

@@ -1,0 +1,122 @@
+"""A corpus of one's own, described by one CSV file."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vkd_pyro.data.report_text import WHOLE
+from vkd_pyro.data.splits import split_of
+from vkd_pyro.data.study import Corpus, Study
+from vkd_pyro.data.tables import read_labels, read_table
+from vkd_pyro.data.views import view_of
+from vkd_pyro.errors import UserError
+
+REQUIRED, OPTIONAL = ("image", "patient"), ("report", "view", "split", "study")
+SPLITS = {
+    "train": "train",
+    "validation": "validation",
+    "validate": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
+
+
+class Manifest(Corpus):
+    """Reader of a CSV file with a row an image: `image,report,patient,view,split,<findings...>`.
+
+    * `image`: a file, relative to the CSV file's folder;
+    * `patient`: any name; what is split, and never shared between splits;
+    * `report`: the text itself, or the name of a `.txt` file; may be blank, or left out;
+    * `view`: AP, PA, frontal, lateral, LL, RL, or blank; may be left out;
+    * `split`: train, validation or test for every row; without the column, patients are split 70 / 10 / 20 by hash;
+    * `study`: rows of the same study are its images, with the same report and labels; without it each row is a study;
+    * every other column is a finding: 1 present, 0 absent, -1 uncertain, blank not mentioned (`LabelPolicy.blank` says
+      whether that is absent or unknown).
+
+    Args:
+        path: the CSV file.
+        name: of the corpus; patients are split by the hash of "name:patient".
+    """
+
+    def __init__(self, path: str | Path, name: str = "manifest") -> None:
+        self.path, self.name = Path(path), name
+
+    @cached_property
+    def findings(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The columns that are no other thing."""
+        found = tuple(column for column in self._table.columns if column not in (*REQUIRED, *OPTIONAL))
+        if not found or "" in found:
+            raise UserError(f"{self.path}: {'a column without a name' if found else 'no column of a finding'}")
+        return found
+
+    def studies(self) -> list[Study]:
+        """Studies with at least one image file, in the order of the file."""
+        table = self._table.copy()
+        self.left_out.clear()
+        for column in OPTIONAL:
+            if column not in table:
+                table[column] = ""
+        if (self._table.get("study", table["image"]) == "").any():
+            raise UserError(f"{self.path}: a cell of the column 'study' is blank; name it, or leave the column out")
+        table["study"] = self._table.get("study", table["image"])
+        table["split"] = self._splits(table)
+        files = [self.path.parent / name for name in table["image"]]
+        table["file"] = pd.Series(files, dtype=object)
+        labels = pd.Series(list(read_labels(self.path, table, self.findings)))
+        exists = np.array([file.is_file() for file in files], dtype=bool)
+        self.left_out["image listed, but no file"] += int((~exists).sum())
+        return [
+            self._study(str(study), rows, labels[rows.index])
+            for study, rows in table[exists].groupby("study", sort=False)
+        ]
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        if not self.path.is_file():
+            raise UserError(f"data.corpus.path: no file at {self.path}; expected a CSV file with {', '.join(REQUIRED)}")
+        table = read_table(self.path, REQUIRED)
+        if (blank := (table[list(REQUIRED)] == "").any(axis=1)).any():
+            raise UserError(f"{self.path}: row {int(np.flatnonzero(blank)[0]) + 2} names no image or no patient")
+        return table
+
+    def _study(self, name: str, rows: pd.DataFrame, labels: pd.Series) -> Study:
+        first = rows.iloc[0]
+        same = (rows[["patient", "report", "split"]] == first[["patient", "report", "split"]]).to_numpy().all()
+        if not same or any(not np.array_equal(row, labels.iloc[0]) for row in labels):
+            raise UserError(
+                f"{self.path}: row {rows.index[0] + 2}: rows of its study differ in patient, report, split or a label; "
+                "make them the same, or give each row a study of its own"
+            )
+        return Study(
+            study_id=name,
+            patient_id=first["patient"],
+            images=tuple(rows["file"]),
+            views=tuple(view_of(view) for view in rows["view"]),
+            report=self._report(first["report"], rows.index[0]),
+            labels=labels.iloc[0],
+            split=first["split"],
+        )
+
+    def _splits(self, table: pd.DataFrame) -> list[str]:
+        if "split" not in self._table:
+            return [split_of(self.name, patient) for patient in table["patient"]]
+        splits = [SPLITS.get(split.strip().lower(), "") for split in table["split"]]
+        if "" in splits:
+            raise UserError(
+                f"{self.path}: row {splits.index('') + 2}, column 'split': expected train, validation or test; "
+                "leave the whole column out to split by patient"
+            )
+        return splits
+
+    def _report(self, cell: str, row: int) -> dict[str, str]:
+        cell = cell.strip()
+        if cell.endswith(".txt") and "\n" not in cell:
+            path = self.path.parent / cell
+            try:
+                cell = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"{self.path}: row {row + 2}: its report {path} is not a readable text file") from error
+        return {WHOLE: " ".join(cell.split())} if cell else {}

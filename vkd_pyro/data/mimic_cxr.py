@@ -1,0 +1,188 @@
+"""MIMIC-CXR-JPG (Johnson et al. 2019), with the reports of MIMIC-CXR."""
+
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+from vkd_pyro.data.report_text import LAST_PARAGRAPH, split_sections
+from vkd_pyro.data.study import Corpus, Study
+from vkd_pyro.data.tables import find_table, need_table, read_labels, read_table, refuse_strange
+from vkd_pyro.data.views import view_of
+from vkd_pyro.errors import UserError
+
+SPLITS = {"train": "train", "validate": "validation", "test": "test"}
+PREFIX = "mimic-cxr-2.0.0"
+"""Of the tables, in release 2.1.0 too."""
+HAND_LABELS = "mimic-cxr-2.1.0-test-set-labeled.csv"
+HAND_LABEL_NAMES = {"Lung Opacity": "Airspace Opacity"}
+ZIP, SECTIONED = "mimic-cxr-reports.zip", "mimic_cxr_sectioned.csv"
+
+ReportOf = Callable[[str, str], Mapping[str, str]]
+"""(subject, study) -> sections; empty where there is no text."""
+
+
+class MimicCXR(Corpus):
+    """Reader of MIMIC-CXR-JPG 2.0.0 and 2.1.0, with its official splits.
+
+    Args:
+        root: the folder with `files/` and the tables `mimic-cxr-2.0.0-*.csv.gz` (or gunzipped).
+        reports: where the texts are, a separate download: the folder it was unpacked to (`files/` in it or not),
+            `mimic-cxr-reports.zip` itself, or `mimic_cxr_sectioned.csv`. None looks for these under `root`.
+        labels: whose: "chexpert" or "negbio".
+        hand_labelled_test: take the labels of the test split from the radiologists of release 2.1.0; the test studies
+            that they did not label are unlabelled then.
+    """
+
+    name = "mimic-cxr"
+    findings = CHEXPERT_FINDINGS
+
+    def __init__(
+        self,
+        root: str | Path,
+        reports: str | Path | None = None,
+        labels: Literal["chexpert", "negbio"] = "chexpert",
+        hand_labelled_test: bool = False,
+    ) -> None:
+        self.root, self.reports = Path(root), None if reports is None else Path(reports)
+        self.labels, self.hand_labelled_test = labels, hand_labelled_test
+
+    def studies(self) -> list[Study]:
+        """Studies with at least one image file, in the order of the metadata."""
+        if not self.root.is_dir():
+            raise UserError(f"data.corpus.root: no folder at {self.root}; expected a MIMIC-CXR-JPG download")
+        images = self._images()
+        labels, hand_labels = self._labels(), self._hand_labels()
+        report_of = self._report_reader()
+        unlabelled = np.full(len(self.findings), np.nan, dtype=np.float32)
+        studies = []
+        for study, rows in images.groupby("study_id", sort=False):
+            subject, study = rows["subject_id"].iloc[0], str(study)
+            split = SPLITS[rows["split"].iloc[0]]
+            source = hand_labels if split == "test" and self.hand_labelled_test else labels
+            studies.append(
+                Study(
+                    study_id=f"s{study}",
+                    patient_id=subject,
+                    images=tuple(rows["file"]),
+                    views=tuple(view_of(position) for position in rows["ViewPosition"]),
+                    report=report_of(subject, study),
+                    labels=source.get(study, unlabelled),
+                    split=split,
+                )
+            )
+        return studies
+
+    def _images(self) -> pd.DataFrame:
+        """A row an image that has a file and a split: subject_id, study_id, ViewPosition, split, file."""
+        keys = ["subject_id", "study_id", "dicom_id"]
+        metadata_path, splits_path = (need_table(self.root, f"{PREFIX}-{name}.csv") for name in ("metadata", "split"))
+        metadata = read_table(metadata_path, (*keys, "ViewPosition"))
+        splits = read_table(splits_path, (*keys, "split"))
+        for key in keys[:2]:
+            refuse_strange(metadata_path, metadata, key, r"\d+")
+        refuse_strange(splits_path, splits, "split", "|".join(SPLITS))
+        self.left_out.clear()
+        images = metadata[[*keys, "ViewPosition"]].merge(splits[[*keys, "split"]], on=keys)
+        self.left_out["image in no split"] += len(metadata) - len(images)
+        files = [
+            self.root / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{study}" / f"{dicom}.jpg"
+            for subject, study, dicom in images[keys].itertuples(index=False)
+        ]
+        images["file"] = pd.Series(files, dtype=object)
+        exists = np.array([file.is_file() for file in files], dtype=bool)
+        self.left_out["image listed, but no file"] += int((~exists).sum())
+        return images[exists]
+
+    def _labels(self) -> dict[str, NDArray[np.float32]]:
+        path = need_table(self.root, f"{PREFIX}-{self.labels}.csv")
+        table = read_table(path, ("study_id", *self.findings))
+        return dict(zip(table["study_id"], read_labels(path, table, self.findings), strict=True))
+
+    def _hand_labels(self) -> dict[str, NDArray[np.float32]]:
+        if not self.hand_labelled_test:
+            return {}
+        path = need_table(self.root, HAND_LABELS)
+        columns = [HAND_LABEL_NAMES.get(finding, finding) for finding in self.findings]
+        table = read_table(path, ("study_id", *columns))
+        return dict(zip(table["study_id"], read_labels(path, table, columns), strict=True))
+
+    def _report_reader(self) -> ReportOf:
+        """Of the first place where reports are found."""
+        if self.reports is not None and not self.reports.exists():
+            raise UserError(f"data.corpus.reports: nothing at {self.reports}; expected a folder, {ZIP} or {SECTIONED}")
+        roots = [self.root] if self.reports is None else [self.reports]
+        for root in roots:
+            for sectioned in (root, root / SECTIONED, root / f"{SECTIONED}.gz"):
+                if sectioned.is_file() and ".csv" in sectioned.name:
+                    return _sectioned_reader(sectioned)
+            for archive in (root, root / ZIP):
+                if archive.is_file() and archive.suffix == ".zip":
+                    return _zip_reader(archive)
+            for folder in (root / "mimic-cxr-reports" / "files", root / "files", root):
+                if next(folder.glob("p1[0-9]/p*/s*.txt"), None):
+                    return _folder_reader(folder)
+        raise UserError(
+            f"{roots[0]}: no report found; fetch {ZIP} (from MIMIC-CXR, not -JPG) and set data.corpus.reports to it"
+        )
+
+
+def _folder_reader(folder: Path) -> ReportOf:
+    def report_of(subject: str, study: str) -> Mapping[str, str]:
+        path = folder / f"p{subject[:2]}" / f"p{subject}" / f"s{study}.txt"
+        return split_sections(_decode(path.read_bytes(), path)) if path.is_file() else {}
+
+    return report_of
+
+
+def _zip_reader(path: Path) -> ReportOf:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path}: not a whole zip file; fetch it again") from error
+    # Wherever in the archive files/ begins.
+    names = {"/".join(Path(name).parts[-3:]): name for name in archive.namelist() if name.endswith(".txt")}
+
+    def report_of(subject: str, study: str) -> Mapping[str, str]:
+        name = names.get(f"p{subject[:2]}/p{subject}/s{study}.txt")
+        if name is None:
+            return {}
+        try:
+            return split_sections(_decode(archive.read(name), path))
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise UserError(f"{path}: a report in it is damaged; fetch it again") from error
+
+    return report_of
+
+
+def _sectioned_reader(path: Path) -> ReportOf:
+    """Of a table of the sections, as the publisher's own code writes it."""
+    names = ("findings", "impression", LAST_PARAGRAPH, "comparison")
+    table = read_table(path, ("study", *names))
+    cells = {study: dict(zip(names, map(str, row), strict=True)) for study, *row in table[["study", *names]].values}
+
+    def report_of(_: str, study: str) -> Mapping[str, str]:
+        sections = {name: " ".join(text.split()) for name, text in cells.get(f"s{study}", {}).items() if text.strip()}
+        if sections.keys() & {"findings", "impression"}:
+            sections.pop(LAST_PARAGRAPH, None)
+        return sections
+
+    return report_of
+
+
+def _decode(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: a report is not text in UTF-8; fetch it again") from error
+
+
+def has_tables(root: Path) -> bool:
+    """Whether this looks like MIMIC-CXR-JPG."""
+    return find_table(root, f"{PREFIX}-metadata.csv") is not None

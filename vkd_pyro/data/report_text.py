@@ -1,0 +1,94 @@
+"""From a radiology report to the text that a report encoder reads: its sections, and which of them."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vkd_pyro.errors import UserError
+
+WHOLE, LAST_PARAGRAPH = "report", "last_paragraph"
+"""Names for the text of a report without sections, and for its end where it has neither findings nor impression."""
+
+HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")
+"""A section's header in MIMIC-CXR, as its publisher's own code finds it."""
+
+SYNONYMS = {
+    "conclusion": "impression",
+    "findings and impression": "impression",
+    "findings/impression": "impression",
+    "wet read": "wet read",
+}
+IMAGED = re.compile(r"\bchest\b|\bviews?\b|\bradiographs?\b")
+"""Headers such as "chest, two views" name what was imaged, and what was found follows."""
+NOT_IMAGED = re.compile(r"examination|exam|indication|comparison|technique|history|clinical|reason|study|procedure")
+
+
+def split_sections(text: str) -> dict[str, str]:
+    """The sections of a report of MIMIC-CXR by their normalised names, white space folded.
+
+    An empty section is dropped and the last section of a name wins, so an addendum on top does not hide the report.
+    Where there is neither "findings" nor "impression", the final paragraph is "last_paragraph".
+    """
+    text = "\n" + text
+    headers = list(HEADER.finditer(text))
+    ends = [*(header.start() for header in headers[1:]), len(text)]
+    sections: dict[str, str] = {}
+    for header, end in zip(headers, ends, strict=False):  # no header, and there is one end too many
+        if content := " ".join(text[header.end() : end].split()):
+            name = section_name(header[1])
+            sections.pop(name, None)
+            sections[name] = content
+    if not sections.keys() & {"findings", "impression"}:
+        body = text[headers[-1].end() :] if headers else text
+        paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", body)]
+        if last := [paragraph for paragraph in paragraphs if re.search(r"[A-Za-z]", paragraph)][-1:]:
+            sections[LAST_PARAGRAPH] = last[0]
+    return sections
+
+
+def section_name(header: str) -> str:
+    """The name that a header stands for: typing errors mended, what was imaged taken for "findings"."""
+    name = " ".join(header.lower().split())
+    if name in SYNONYMS:
+        return SYNONYMS[name]
+    if IMAGED.search(name) and not NOT_IMAGED.search(name):
+        return "findings"
+    near = difflib.get_close_matches(name, ("impression", "findings"), n=1, cutoff=0.8)
+    return near[0] if near else name
+
+
+@dataclass(frozen=True)
+class ReportText:
+    """Which text of a report is read.
+
+    Attributes:
+        sections: joined in this order, as far as a report has them; one that has none of them gives its last
+            paragraph, or else its whole text if it has no sections.
+        mask_label_words: blank the words that the labeller takes for findings, to measure how much of a gain is
+            that the report names the labels; wants the `label` extra.
+    """
+
+    sections: tuple[str, ...] = ("findings", "impression")
+    mask_label_words: bool = False
+
+    def __call__(self, reports: Sequence[Mapping[str, str]]) -> list[str | None]:
+        """The text of each report; None where there is none.
+
+        Raises:
+            UserError: no report has any of the sections.
+        """
+        texts = [self._compose(report) for report in reports]
+        if any(reports) and not any(texts):
+            found = sorted({name for report in reports for name in report})
+            raise UserError(f"data.report.sections: no report has {', '.join(self.sections)}; found {', '.join(found)}")
+        if not self.mask_label_words:
+            return texts
+        from vkd_pyro.data.labeller import Labeller  # of the `label` extra
+
+        masked = iter(Labeller().mask([text for text in texts if text is not None]))
+        return [None if text is None else next(masked) for text in texts]
+
+    def _compose(self, report: Mapping[str, str]) -> str | None:
+        chosen = [report[name] for name in self.sections if report.get(name)]
+        return " ".join(chosen) or report.get(LAST_PARAGRAPH) or report.get(WHOLE) or None

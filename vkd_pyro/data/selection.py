@@ -1,0 +1,176 @@
+"""Which studies of a corpus are used, and what of each: its views, its report's text, its labels."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vkd_pyro.data.outside_labels import read_outside_labels
+from vkd_pyro.data.report_text import ReportText
+from vkd_pyro.data.study import Corpus, Study
+from vkd_pyro.data.transforms import ImageTransform
+from vkd_pyro.errors import UserError
+from vkd_pyro.parts import describe
+
+Views = Literal["frontal", "lateral", "all"]
+
+
+@dataclass(frozen=True)
+class BadImages:
+    """What to do with images that cannot be read.
+
+    Attributes:
+        policy: "error" stops at the first; "skip" leaves them out, and lists them.
+        max_share: of the images that may be skipped; more is an error all the same.
+    """
+
+    policy: Literal["error", "skip"] = "error"
+    max_share: float = 0.01
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The studies that are used.
+
+    Attributes:
+        studies: with the chosen images and labels only.
+        texts: what is read of each study's report; None where there is none.
+        left_out: what was left out, why, and how much of it.
+    """
+
+    studies: list[Study] = field(repr=False)
+    texts: list[str | None] = field(repr=False)
+    left_out: Counter[str]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Everything that decides what is read of a corpus, and so what a prepared store holds.
+
+    Attributes:
+        corpus: the reader.
+        transform: of images.
+        views: which images of a study.
+        unknown_views: whether images whose view is unknown are kept; with views "all" they always are.
+        report: which text of a report.
+        labels: a CSV file of labels to use in place of the corpus's own, or None.
+    """
+
+    corpus: Corpus
+    transform: ImageTransform
+    views: Views = "frontal"
+    unknown_views: Literal["keep", "drop"] = "drop"
+    report: ReportText = field(default_factory=ReportText)
+    labels: Path | None = None
+
+    def read(self) -> Selected:
+        """Reads the corpus; images are not opened.
+
+        Raises:
+            UserError: the corpus is not as described, or no study is left.
+        """
+        found = self.corpus.studies()
+        left_out = Counter(self.corpus.left_out)
+        studies = [chosen for study in found if (chosen := self._choose_views(study, left_out)) is not None]
+        if not studies:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count) or "none found"
+            raise UserError(
+                f"{self.corpus.name}: no study is left ({reasons}); see data.views and data.unknown_views, "
+                "or run vkd doctor on the folder"
+            )
+        if self.labels is not None:
+            labels = read_outside_labels(self.labels, studies, self.corpus.findings)
+            studies = [replace(study, labels=row) for study, row in zip(studies, labels, strict=True)]
+        return Selected(studies, self.report([study.report for study in studies]), +left_out)
+
+    def identity(self) -> dict[str, Any]:
+        """What a store must have been made with: values for JSON. Where the corpus lies is not part of it."""
+        described = describe(self.corpus)
+        arguments = {name: value for name, value in described["init_args"].items() if not isinstance(value, Path)}
+        return {
+            "corpus": {"class": described["class_path"], **arguments},
+            "image transform": describe(self.transform)["init_args"],
+            "views": self.views,
+            "unknown_views": self.unknown_views if self.views != "all" else "keep",
+            "report.sections": list(self.report.sections),
+            "report.mask_label_words": self.report.mask_label_words,
+            "labels": None if self.labels is None else hashlib.sha256(self.labels.read_bytes()).hexdigest(),
+        }
+
+    def _choose_views(self, study: Study, left_out: Counter[str]) -> Study | None:
+        """The study with its chosen images; None where it has none, which is counted."""
+        if len(study.views) != len(study.images):
+            raise UserError(
+                f"{self.corpus.name}: study {study.study_id} has {len(study.images)} images and "
+                f"{len(study.views)} views; a reader gives each image its view, 'unknown' if need be"
+            )
+        wanted: set[str] = {"frontal", "lateral", "unknown"} if self.views == "all" else {self.views}
+        if self.unknown_views == "keep":
+            wanted.add("unknown")
+        kept = [i for i, view in enumerate(study.views) if view in wanted]
+        for view in study.views:
+            left_out[f"image of {view} view"] += view not in wanted
+        if not kept:
+            left_out["study without a chosen view" if study.images else "study without an image"] += 1
+            return None
+        return study.only(kept)
+
+
+def without_bad_images(
+    selected: Selected, transform: ImageTransform, policy: BadImages
+) -> tuple[Selected, list[tuple[str, str]]]:
+    """The selection without the images that cannot be read, and the list of those: (study, what is wrong).
+
+    Every image is read once. Raises `UserError` where more than the allowed share is bad.
+    """
+    images = [(i, image) for i, study in enumerate(selected.studies) for image in range(len(study.images))]
+
+    def problem(row: tuple[int, int]) -> str:
+        try:
+            transform(selected.studies[row[0]].images[row[1]])
+        except UserError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
+        problems = dict(zip(images, pool.map(problem, images), strict=True))
+    bad = [(selected.studies[i].study_id, text) for (i, _), text in problems.items() if text]
+    refuse_too_many(len(bad), len(images), policy)
+    kept = [[j for j in range(len(study.images)) if not problems[i, j]] for i, study in enumerate(selected.studies)]
+    return keep_images(selected, kept), bad
+
+
+def keep_images(selected: Selected, kept: Sequence[Sequence[int]]) -> Selected:
+    """The selection with the images of these numbers of each study; studies without any are left out, and counted."""
+    left_out = Counter(selected.left_out)
+    pairs = []
+    for study, text, numbers in zip(selected.studies, selected.texts, kept, strict=True):
+        left_out["image that cannot be read"] += len(study.images) - len(numbers)
+        left_out["study whose images cannot be read"] += not numbers
+        if numbers:
+            pairs.append((study.only(numbers), text))
+    studies, texts = (list(column) for column in zip(*pairs, strict=True))
+    return Selected(studies, texts, +left_out)
+
+
+def refuse_too_many(bad: int, images: int, policy: BadImages) -> None:
+    """Raises `UserError` where the share of bad images is more than the policy allows."""
+    if bad > policy.max_share * images:
+        raise UserError(
+            f"data.bad_images: {bad:,} of {images:,} images cannot be read, more than max_share "
+            f"{policy.max_share:g} allows; fetch them again, or raise it"
+        )
+
+
+def reindex_labels(studies: Sequence[Study], have: Sequence[str], want: Sequence[str]) -> np.ndarray:
+    """Labels of the wanted findings in their order, float32 [N, len(want)]; NaN for those the corpus does not have."""
+    labels = np.full((len(studies), len(want)), np.nan, dtype=np.float32)
+    for k, finding in enumerate(want):
+        if finding in have:
+            labels[:, k] = [study.labels[have.index(finding)] for study in studies]
+    return labels

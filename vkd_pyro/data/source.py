@@ -1,0 +1,50 @@
+"""Where the studies that are trained on come from: the files of a corpus, or a prepared store."""
+
+import abc
+from collections import Counter
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from vkd_pyro.data.selection import BadImages, Selected, Selection, without_bad_images
+from vkd_pyro.data.study import Study
+from vkd_pyro.encoders.report import ReportEncoder
+
+
+class Source(abc.ABC):
+    """Selected studies.
+
+    Attributes:
+        studies: with at least one image each.
+        has_report: of each study.
+        left_out: what was left out, why, and how much of it.
+        bad: (study, what is wrong) of each image that was skipped.
+    """
+
+    studies: list[Study]
+    has_report: list[bool]
+    left_out: Counter[str]
+    bad: list[tuple[str, str]]
+
+    @abc.abstractmethod
+    def reports(self, encoder: ReportEncoder, studies: Sequence[int]) -> Sequence[Tensor]:
+        """What the encoder prepares of the reports of the studies with these numbers."""
+
+
+class RawSource(Source):
+    """The files of a corpus as downloaded."""
+
+    def __init__(self, selected: Selected, bad: list[tuple[str, str]]) -> None:
+        self.studies, self.texts, self.left_out, self.bad = selected.studies, selected.texts, selected.left_out, bad
+        self.has_report = [text is not None for text in selected.texts]
+
+    @classmethod
+    def read(cls, selection: Selection, bad_images: BadImages) -> "RawSource":
+        """Reads the corpus; its images only where bad ones are to be skipped."""
+        if bad_images.policy == "skip":
+            return cls(*without_bad_images(selection.read(), selection.transform, bad_images))
+        return cls(selection.read(), [])
+
+    def reports(self, encoder: ReportEncoder, studies: Sequence[int]) -> list[Tensor]:
+        """See `Source`."""
+        return encoder.prepare([self.texts[i] or "" for i in studies])

@@ -1,0 +1,347 @@
+"""A prepared store: a corpus as training reads it, written once by `vkd prepare`.
+
+store/
+  plan.json             what it is made from: written first, and never changed
+  00000.images.arrow    the images of 256 studies, resized, uint8
+  00000.reports.arrow   what the report encoder prepared of their reports, ragged: no padding is stored
+  studies.arrow         ids, splits, views and labels, as the corpus gives them: any label policy fits
+  bad_images.csv        images that could not be read, if some were skipped
+  store.json            counts: written last, so where it is the store is whole
+
+Arrow files (IPC), memory-mapped. Each is renamed into place when it is complete, so a killed writer loses one shard at
+most, goes on where it was, and never disturbs a reader.
+"""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from vkd_pyro.data.selection import BadImages, Selected, Selection, keep_images, refuse_too_many
+from vkd_pyro.data.source import Source
+from vkd_pyro.data.study import Study
+from vkd_pyro.data.transforms import ImageTransform
+from vkd_pyro.encoders.report import ReportEncoder
+from vkd_pyro.errors import UserError
+from vkd_pyro.files import private_folder, write_json, written
+
+VERSION = 1
+PLAN, STUDIES, BAD_IMAGES, COMPLETE = "plan.json", "studies.arrow", "bad_images.csv", "store.json"
+SHARD = 256
+"""Studies a shard: large enough to sort their reports by length, small enough that memory does not matter."""
+
+
+# ------------------------------------------------------------------------------------------ writing
+
+
+def prepare(
+    selection: Selection,
+    encoder: ReportEncoder,
+    folder: str | Path,
+    bad_images: BadImages | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Writes a store, or goes on with one that was interrupted; returns the content of its `store.json`.
+
+    Args:
+        selection: what is read.
+        encoder: prepares the reports, on the device where it is.
+        folder: to write to; must be absent, empty, or an unfinished store of the same.
+        bad_images: what to do with images that cannot be read.
+        progress: show progress bars.
+
+    Raises:
+        UserError: the folder holds something else, another process writes to it, or images cannot be read.
+    """
+    folder, policy = Path(folder), bad_images or BadImages()
+    selected = selection.read()
+    plan: dict[str, Any] = {
+        "version": VERSION,
+        "made from": selection.identity() | {"report encoder": encoder.preparation},
+        "content": _content_hash(selected),
+        "shards": math.ceil(len(selected.studies) / SHARD),
+    }
+    with _claimed(folder, plan):
+        if (folder / COMPLETE).is_file():
+            return json.loads((folder / COMPLETE).read_text())
+        missing = [n for n in range(plan["shards"]) if not (_shard(folder, n, "images").is_file())]
+        with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
+            for number in tqdm(missing, desc="images", unit="shard", disable=not progress):
+                _write_images(_part(selected.studies, number), selection.transform, policy, pool, folder, number)
+        missing = [n for n in range(plan["shards"]) if not (_shard(folder, n, "reports").is_file())]
+        for number in tqdm(missing, desc="reports", unit="shard", disable=not progress):
+            _write_reports(encoder.prepare([text or "" for text in _part(selected.texts, number)]), folder, number)
+        return _finish(folder, selected, plan, policy)
+
+
+@contextmanager
+def _claimed(folder: Path, plan: dict[str, Any]) -> Iterator[None]:
+    """The folder with this plan in it, and no other process that writes to it."""
+    if folder.exists() and not (folder / PLAN).is_file() and (not folder.is_dir() or any(_others(folder))):
+        raise UserError(f"{folder}: holds something that is no store; choose another --output")
+    private_folder(folder)
+    try:
+        with filelock.FileLock(folder / ".lock", timeout=0, mode=0o600):
+            if not (folder / PLAN).is_file():
+                write_json(folder / PLAN, plan)
+            _refuse_other_plan(folder, plan)
+            for leftover in folder.glob("*.unfinished"):
+                leftover.unlink()
+            yield
+    except filelock.Timeout as error:
+        raise UserError(f"{folder}: another vkd prepare is writing to it; wait until it has ended") from error
+
+
+def _others(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.name != ".lock" and path.suffix != ".unfinished")
+
+
+def _refuse_other_plan(folder: Path, plan: dict[str, Any]) -> None:
+    found = _read_json(folder / PLAN)
+    _refuse_difference(folder, found.get("made from", {}), plan["made from"])
+    if found != json.loads(json.dumps(plan)):
+        raise UserError(f"{folder}: the corpus has changed since this store was begun; prepare it into another folder")
+
+
+def _content_hash(selected: Selected) -> str:
+    """sha256 over all that the corpus's tables and texts say, and the sizes of its images."""
+    digest = hashlib.sha256()
+    for study, text in zip(selected.studies, selected.texts, strict=True):
+        sizes = [image.stat().st_size if isinstance(image, Path) else _hash(image.tobytes()) for image in study.images]
+        said = (study.study_id, study.patient_id, study.split, study.views, study.labels.tobytes(), text, sizes)
+        digest.update(repr(said).encode())
+    return digest.hexdigest()
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _shard(folder: Path, number: int, kind: str) -> Path:
+    return folder / f"{number:05d}.{kind}.arrow"
+
+
+def _part(rows: Sequence[Any], number: int) -> Sequence[Any]:
+    return rows[number * SHARD : (number + 1) * SHARD]
+
+
+def _write_images(
+    studies: Sequence[Study], transform: ImageTransform, policy: BadImages, pool: Executor, folder: Path, number: int
+) -> None:
+    """A row an image: its study and its number there, and its pixels; pixels are null where it cannot be read."""
+    places = [(i, j) for i, study in enumerate(studies) for j in range(len(study.images))]
+
+    def read(place: tuple[int, int]) -> tuple[bytes | None, str]:
+        try:
+            return transform(studies[place[0]].images[place[1]]).numpy().tobytes(), ""
+        except UserError as error:
+            if policy.policy == "error":
+                raise
+            return None, str(error)
+
+    pixels, problems = zip(*pool.map(read, places), strict=True)
+    columns = {
+        "study": pa.array([number * SHARD + i for i, _ in places], pa.int32()),
+        "image": pa.array([j for _, j in places], pa.int32()),
+        "pixels": pa.array(pixels, pa.binary(transform.size**2)),
+        "problem": pa.array(problems, pa.string()),
+    }
+    _write_arrow(_shard(folder, number, "images"), pa.table(columns))
+
+
+def _write_reports(reports: Sequence[Tensor], folder: Path, number: int) -> None:
+    """A row a study: token ids, or token embeddings one after the other; `width` is that of one token, 0 for ids."""
+    first = reports[0]
+    flat = torch.cat([report.flatten() for report in reports]).numpy()
+    offsets = np.cumsum([0, *(report.numel() for report in reports)])
+    tokens = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(flat))
+    table = pa.table({"tokens": tokens})
+    width = first.shape[1] if first.ndim == 2 else 0
+    _write_arrow(_shard(folder, number, "reports"), table.replace_schema_metadata({"width": str(width)}))
+
+
+def _write_arrow(path: Path, table: pa.Table) -> None:
+    with written(path) as unfinished, pa.ipc.new_file(str(unfinished), table.schema) as writer:
+        writer.write_table(table)
+
+
+def _finish(folder: Path, selected: Selected, plan: dict[str, Any], policy: BadImages) -> dict[str, Any]:
+    """Writes the table of studies, and the mark that the store is whole."""
+    kept: list[list[int]] = [[] for _ in selected.studies]
+    bad = []
+    for number in range(plan["shards"]):
+        table = _open_arrow(_shard(folder, number, "images")).select(["study", "image", "problem"]).to_pydict()
+        for study, image, problem in zip(*table.values(), strict=True):
+            if problem:
+                bad.append((selected.studies[study].study_id, problem))
+            else:
+                kept[study].append(image)
+    refuse_too_many(len(bad), sum(map(len, kept)) + len(bad), policy)
+    rows = [(i, text is not None) for i, text in enumerate(selected.texts) if kept[i]]
+    selected = keep_images(selected, kept)
+    studies = selected.studies
+    columns = {
+        "row": pa.array([i for i, _ in rows], pa.int32()),
+        "study_id": pa.array([study.study_id for study in studies], pa.string()),
+        "patient_id": pa.array([study.patient_id for study in studies], pa.string()),
+        "split": pa.array([study.split for study in studies], pa.string()),
+        "views": pa.array([list(study.views) for study in studies], pa.list_(pa.string())),
+        "has_report": pa.array([has_report for _, has_report in rows], pa.bool_()),
+        "labels": pa.array([study.labels for study in studies], pa.list_(pa.float32())),
+    }
+    _write_arrow(folder / STUDIES, pa.table(columns))
+    with written(folder / BAD_IMAGES) as unfinished:
+        pd.DataFrame(bad, columns=["study", "problem"]).to_csv(unfinished, index=False)
+    complete = {
+        "studies": len(studies),
+        "images": sum(len(study.images) for study in studies),
+        "reports": sum(has_report for _, has_report in rows),
+        "left_out": dict(selected.left_out),
+    }
+    write_json(folder / COMPLETE, complete)
+    return complete
+
+
+# ------------------------------------------------------------------------------------------ reading
+
+
+class Store(Source):
+    """A complete store, opened.
+
+    Its studies' images are views of the mapped files, uint8 [size, size]; their reports are not kept as text.
+
+    Args:
+        folder: of the store.
+
+    Raises:
+        UserError: there is no store, or it is not complete.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        plan = _read_json(self.folder / PLAN)
+        if plan.get("version") != VERSION:
+            raise UserError(f"{folder}: a store of version {plan.get('version')}, expected {VERSION}; prepare it again")
+        if not (self.folder / COMPLETE).is_file():
+            done = len(list(self.folder.glob("*.reports.arrow")))
+            raise UserError(
+                f"{folder}: not complete ({done} of {plan['shards']} shards); run the same vkd prepare again to go on"
+            )
+        self.made_from = plan["made from"]
+        table = _open_arrow(self.folder / STUDIES).to_pandas()
+        pixels: dict[int, list[NDArray[np.uint8]]] = {row: [] for row in table["row"]}
+        for number in range(plan["shards"]):
+            shard = _shard(self.folder, number, "images")
+            for study, image in _pixels(shard, self.made_from["image transform"]["size"]):
+                if study in pixels:
+                    pixels[study].append(image)
+        self.studies = [
+            Study(row.study_id, row.patient_id, tuple(pixels[row.row]), tuple(row.views), {}, row.labels, row.split)
+            for row in table.itertuples()
+        ]
+        self.has_report, self.rows = table["has_report"].tolist(), table["row"].tolist()
+        self.left_out = Counter(_read_json(self.folder / COMPLETE)["left_out"])
+        self.bad = list(pd.read_csv(self.folder / BAD_IMAGES, dtype=str).itertuples(index=False, name=None))
+
+    def __reduce__(self) -> Any:
+        return Store, (self.folder,)  # a loader's process maps the files itself
+
+    def check(self, selection: Selection) -> None:
+        """Raises `UserError` where the store was made from another selection."""
+        _refuse_difference(self.folder, self.made_from, selection.identity())
+
+    def reports(self, encoder: ReportEncoder, studies: Sequence[int]) -> "StoredReports":
+        """What the encoder prepared of the reports of these studies; `UserError` where it was another encoder."""
+        _refuse_difference(self.folder, self.made_from, {"report encoder": encoder.preparation})
+        return StoredReports(self.folder, [self.rows[study] for study in studies])
+
+
+class StoredReports(Sequence[Tensor]):
+    """Prepared reports, each read from its mapped file when asked for: int64 [T], or float16 [T, E]."""
+
+    def __init__(self, folder: Path, rows: list[int]) -> None:
+        self.folder, self.rows = folder, rows
+        self._shards: dict[int, tuple[NDArray[Any], NDArray[np.int64], int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        number, row = divmod(self.rows[index], SHARD)
+        if number not in self._shards:
+            self._shards[number] = _tokens(_shard(self.folder, number, "reports"))
+        values, offsets, width = self._shards[number]
+        tokens = torch.from_numpy(values[offsets[row] : offsets[row + 1]].copy())
+        return tokens.view(-1, width) if width else tokens
+
+    def __reduce__(self) -> Any:
+        return StoredReports, (self.folder, self.rows)
+
+
+def _pixels(path: Path, size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(study, image) of the readable images of a shard; views of the mapped file."""
+    table = _open_arrow(path)
+    column = table["pixels"].chunk(0)
+    pixels = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, size, size)
+    readable = column.is_valid().to_numpy(zero_copy_only=False)
+    return (
+        (int(study), image) for study, image, ok in zip(table["study"].to_numpy(), pixels, readable, strict=True) if ok
+    )
+
+
+def _tokens(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], int]:
+    """Values of all reports of a shard, their offsets, and the width of a token; views of the mapped file."""
+    table = _open_arrow(path)
+    column = table["tokens"].chunk(0)
+    width = int(table.schema.metadata[b"width"])
+    values = column.values.to_numpy()
+    return values, column.offsets.to_numpy(), width
+
+
+def _open_arrow(path: Path) -> pa.Table:
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: missing or damaged; delete it and {COMPLETE}, and run vkd prepare again") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent}: not a store (no {path.name}); make one by vkd prepare") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as JSON; prepare the store again") from error
+    return content
+
+
+def _refuse_difference(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises `UserError` naming the first setting in which a store differs from what is wanted."""
+    wanted = json.loads(json.dumps(wanted, default=str))
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise UserError(
+                f"{folder}: this store was made with {name} {_short(found.get(name), value)}, found now "
+                f"{_short(value, found.get(name))}; prepare another store, or set it back"
+            )
+
+
+def _short(value: Any, other: Any) -> str:
+    """A value; of two mappings, only what differs."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        value = {key: item for key, item in value.items() if other.get(key) != item}
+    return str(value)

@@ -1,0 +1,87 @@
+"""CSV files of a corpus: read by column name, plain or gzipped, with an error that names what is wrong.
+
+No cell is quoted in an error: it may be a patient's.
+"""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from vkd_pyro.data.findings import UNMENTIONED
+from vkd_pyro.errors import UserError
+
+CODES = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": -1.0, "-1.0": -1.0, "": UNMENTIONED}
+
+
+def find_table(folder: Path, name: str) -> Path | None:
+    """`folder/name`, gzipped or not; None where there is neither."""
+    return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
+
+
+def need_table(folder: Path, name: str) -> Path:
+    """As `find_table`, or `UserError` where there is neither."""
+    path = find_table(folder, name)
+    if path is None:
+        raise UserError(f"{folder / name}: not found (nor {name}.gz); expected it in the corpus as downloaded")
+    return path
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """All of a CSV file as text, blank cells as "".
+
+    Raises:
+        UserError: not readable, a row of another length than the header, a column missing, or no row.
+    """
+    wrong: list[csv.InvalidRow] = []
+
+    def note(row: csv.InvalidRow) -> str:
+        wrong.append(row)
+        return "error"
+
+    options = csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note)
+    try:
+        with csv.open_csv(path, csv.ReadOptions(use_threads=False), options) as reader:
+            names = reader.schema.names
+        as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+        table = csv.read_csv(path, csv.ReadOptions(use_threads=False, block_size=1 << 26), options, as_text).to_pandas()
+    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        if wrong:
+            found = f"row {wrong[0].number} has {wrong[0].actual_columns} cells, expected {wrong[0].expected_columns}"
+        else:
+            found = type(error).__name__ if "\n" in str(error) else str(error).split(":")[0]
+        raise UserError(f"{path}: not readable as CSV ({found}); fetch it again") from error
+    if missing := [column for column in columns if column not in table]:
+        raise UserError(
+            f"{path}: column {missing[0]!r} not found among the {len(table.columns)} of its first line; "
+            f"expected {', '.join(columns)}"
+        )
+    if table.empty:
+        raise UserError(f"{path}: no row below its header; fetch it again")
+    return table
+
+
+def read_labels(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float32]:
+    """The label columns of a table, float32 [N, K]: 1, 0, -1 uncertain, -2 blank.
+
+    Raises:
+        UserError: a cell is none of 1, 0, -1 and blank.
+    """
+    cells = table[list(columns)].apply(lambda column: column.str.strip().map(CODES)).to_numpy(dtype=np.float32)
+    if np.isnan(cells).any():
+        row, column = (int(i[0]) for i in np.nonzero(np.isnan(cells)))
+        raise UserError(f"{path}: row {row + 2}, column {columns[column]!r}: expected 1, 0, -1 or blank")
+    return cells
+
+
+def refuse_strange(path: Path, table: pd.DataFrame, column: str, pattern: str) -> None:
+    """Raises `UserError` naming the first row whose cell does not match: its columns may be shifted."""
+    strange = ~table[column].str.fullmatch(pattern)
+    if strange.any():
+        row = int(np.flatnonzero(strange)[0])
+        raise UserError(f"{path}: row {row + 2}: {column!r} is not of the form {pattern}; are its columns shifted?")
