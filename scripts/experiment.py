@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vkd_pyro.cli import evaluate_run, train_parser
 from vkd_pyro.cli import main as vkd
+from vkd_pyro.cli.evaluate import evaluate_run
+from vkd_pyro.cli.train import train_parser
 from vkd_pyro.evaluation import MIN_POSITIVES, Evaluation, load_evaluation, paired_difference, save_evaluation
 from vkd_pyro.metrics import micro_auroc
 

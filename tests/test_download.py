@@ -15,7 +15,8 @@ from urllib.request import Request
 import pytest
 
 from vkd_pyro.data import download as module
-from vkd_pyro.data.download import OPENI, SUMS, TRIES, Archive, download, unpack
+from vkd_pyro.data.download import OPENI, SUMS, TRIES, Archive, download
+from vkd_pyro.data.unpack import MAX_PADDING, unpack
 from vkd_pyro.errors import UserError
 
 CONTENT = bytes(range(256)) * 4096 + b"the end"
@@ -199,7 +200,7 @@ def test_a_kill_between_two_versions(site, output, monkeypatch):
     break_off(site, output)
     site.content, site.etag = CONTENT[::-1], '"two"'
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_check_space", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module, "check_space", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             get(site, output)
     assert get(site, output).read_bytes() == CONTENT[::-1]
@@ -237,7 +238,7 @@ def test_a_partial_file_of_unknown_origin_starts_again(site, output, note):
 
 def test_a_kill_before_the_renaming(site, output, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_sha256", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module, "sha256_of", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             get(site, output)
     assert get(site, output).read_bytes() == CONTENT
@@ -336,7 +337,7 @@ def test_a_full_disk(site, output, monkeypatch):
         fail(f"3 bytes free on the disk, {len(CONTENT)} needed", site, output)
     if not Path("/dev/full").exists():
         pytest.skip("no device that is always full")
-    monkeypatch.setattr(module, "_private", lambda path, flags: os.open("/dev/full", os.O_WRONLY))
+    monkeypatch.setattr(module, "private", lambda path, flags: os.open("/dev/full", os.O_WRONLY))
     fail("the disk is full", site, output)
 
 
@@ -505,7 +506,7 @@ def harm(data, place):
         lambda data: harm(data, 0),
         lambda data: harm(data, 1024),  # the header of the second member
         lambda data: gzip.compress(gzip.decompress(data) + b"more"),
-        lambda data: gzip.compress(gzip.decompress(data) + bytes(module.MAX_PADDING + 1)),
+        lambda data: gzip.compress(gzip.decompress(data) + bytes(MAX_PADDING + 1)),
     ],
 )
 def test_a_damaged_archive_is_refused(tmp_path, damage):

@@ -20,6 +20,7 @@ def make_evaluation(seed: int = 0, signal: float = 1.0, size: int = 400, one_cla
     scores = 1 / (1 + np.exp(-(signal * np.nan_to_num(labels) + noise)))
     ids = tuple(f"s{i}" for i in range(size))
     return Evaluation(
+        data={"corpus": "tiny"},
         findings=("Edema", "Fracture", "Pneumothorax"),
         study_ids=ids,
         patient_ids=tuple(f"p{i // 2}" for i in range(size)),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vkd_pyro.cli import main, train_parser
+from vkd_pyro.cli import main
+from vkd_pyro.cli.train import train_parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -55,6 +55,7 @@ def test_a_run_holds_what_it_says(tmp_path):
         "bundle/config.json",
         "bundle/weights.safetensors",
         "bundle/card.md",
+        "data.json",
     }
     bundle = load_bundle(tmp_path / "run" / "bundle")
     for name, value in network.model.state_dict().items():

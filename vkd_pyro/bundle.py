@@ -1,7 +1,8 @@
 """A bundle: a trained image-only model as a folder that stands alone and never changes.
 
 bundle/
-  config.json           format version, parts by class and arguments, findings, image transform, hash of the weights
+  config.json           format version, parts by class and arguments, findings, image transform, what was learned from
+                        (views, label policies), hash of the weights
   weights.safetensors   the model's parameters and buffers; nothing of the report branch
   card.md               what it was trained on, and what it is not for
 """
@@ -9,6 +10,7 @@ bundle/
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.distributions import Family, Likelihood
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.errors import UserError
+from vkd_pyro.files import sha256_of, write_json
 from vkd_pyro.model import ImageClassifier, Model
 from vkd_pyro.parts import build, describe
 
@@ -35,18 +38,25 @@ class Bundle:
         findings: names of the K labels.
         transform: what images must pass before the model.
         weights_hash: sha256 of the weights file.
+        views: of the images that it learned from.
     """
 
     model: Model | ImageClassifier
     findings: tuple[str, ...]
     transform: ImageTransform
     weights_hash: str
+    views: tuple[str, ...] = ("frontal", "lateral")
 
 
 def save_bundle(
-    folder: Path, model: Model | ImageClassifier, findings: tuple[str, ...], transform: ImageTransform, card: str
+    folder: Path,
+    model: Model | ImageClassifier,
+    findings: tuple[str, ...],
+    transform: ImageTransform,
+    card: str,
+    data: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a bundle, whole or not at all.
+    """Writes a bundle, whole or not at all; `data` says what it learned from (`StudyData.description`).
 
     Raises:
         UserError: there is something at `folder` already; a bundle never changes.
@@ -62,11 +72,12 @@ def save_bundle(
         "format_version": FORMAT_VERSION,
         "findings": list(findings),
         "image_transform": asdict(transform),
+        "data": dict(data or {}),
         "model": _describe_model(model),
-        "weights_sha256": _sha256(unfinished / WEIGHTS),
+        "weights_sha256": sha256_of(unfinished / WEIGHTS),
     }
     config["config_sha256"] = _hash_of(config)
-    (unfinished / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    write_json(unfinished / CONFIG, config)
     (unfinished / CARD).write_text(card)
     unfinished.rename(folder)
 
@@ -79,14 +90,16 @@ def load_bundle(folder: str | Path) -> Bundle:
     """
     folder = Path(folder)
     config = _read_config(folder)
-    weights_hash = _sha256(folder / WEIGHTS)
+    weights_hash = sha256_of(folder / WEIGHTS)
     if weights_hash != config.get("weights_sha256"):
         raise UserError(f"{folder / WEIGHTS}: not the weights this bundle was written with; copy the bundle again")
     try:
         model = _build_model(config["model"])
         model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
         transform = ImageTransform(**config["image_transform"])
-        return Bundle(model.eval(), tuple(config["findings"]), transform, weights_hash)
+        views = config.get("data", {}).get("views", "all")
+        known = ("frontal", "lateral") if views == "all" else (views,)
+        return Bundle(model.eval(), tuple(config["findings"]), transform, weights_hash, known)
     except (KeyError, TypeError, RuntimeError) as error:
         found = " ".join(str(error).split())
         raise UserError(f"{folder / CONFIG}: does not describe this model ({found}); copy the bundle again") from error
@@ -138,8 +151,3 @@ def _build_model(parts: dict[str, Any]) -> Model | ImageClassifier:
     if "prior" not in parts:
         return ImageClassifier(encoder, parts["num_findings"])
     return Model(encoder, build(parts["prior"], Family), build(parts["likelihood"], Likelihood))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

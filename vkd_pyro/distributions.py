@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.distributions import constraints, kl_divergence
 from torch.nn.functional import softplus
 
+from vkd_pyro.errors import UserError
+
 Distribution = dist.TorchDistribution
 MIN_SCALE = 1e-4
 
@@ -58,6 +60,26 @@ class DiagonalNormal(Family):
         """Args: float [B, in_features]. Returns: Normal, batch shape [B], event shape [latent_dim]."""
         loc, raw_scale = self.loc_and_scale(self.network(features)).float().chunk(2, dim=-1)
         return dist.Normal(loc, softplus(raw_scale) + MIN_SCALE).to_event(1)
+
+
+def product(z: Distribution, group: Tensor) -> Distribution:
+    """The normalised product of the distributions of each group, given to every row of it (a product of experts).
+
+    Args:
+        z: independent normals, batch shape [B], event shape [D].
+        group: int64 [B], in 0 .. number of groups - 1.
+
+    Raises:
+        UserError: a family whose product is no member of it.
+    """
+    base = getattr(z, "base_dist", None)
+    if not isinstance(base, torch.distributions.Normal):
+        raise UserError(f"fusion: 'product' is known for the prior DiagonalNormal only, found {z}; use mean")
+    precision = base.scale**-2
+    shape = (int(group.max()) + 1, precision.shape[-1])
+    total = precision.new_zeros(shape).index_add(0, group, precision)
+    loc = precision.new_zeros(shape).index_add(0, group, precision * base.loc) / total
+    return dist.Normal(loc[group], total[group] ** -0.5).to_event(1)
 
 
 # ------------------------------------------------------------------------------------- over labels

@@ -7,3 +7,8 @@ class UserError(ValueError):
     The message is one line: what was named, what was found, what was expected, and the fix.
     The command line prints it and exits with code 2, without a traceback.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """What another library's error says, without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

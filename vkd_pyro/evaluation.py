@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from vkd_pyro import metrics
 from vkd_pyro.data.loading import StudyData, derive_seed
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, Guide, ImageOnly
-from vkd_pyro.predictive import StudyOutputs, study_outputs
+from vkd_pyro.predictive import Fusion, StudyOutputs, study_outputs
 
 MIN_POSITIVES = 30
 """Findings with fewer positives in the evaluated set are left out of paired comparisons."""
@@ -28,8 +28,9 @@ class Evaluation:
     """Predictions for N studies beside their labels.
 
     Attributes:
+        data: what `StudyData.summary` says of the corpus, its splits and its label policies.
         findings: names of the K labels.
-        study_ids, patient_ids: N each.
+        study_ids, patient_ids: N each; a study occurs once, or once an image.
         labels: [N, K]; 1, 0, NaN unknown.
         probabilities: [N, K], from the images alone.
         report_probabilities: [N, K], from the report by q(y | z); NaN where there is none. Not available at inference.
@@ -37,6 +38,7 @@ class Evaluation:
         active_units: of the prior and of the posterior; NaN where there is none.
     """
 
+    data: dict[str, Any]
     findings: tuple[str, ...]
     study_ids: tuple[str, ...]
     patient_ids: tuple[str, ...]
@@ -79,7 +81,9 @@ class Evaluation:
         """Everything but the predictions, for JSON; undefined numbers are null."""
         table = self.per_finding()
         return {
-            "studies": len(self.study_ids),
+            "data": self.data,
+            "rows": len(self.study_ids),
+            "studies": len(set(self.study_ids)),
             "patients": len(set(self.patient_ids)),
             "findings": {f: _nulls(dict(row)) for f, row in table.iterrows()},
             "auc": {path: _nulls(values) for path, values in self.averages().items()},
@@ -97,7 +101,9 @@ class Evaluation:
         def line(name: str, image: str, report: str) -> str:
             return f"{name:<45}{image:>11}" + (f"{report:>13}" if with_report else "")
 
-        lines = [f"{len(self.study_ids)} studies, {len(set(self.patient_ids))} patients", ""]
+        rows, studies = len(self.study_ids), len(set(self.study_ids))
+        images = f"{rows} images, " if rows > studies else ""
+        lines = [f"{images}{studies} studies, {len(set(self.patient_ids))} patients", ""]
         lines.append(line(f"{'finding':<28}{'known':>7}{'positive':>10}", "image AUC", "report AUC*"))
         for finding, row in table.iterrows():
             counts = f"{finding:<28}{row['known']:>7.0f}{row['positive']:>10.0f}"
@@ -127,9 +133,15 @@ class Evaluation:
 
 
 def evaluate(
-    network: VKD | ImageOnly, data: StudyData, split: str = "test", num_samples: int = 100, use_reports: bool = True
+    network: VKD | ImageOnly,
+    data: StudyData,
+    split: str = "test",
+    num_samples: int = 100,
+    use_reports: bool = True,
+    level: Literal["study", "image"] = "study",
+    fusion: Fusion = "mean",
 ) -> Evaluation:
-    """Predicts every study of a split; a study's images are averaged in probability.
+    """Predicts every study of a split.
 
     Args:
         network: trained; in eval mode afterwards.
@@ -137,6 +149,8 @@ def evaluate(
         split: "train", "validation" or "test".
         num_samples: S, draws of z for each image.
         use_reports: also evaluate the report's classifier; False where the guide was not trained.
+        level: a row a study, its images averaged in probability; or a row an image.
+        fusion: whether z of a study's images is drawn from each one's prior, or from the product of their priors.
     """
     if tuple(data.findings) != network.findings:
         raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(network.findings)}")
@@ -144,15 +158,18 @@ def evaluate(
     encoder = network.guide.report_encoder if use_reports and isinstance(network.guide, Guide) else None
     device = next(network.parameters()).device
     outputs = [
-        study_outputs(network, batch.to(device), num_samples, derive_seed("evaluation", number))
+        study_outputs(network, batch.to(device), num_samples, derive_seed("evaluation", number), fusion)
         for number, batch in enumerate(data.evaluation_loader(split, encoder))
     ]
-    rows = StudyOutputs.concatenate(outputs).mean_over_images()
-    studies = data.studies(split)
+    rows = StudyOutputs.concatenate(outputs)
+    if level == "study":
+        rows = rows.mean_over_images()
+    patient_of = {study.study_id: study.patient_id for study in data.studies(split)}
     return Evaluation(
+        data=data.summary(),
         findings=network.findings,
-        study_ids=tuple(study.study_id for study in studies),
-        patient_ids=tuple(study.patient_id for study in studies),
+        study_ids=tuple(map(str, rows.study_ids)),
+        patient_ids=tuple(patient_of[study] for study in rows.study_ids),
         labels=rows.labels,
         probabilities=rows.probabilities,
         report_probabilities=rows.report_probabilities,
@@ -186,6 +203,7 @@ def load_evaluation(folder: Path) -> Evaluation:
     findings = tuple(summary["findings"])
     arrays = {k: rows[[f"{prefix}:{f}" for f in findings]].to_numpy(float) for k, prefix in PREFIXES.items()}
     return Evaluation(
+        data=summary.get("data", {}),
         findings=findings,
         study_ids=tuple(rows["study"]),
         patient_ids=tuple(rows["patient"]),

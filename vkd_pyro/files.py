@@ -1,11 +1,16 @@
 """Files that are written whole or not at all, and that nobody else may read: they hold patient data."""
 
+import errno
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from vkd_pyro.errors import UserError
 
 
 def private_folder(path: Path) -> None:
@@ -17,7 +22,7 @@ def private_folder(path: Path) -> None:
 def written(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it becomes `path` when the block ends without an error."""
     unfinished = path.with_name(path.name + ".unfinished")
-    os.close(os.open(unfinished, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
+    os.close(private(str(unfinished), os.O_CREAT | os.O_WRONLY | os.O_TRUNC))
     try:
         yield unfinished
         unfinished.replace(path)
@@ -29,3 +34,31 @@ def write_json(path: Path, content: Any) -> None:
     """Writes JSON, whole or not at all; a NaN is an error, since JSON has none."""
     with written(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def private(path: str, flags: int) -> int:
+    """An opener, for `open`, of files that only their owner may read."""
+    return os.open(path, flags, 0o600)
+
+
+def sha256_of(path: Path) -> str:
+    """In hexadecimal, of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Says in one line where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{folder}: the disk is full; make room and run again") from error
+        raise
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raises `UserError` where the disk of a folder has not so many bytes free."""
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise UserError(f"{folder}: {free} bytes free on the disk, {needed} needed; make room and run again")

@@ -57,12 +57,12 @@ class Model(PyroModule):
             z = pyro.sample("z", self.prior(features))
             return pyro.sample("y", self.likelihood(z, features, known), obs=labels)
 
-    def probabilities(self, features: Tensor, num_samples: int) -> Tensor:
-        """p(y_k = 1 | x_I, z) at `num_samples` draws of z ~ p(z | x_I).
+    def probabilities(self, features: Tensor, num_samples: int, prior: Distribution | None = None) -> Tensor:
+        """p(y_k = 1 | x_I, z) at `num_samples` draws of z ~ p(z | x_I), or of the prior given.
 
         Args: float [B, F]. Returns: float [num_samples, B, K] in [0, 1].
         """
-        prior = self.prior(features)
+        prior = prior or self.prior(features)
         return self.likelihood.probabilities(prior.expand((num_samples, *prior.batch_shape)).sample(), features)
 
 

@@ -1,9 +1,11 @@
 """Posterior predictive sampling (paper Algorithm 2): p(y | x_I) = mean over z ~ p(z | x_I) of p(y | x_I, z)."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,8 +16,13 @@ from torch import Tensor
 from vkd_pyro import metrics
 from vkd_pyro.bundle import Bundle
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import KL
+from vkd_pyro.data.dicom import is_dicom, mismatches, read_header
+from vkd_pyro.distributions import KL, product
+from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, Guide, ImageClassifier, ImageOnly, Model
+
+Fusion = Literal["mean", "product"]
+"""Of the images of a study: the mean of their probabilities, with z from each one's prior, or from their product."""
 
 
 @contextmanager
@@ -70,17 +77,34 @@ def predict(
 
 
 def predict_files(
-    bundle: Bundle, images: Sequence[Path], num_samples: int = 100, seed: int = 0, batch_size: int = 32
+    bundle: Bundle,
+    images: Sequence[Path],
+    num_samples: int = 100,
+    seed: int = 0,
+    batch_size: int = 32,
+    on_mismatch: Literal["error", "warn"] = "error",
 ) -> NDArray[np.float32]:
     """p(y_k = 1 | x_I) of image files, float [N, K]; each file is read before any is predicted.
 
     Raises:
-        UserError: a file is missing, unreadable or not an image.
+        UserError: a file is missing, unreadable or not an image, or its DICOM header says that it is no chest X-ray
+            of a view the model knows, unless `on_mismatch` is "warn".
     """
+    for image in images:
+        check_header(Path(image), bundle.views, on_mismatch)
     pixels = torch.stack([bundle.transform(image) for image in images])
     batches = (rows.float() / 255 for rows in pixels.split(batch_size))
     parts = [predict(bundle.model, batch, bundle.findings, num_samples, seed).probabilities for batch in batches]
     return np.concatenate(parts)
+
+
+def check_header(image: Path, views: tuple[str, ...], on_mismatch: Literal["error", "warn"]) -> None:
+    """Compares what a DICOM header says with what the model learned from; other files say nothing."""
+    if image.is_file() and is_dicom(image) and (reasons := mismatches(read_header(image), views)):
+        message = f"{image}: {'; '.join(reasons)}"
+        if on_mismatch == "error":
+            raise UserError(f"{message}; to predict all the same, --on_mismatch warn")
+        warnings.warn(message, stacklevel=2)
 
 
 # ------------------------------------------------------------------- both branches, for evaluation
@@ -131,18 +155,28 @@ class StudyOutputs:
 
 
 @torch.no_grad()
-def study_outputs(network: VKD | ImageOnly, batch: Batch, num_samples: int, seed: int) -> StudyOutputs:
-    """Predictions of both classifiers, and both distributions of z, for one batch; the network in eval mode."""
+def study_outputs(
+    network: VKD | ImageOnly, batch: Batch, num_samples: int, seed: int, fusion: Fusion = "mean"
+) -> StudyOutputs:
+    """Predictions of both classifiers, and both distributions of z, for one batch; the network in eval mode.
+
+    With fusion "product", all images of a study share the product of their priors; the batch holds whole studies.
+    """
     model, guide = network.model, network.guide
     device, rows = batch.images.device, len(batch)
     features = model.image_encoder(batch.images)
+    prior = model.prior(features) if isinstance(model, Model) else None
+    if fusion == "product":
+        if prior is None:
+            raise UserError("fusion: 'product' is of the priors of z, and image_only has none; use mean")
+        prior = product(prior, torch.as_tensor(pd.factorize(np.array(batch.study_ids))[0], device=device))
     with seeded(seed, device):
-        probabilities = model.probabilities(features, num_samples).mean(0)
+        samples = model.probabilities(features, num_samples, *([] if prior is None else [prior]))
+        probabilities = samples.mean(0)
     latent_dim = network.latent_dim if isinstance(network, VKD) else 1
     prior_locs, posterior_locs = torch.full((2, rows, latent_dim), torch.nan, device=device)
     report_probabilities, kl = torch.full_like(batch.labels, torch.nan), torch.full((rows,), torch.nan, device=device)
-    if isinstance(model, Model):
-        prior = model.prior(features)
+    if prior is not None:
         prior_locs = prior.mean
         if isinstance(guide, Guide) and batch.has_report.any():
             absent = ~batch.has_report[:, None]

@@ -2,6 +2,8 @@
 
 runs/<name>/
   config.yaml     every setting, resolved
+  data.json       what there was in each split, what was left out and why, the label policies
+  bad_images.csv  images that could not be read, where some were skipped
   metrics.csv     one row an epoch
   checkpoints/    best.ckpt, last.ckpt: report branch included, never the frozen language model
   bundle/         the image-only model of the best epoch
@@ -22,6 +24,7 @@ from typing import Any, Literal, cast
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import pyro
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
@@ -37,11 +40,13 @@ from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.loading import StudyData, derive_seed
 from vkd_pyro.elbo import Cyclical, KLSchedule, Terms, TraceVKD_ELBO
 from vkd_pyro.errors import UserError
+from vkd_pyro.files import write_json
 from vkd_pyro.model import VKD, Guide, ImageOnly
 from vkd_pyro.predictive import StudyOutputs, seeded, study_outputs
 
 Arm = Literal["vkd", "vkd_without_mi", "no_report", "image_only"]
 CHECKPOINTS, BUNDLE, CONFIG, METRICS = "checkpoints", "bundle", "config.yaml", "metrics.csv"
+DATA, BAD_IMAGES = "data.json", "bad_images.csv"
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,7 @@ def fit(
     training: Training | None = None,
     seed: int = 0,
     config: str = "",
+    start_from: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> VKD | ImageOnly:
@@ -231,6 +237,7 @@ def fit(
         training: how to train.
         seed: of the order, the augmentation and the noise; the weights' seed is the caller's.
         config: text of `config.yaml`, so that the run can be evaluated and resumed from the command line.
+        start_from: a run of the same arm or of the same network, whose best weights to begin with (fine-tuning).
         resume: go on from `checkpoints/last.ckpt` of `run`.
         progress: show a progress bar.
     """
@@ -238,6 +245,9 @@ def fit(
     refuse_unless_ready(run, resume)
     network, objective, use_reports = for_arm(arm, vkd, objective or TraceVKD_ELBO())
     check_rebuildable(network.model)
+    refuse_kept_uncertain(network, data)
+    if start_from is not None and not resume:
+        load_checkpoint(network, Path(start_from))
     warn_of_absent_findings(data)
     encoder = vkd.guide.report_encoder.to(training.device) if use_reports and isinstance(vkd.guide, Guide) else None
     loaders = data.train_loader(encoder, seed), data.evaluation_loader("validation", encoder)
@@ -250,6 +260,9 @@ def fit(
         with claimed(run, resume, keep_if=last):
             if not resume:
                 (run / CONFIG).write_text(config)
+                write_json(run / DATA, data.summary())
+                if data.bad_list:
+                    pd.DataFrame(data.bad_list, columns=["study", "problem"]).to_csv(run / BAD_IMAGES, index=False)
             network.train()  # Lightning keeps the mode it finds
             try:
                 trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
@@ -258,7 +271,7 @@ def fit(
     load_checkpoint(network, run)
     if trainer.is_global_zero:
         card = write_card(arm, data, float(best.best_model_score or math.nan))
-        save_bundle(run / BUNDLE, network.model, network.findings, data.transform, card)
+        save_bundle(run / BUNDLE, network.model, network.findings, data.transform, card, data.description())
     return network.eval()
 
 
@@ -302,7 +315,27 @@ def load_checkpoint(network: VKD | ImageOnly, run: Path, name: str = "best") -> 
     if not path.is_file():
         raise UserError(f"{path}: not found; expected a run that vkd train has written")
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    network.load_state_dict({key.removeprefix("vkd."): value for key, value in state.items()})
+    try:
+        network.load_state_dict({key.removeprefix("vkd."): value for key, value in state.items()})
+    except RuntimeError as error:  # torch's own way to say which names and shapes differ
+        found = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: of another network than this arm and config describe ({found[:200]}); "
+            "give the arm and the model of that run"
+        ) from error
+
+
+def refuse_kept_uncertain(network: VKD | ImageOnly, data: StudyData) -> None:
+    """Raises `UserError` where labels stay uncertain and a likelihood does not model that."""
+    if not data.train_policy.takes("keep"):
+        return
+    parts = [getattr(network.model, "likelihood", None), getattr(network.guide, "auxiliary", None)]
+    for part in parts:
+        if not getattr(part, "takes_uncertain", False):
+            raise UserError(
+                f"data.train_policy.uncertain: 'keep' wants a likelihood with an outcome 'uncertain', found "
+                f"{type(part).__name__}; use ignore, zeros, ones or soft"
+            )
 
 
 def warn_of_absent_findings(data: StudyData) -> None:

@@ -12,7 +12,7 @@ from vkd_pyro.data.findings import ABSENT, PRESENT, UNCERTAIN
 
 
 def _each(*slots: str) -> list[str]:
-    """Every sentence that takes one alternative of each slot: _each("no", "|new", "change") -> no change, no new change."""
+    """Takes one alternative of each slot in every way: _each("no", "|new", "change") -> no change, no new change."""
     return [" ".join(" ".join(words).split()) for words in product(*(slot.split("|") for slot in slots))]
 
 
@@ -27,20 +27,19 @@ FINDINGS: dict[str, list[str]] = {
         *_each("cardiac|heart|ventricular|biventricular|chamber|cardiac silhouette", "enlargement"),
     ],
     "Lung Opacity": [
-        *_each("|nodular|masslike|mass like|rounded", "opacity|opacities|density|densities"),
+        *_each("|nodular|masslike|mass like", "opacity|opacities|density|densities"),
         *_each("opacification|opacifications|opacified|infiltrate|infiltrates|infiltration|infiltrative"),
         *_each("airspace|air space|alveolar|parenchymal|interstitial lung", "disease|process|processes|changes"),
-        *_each(
-            "interstitial", "markings|pattern|prominence|thickening|disease|process|changes|abnormality|infiltrates"
-        ),
-        *_each("reticular|reticulonodular", "markings|pattern|changes"),
+        *_each("interstitial", "marking|markings|pattern|prominence|thickening|disease|process|changes"),
+        *_each("interstitial", "abnormality|infiltrates"),
+        *_each("reticular|reticulonodular|reticular nodular", "markings|pattern|changes|opacity|opacities"),
         *_each("reticulation|ground glass|groundglass|haziness"),
         *_each("peribronchial|bronchial wall", "thickening|cuffing"),
     ],
     "Lung Lesion": [
-        *_each("nodular|masslike|mass like|rounded", "opacity|opacities|density|densities"),
+        *_each("nodular|masslike|mass like", "opacity|opacities|density|densities"),
         *_each("nodule|nodules|nodularity|mass|masses|lump"),
-        *_each("lung|pulmonary|parenchymal|cavitary|focal", "lesion|lesions"),
+        *_each("|lung|pulmonary|parenchymal|cavitary|focal", "lesion|lesions"),
         *_each("cavity|cavities|cavitation|cavitations|neoplasm|neoplasms|tumor|tumors|malignancy|malignancies"),
         *_each("carcinoma|metastasis|metastases|metastatic disease|lung cancer|neoplastic process"),
     ],
@@ -70,7 +69,7 @@ FINDINGS: dict[str, list[str]] = {
     "Pleural Other": [
         *_each("pleural|pleuroparenchymal", "thickening|plaque|plaques|calcification|calcifications|fibrosis"),
         *_each("pleural|pleuroparenchymal|pleural parenchymal|pleuro parenchymal", "scar|scars|scarring"),
-        *_each("thickening of the pleura|fibrothorax|apical cap|apical capping"),
+        *_each("thickening of the pleura|fibrothorax|apical cap|apical capping|pleural capping|fissural thickening"),
     ],
     "Fracture": _each("fracture|fractures|fractured"),
     "Support Devices": [
@@ -80,20 +79,17 @@ FINDINGS: dict[str, list[str]] = {
         *_each("central|venous|central venous|picc|port|ij|jugular|subclavian|femoral|hemodialysis", "line|lines"),
         *_each("dialysis|arterial|intravenous|iv|support|monitoring|vascular", "line|lines"),
         *_each("lines", "and|or", "tubes"),
-        *_each(
-            "picc|piccs|ett|ng|ngt|dobbhoff|swan ganz|tracheostomy|mediport|port a cath|portacath|medport|chest port"
-        ),
-        *_each("pacemaker|pacemakers|pacer|icd|aicd|defibrillator|generator|stimulator|loop recorder|lvad|iabp"),
+        *_each("picc|piccs|ett|ng|ngt|dobbhoff|swan ganz|tracheostomy|port|ivc filter"),
+        *_each("mediport|port a cath|portacath|medport|chest port"),
+        *_each("pacemaker|pacemakers|pacer|icd|aicd|defibrillator|generator|stimulator|neurostimulator"),
+        *_each("loop recorder|lvad|iabp"),
         *_each("|pacemaker|pacer|pacing|icd|aicd|dual|single", "lead|leads"),
         *_each("pacing", "wire|wires|device"),
-        *_each(
-            "balloon pump|shunt|shunts|tubing|coil|coils|device|devices|drain|drains|cannula|sheath|stent|stents|electrode|electrodes"
-        ),
+        *_each("balloon pump|shunt|shunts|tubing|coil|coils|device|devices|drain|drains"),
+        *_each("cannula|sheath|stent|stents|electrode|electrodes"),
         *_each("hardware|prosthesis|arthroplasty|arthroplasties|plate|screw|screws|fixation|rods|endograft"),
         *_each("valve", "replacement|prosthesis|repair"),
-        *_each("prosthetic|mechanical|artificial|replaced", "valve|valves|heart valve|aortic valve|mitral valve"),
-        "port",
-        "ivc filter",
+        *_each("prosthetic|mechanical|artificial|replaced", "|heart|aortic|mitral|pulmonic|tricuspid", "valve|valves"),
     ],
 }
 """Finding -> its names. A name that stands under two findings says both."""
@@ -104,12 +100,14 @@ HEART_FAILURE: frozenset[str] = frozenset(_each("chf|heart failure|congestive fa
 LOOKALIKES: list[str] = [
     *_each("pericardial|joint", "effusion|effusions"),
     *_each("subcutaneous|soft tissue|chest wall", "edema"),
-    *_each(
-        "bone|bony|calcific|calcified|metallic|osseous|nipple|rounded calcific|breast|bone mineral", "density|densities"
-    ),
-    *_each("bone|breast|soft tissue|thyroid|nipple", "nodule|nodules|mass|masses|lesion|lesions"),
-    *_each("body", "mass|habitus"),
-    *_each("muscle|bone", "mass"),
+    *_each("|rounded", "calcific|calcified", "density|densities"),
+    *_each("bone|bony|osseous|bone mineral|metallic|nipple|breast", "density|densities"),
+    *_each("soft tissue|radiopaque|sclerotic|fat", "density|densities"),
+    *_each("thoracic|pleural|oral", "cavity"),
+    *_each("breast|chest wall", "carcinoma|mass"),
+    *_each("bone|bony|osseous|lytic|sclerotic", "nodule|nodules|mass|masses|lesion|lesions"),
+    *_each("breast|skin|soft tissue|thyroid|nipple", "nodule|nodules|mass|masses|lesion|lesions"),
+    *_each("body|muscle", "mass"),
     *_each("vertebral|vertebral body|compression|tracheal|airway", "collapse"),
     *_each("collapse of the", "|t1|t2|t3|t4|t5|t6|t7|t8|t9|t10|t11|t12|l1|l2", "vertebra|vertebral|vertebral body"),
     *_each("end", "plate|plates"),
@@ -119,7 +117,7 @@ LOOKALIKES: list[str] = [
     *_each("lung|pulmonary", "volume|volumes|base|bases|apex|apices|markings|parenchyma"),
     *_each("heart|cardiac", "border|borders|apex|valve|surgery|catheterization|monitor"),
     *_each("retrocardiac", "space|region|area"),
-    *_each("mediastinal shift"),
+    *_each("mediastinal shift|mass effect|plate like|lead to|leads to|not clear|not normal"),
 ]
 """Names that contain a finding's or an organ's and mean something else."""
 
@@ -144,14 +142,21 @@ def _said(normal: list[str], abnormal: Sequence[str] = (), borderline: Sequence[
     return {phrase: value for phrases, value in values for phrase in phrases}
 
 
-_NORMAL = _each("normal|normally|unremarkable|within normal limits|within normal range|normal limits|normal in size")
-_NORMAL += _each("upper limit of normal|upper limits of normal|upper limits normal|top normal|upper normal|high normal")
+_NORMAL = [
+    *_each("normal|normally|unremarkable|within normal limits|within normal range|normal limits|normal in size"),
+    *_each("|upper", "limits|limit", "of", "normal"),
+    *_each("top normal|upper normal|high normal|upper limits normal"),
+]
 _LARGE = [
-    *_each("|mildly|moderately|severely|markedly|massively|slightly|top normal to mildly", "enlarged"),
+    *_each("|mildly|moderately|severely|markedly|massively|slightly|significantly", "enlarged"),
+    *_each("mildly|moderately|markedly|slightly", "prominent|large"),
     *_each("enlargement of|prominent|prominence of|increased in size"),
     *_each("is|are|appears|remains", "large"),
 ]
 _BORDERLINE = [
+    *_each(
+        "normal|limits of normal|limits normal|top normal", "to|or", "mildly|slightly|minimally|borderline", "enlarged"
+    ),
     *_each("borderline", "|enlarged|in size|enlargement|prominent|large|size"),
 ]
 _CONGESTED = _each("engorged|engorgement of|congested|indistinct|indistinctness of")
@@ -224,7 +229,7 @@ _PSEUDO = [
     *_each(
         "not", "|significantly|appreciably|substantially|yet", "changed|increased|decreased|improved|resolved|worsened"
     ),
-    *_each("not", "only|necessarily|clear|certain|well|fully|optimally|completely|entirely|adequately|included|longer"),
+    *_each("not", "only|necessarily|certain|well|fully|optimally|completely|entirely|adequately|included|longer"),
     *_each("not", _CLEARLY, _EXCLUDED),
     *_each("not", "seen|present|identified|visualized|noted", "on|in", "|the", "prior|previous"),
     *_each("compatible|consistent"),  # with which no new clause begins
@@ -240,7 +245,7 @@ _NEW_CLAUSE = [
         "other than|but|although|though|however|except|nevertheless|yet|which|otherwise|;|aside from|apart from|with"
     ),
     *_each("|and|,", "there", "is|are|has been|have been"),
-    *_each(",|and|, and|or", "stable|unchanged|mild|small|moderate|persistent|improved|the|a|an|also|again|post"),
+    *_each(",|and|, and", "stable|unchanged|mild|small|moderate|persistent|improved|the|a|an|also|again"),
     *_each("after|following|status post|s p|despite|since|heart size is|heart is"),
 ]
 _DOUBT = "possible|possibly|probable|probably|likely|suspected|questionable|perhaps|may|could|might"
@@ -248,10 +253,9 @@ _DOUBT = "possible|possibly|probable|probably|likely|suspected|questionable|perh
 DENIED: dict[str, list[str]] = {
     "preceding_negations": [
         *_each("resolved", "interstitial|pulmonary|right|left|bilateral|pleural|edema|pneumonia|effusion|effusions"),
-        *_each(
-            "no|not|without|negative for|free of|clear of|absence of|lack of|devoid of|nor|neither|never|denies|rather than"
-            "|instead of|resolution of|complete resolution of|excludes|isn't|aren't|wasn't|doesn't|ruled out"
-        ),
+        *_each("no|not|without|nor|neither|never|isn't|aren't|wasn't|doesn't|denies|excludes|ruled out"),
+        *_each("negative for|free of|clear of|absence of|lack of|devoid of|rather than|instead of"),
+        *_each("|complete", "resolution of"),
     ],
     "following_negations": [
         *_each(
@@ -261,6 +265,7 @@ DENIED: dict[str, list[str]] = {
             "is|are", "no longer", "|definitely|clearly", "seen|identified|evident|present|visualized|visible|apparent"
         ),
         *_each("not", "appreciated|detected|apparent|observed|noted|found|confirmed|suspected"),
+        "within limits of normal",
         *_each("absent|unlikely|excluded|ruled out|resolved|has cleared|have cleared|is excluded"),
     ],
     "pseudo_negations": _PSEUDO,
@@ -271,14 +276,15 @@ DENIED: dict[str, list[str]] = {
 HEDGED: dict[str, list[str]] = {
     "preceding_negations": [
         *_each(_DOUBT + "|potential|potentially|presumed|presumably|apparent|?|suspect|suspects|borderline|doubtful"),
-        *_each("suspicious|suspicion|concern|concerning|worrisome|question|evaluate|assess|worry", "for|of"),
+        *_each("suspicious|suspicion|concern|concerning|worrisome|evaluate|assess|worry", "for|of"),
         *_each("suggest|suggests|suggesting|suggestive of|suggestion of|suspicion for|questioned|equivocal"),
         *_each("cannot|can not|could not|not|difficult to|to", _CLEARLY, "exclude|rule out"),
         *_each(
             "less likely|history of|if any|favor|favors|favored|favoring|consider|considered|differential|thought to"
         ),
         *_each("possibility|evaluation", "of|for"),
-        "in question",
+        *_each("question|correlate|symptoms of|considerations|in question"),
+        *_each("in the", "appropriate|right|proper|correct", "clinical", "setting|context|situation"),
     ],
     "following_negations": [
         *_each("cannot|can not|could not|not|cannot be|can not be|could not be|not be", _CLEARLY, "excluded|ruled out"),
@@ -298,10 +304,8 @@ HEDGED: dict[str, list[str]] = {
 
 _FINDING_NOT_DEVICE = "pneumothorax|effusion|effusions|consolidation|pneumonia|complication|complications|infiltrate"
 REMOVED: dict[str, list[str]] = {
-    "preceding_negations": _each("no|without|removal of|removed|absence of|discontinuation of|not"),
-    "following_negations": _each(
-        "removed|removal|discontinued|no longer|is no longer|are no longer|not seen|absent|pulled"
-    ),
+    "preceding_negations": _each("no|without|removal of|removed|absence of|discontinuation of"),
+    "following_negations": _each("removed|removal|discontinued|no longer|is no longer|are no longer|absent|pulled"),
     "pseudo_negations": _PSEUDO,
     "termination": [*_NEW_CLAUSE, *_each(",|placement of|insertion of|new|" + _FINDING_NOT_DEVICE)],
 }

@@ -3,15 +3,16 @@
     report --words--> phrases of findings --negspacy--> mentions --aggregation--> labels
 
 A blank spaCy pipeline finds phrases; negspacy tells which are denied, and, under a second name, which are hedged; what
-is said of an organ (the heart is enlarged, the lungs are clear) counts as a mention too. The phrases stand in `_phrases`.
+is said of an organ (the heart is enlarged, the lungs are clear) counts as a mention too. The phrases: `_phrases`.
 
-Where it leaves CheXpert: an organ that is named and not judged ("heart size is stable") mentions nothing, "the lungs are
-clear" denies Lung Opacity, and "atelectasis or pneumonia" makes both uncertain.
+Where it leaves CheXpert: an organ that is named and not judged ("heart size is stable") mentions nothing, "the lungs
+are clear" denies Lung Opacity, and "atelectasis or pneumonia" makes both uncertain.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
     from spacy.vocab import Vocab
 
 MASK = "___"
+STRENGTH = [UNMENTIONED, ABSENT, UNCERTAIN, PRESENT]
+"""Of two values of a finding the later counts."""
+
 PARAGRAPH = "¶"
 WORD = re.compile(r"\n[ \t\r]*\n|vs\.|\d+\.\d+|\w+(?:'\w+)?|[.!?;,]", re.IGNORECASE)
-"""What is read: words, what ends a clause, and the empty line; hyphens, slashes, brackets and colons only part words."""
+"""What is read: words, what ends a clause, and the empty line. Hyphens, slashes, brackets, colons only part words."""
 
 DEVICES, JUDGED, OTHER = "Support Devices", "judged", "other"
-"""Kinds of phrase beside the findings and the organs: the devices, what is said of an organ, and what is passed over."""
+"""Kinds of phrase: devices, which are denied in a way of their own; what is said of an organ; what is passed over."""
 
 BESIDE = frozenset(["a", "but", "mild", "mildly", "of", "persistent", "stable", "the", "unchanged"])
 """What may stand between a judgement and its organ: an enlarged but stable heart."""
@@ -59,9 +63,9 @@ class Mention:
 class Labeller:
     """Reports -> labels of the 14 CheXpert findings.
 
-    A finding of a report is PRESENT where any mention says so, else UNCERTAIN where any does, else ABSENT, and UNMENTIONED
-    where there is none. Heart failure makes Cardiomegaly uncertain. No Finding is PRESENT where nothing but
-    Support Devices is present or uncertain, and else UNMENTIONED, as in an empty report.
+    A finding of a report is PRESENT where any mention says so, else UNCERTAIN where any does, else ABSENT, and
+    UNMENTIONED where there is none. Heart failure makes Cardiomegaly uncertain. No Finding is PRESENT where nothing
+    but Support Devices is present or uncertain, and else UNMENTIONED, as in an empty report.
 
     Raises:
         UserError: the libraries of the extra `label` are not installed.
@@ -75,7 +79,7 @@ class Labeller:
     def label(self, reports: Iterable[str], progress: bool = False) -> NDArray[np.float32]:
         """Labels of each report, PRESENT, ABSENT, UNCERTAIN or UNMENTIONED. Returns: float32 [N, 14]."""
         read = self._read(tqdm(reports, desc="label", unit="report", disable=not progress))
-        rows = [_aggregate(mentions, bool(text.replace(MASK, "").strip())) for text, mentions in read]
+        rows = [_aggregate(mentions, bool(re.search(r"[^\W_]", text))) for text, mentions in read]
         return np.array(rows, dtype=np.float32).reshape(-1, len(self.findings))
 
     def mentions(self, report: str) -> list[Mention]:
@@ -95,18 +99,15 @@ def _aggregate(mentions: list[Mention], said: bool) -> list[float]:
     """Mentions of one report -> its 14 labels; `said`: there was anything to read."""
     labels = dict.fromkeys(CHEXPERT_FINDINGS, UNMENTIONED)
     for mention in mentions:
-        labels[mention.finding] = max(labels[mention.finding], mention.value, key=_STRENGTH.index)
+        labels[mention.finding] = max(labels[mention.finding], mention.value, key=STRENGTH.index)
     found = any(v in (PRESENT, UNCERTAIN) for finding, v in labels.items() if finding != DEVICES)
     labels["No Finding"] = PRESENT if said and not found else UNMENTIONED
     return list(labels.values())
 
 
-_STRENGTH = [UNMENTIONED, ABSENT, UNCERTAIN, PRESENT]
-
-
 def _masked(text: str, mentions: list[Mention]) -> str:
     pieces, done = [], 0
-    for mention in sorted(mentions, key=lambda m: m.start):
+    for mention in mentions:
         if mention.start >= done:
             pieces += [text[done : mention.start], MASK]
         done = max(done, mention.end)
@@ -115,7 +116,7 @@ def _masked(text: str, mentions: list[Mention]) -> str:
 
 def _mentions(doc: "Doc") -> list[Mention]:
     """Read-off of a document that went through the pipeline."""
-    found = []
+    found: list[Mention] = []
     for sentence in doc.sents:
         entities = list(sentence.ents)
         _hedge_alternatives(doc, entities)
@@ -126,7 +127,7 @@ def _mentions(doc: "Doc") -> list[Mention]:
                 found += _mention(doc, entity.label_.split("|"), entity, entity, _value(entity))
                 if entity.text.lower() in _phrases.HEART_FAILURE and _value(entity) != ABSENT:
                     found += _mention(doc, ["Cardiomegaly"], entity, entity, UNCERTAIN)
-    return found
+    return sorted(found, key=lambda mention: mention.start)
 
 
 def _mention(doc: "Doc", findings: Iterable[str], first: "Span", last: "Span", value: float) -> list[Mention]:
@@ -143,7 +144,7 @@ def _value(entity: "Span") -> float:
 
 def _hedge_alternatives(doc: "Doc", entities: list["Span"]) -> None:
     """Atelectasis or pneumonia, opacity versus mass: neither is sure, unless both are denied."""
-    for first, second in zip(entities, entities[1:], strict=False):
+    for first, second in pairwise(entities):
         between = {word.lower_ for word in doc[first.end : second.start]}
         if between & _phrases.ALTERNATIVE and second.start - first.end <= 4 and first.label_ != second.label_:
             second._.hedged = True
@@ -164,12 +165,12 @@ def _judged_organ(doc: "Doc", entities: list["Span"], number: int, organ: _phras
 
 
 def _judgements(doc: "Doc", entities: list["Span"], number: int) -> Iterator[tuple["Span", bool]]:
-    """Judgements that may be of the organ `entities[number]`, the likeliest first, and whether no other name is nearer."""
+    """Judgements that may be of the organ `entities[number]`, likeliest first, and whether no other name is nearer."""
     named, before, after = entities[number], entities[:number][::-1], entities[number + 1 :]
     if before and {word.lower_ for word in doc[before[0].end : named.start]} <= BESIDE:
         yield before[0], True
     near = True
-    for entity, following in zip(after, [*after[1:], None], strict=False):
+    for entity, following in zip(after, [*after[1:], None], strict=False):  # both are empty where nothing is after
         of_the_following = following is not None and entity.end == following.start and following.label_ != JUDGED
         if entity.label_ == JUDGED and not of_the_following:
             yield entity, near

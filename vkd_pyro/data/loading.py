@@ -191,7 +191,7 @@ class StudyData:
         self.findings: tuple[str, ...] = tuple(findings or corpus.findings)
         self.train_policy, self.eval_policy = train_policy or LabelPolicy(), eval_policy or LabelPolicy()
         if self.eval_policy.takes("keep") or self.eval_policy.takes("soft"):
-            raise UserError("data.eval_policy.uncertain: 'keep' and 'soft' give no class to measure against; use ignore")
+            raise UserError("data.eval_policy.uncertain: 'keep' and 'soft' give nothing to measure; use ignore")
         if not set(self.findings) & set(corpus.findings):
             raise UserError(f"data.findings: {corpus.name} has none of them; it has {', '.join(corpus.findings)}")
 
@@ -212,6 +212,13 @@ class StudyData:
             "corpus": self.corpus.name,
             "splits": {split: self._count(split) for split in self._splits},
             "left_out": dict(self._source.left_out),
+            "train_policy": describe(self.train_policy),
+            "eval_policy": describe(self.eval_policy),
+        }
+
+    def description(self) -> dict[str, Any]:
+        """What a bundle keeps of the data: how studies were chosen and labels understood; for JSON."""
+        return self.selection.identity() | {
             "train_policy": describe(self.train_policy),
             "eval_policy": describe(self.eval_policy),
         }

@@ -42,7 +42,8 @@ def split_sections(text: str) -> dict[str, str]:
     if not sections.keys() & {"findings", "impression"}:
         body = text[headers[-1].end() :] if headers else text
         paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", body)]
-        if last := [paragraph for paragraph in paragraphs if re.search(r"[A-Za-z]", paragraph)][-1:]:
+        # A line such as "FINAL REPORT" is no text.
+        if last := [paragraph for paragraph in paragraphs if re.search(r"[a-z.]", paragraph)][-1:]:
             sections[LAST_PARAGRAPH] = last[0]
     return sections
 

@@ -1,0 +1,68 @@
+"""The `vkd` command. Thin: each command is a module that reads arguments, calls the library and prints."""
+
+import difflib
+import sys
+import warnings
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from vkd_pyro.errors import UserError
+
+COMMANDS = {
+    "train": "train a model; writes a run",
+    "evaluate": "AUC per finding of a run, on one split",
+    "predict": "findings of X-rays, by a bundle",
+    "doctor": "what a folder of X-rays is, and what is wrong with it",
+    "prepare": "write a corpus as training reads it: images resized, reports embedded",
+    "label": "labels from reports",
+    "synthesize": "write a made-up corpus in the layout of a real one",
+    "download": "fetch and unpack a public corpus",
+}
+USAGE = "\n".join(
+    [
+        "usage: vkd COMMAND [options]",
+        "",
+        "Variational Knowledge Distillation: learn from X-rays and reports, diagnose from X-rays alone.",
+        "",
+        *(f"  {name:<12}{text}" for name, text in COMMANDS.items()),
+        "",
+        "vkd COMMAND --help lists the options of a command.",
+    ]
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point. Returns the exit code: 0, or 2 for what the user can mend (one line on standard error)."""
+    name, *options = (sys.argv[1:] if arguments is None else arguments) or [""]
+    if name in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return _command(name).main(options) or 0
+    except (UserError, OSError) as error:  # OSError: a folder that may not be written, a full disk
+        print(f"vkd: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("vkd: interrupted; the same command goes on, a training with --resume", file=sys.stderr)
+        return 130
+
+
+def _command(name: str) -> ModuleType:
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UserError(f"no command {name or 'given'}{hint}; expected one of {', '.join(COMMANDS)}")
+    return import_module(f"vkd_pyro.cli.{name}")
+
+
+def _one_line(error: Exception) -> str:
+    """The message of an error; from a process that reads images it comes as the last line of a traceback."""
+    *_, line = str(error).strip().splitlines() or [type(error).__name__]
+    return line.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"vkd: warning: {message}", file=sys.stderr)

@@ -1,0 +1,7 @@
+"""`python -m vkd_pyro.cli` is `vkd`."""
+
+import sys
+
+from vkd_pyro.cli import main
+
+sys.exit(main())

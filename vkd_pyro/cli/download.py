@@ -1,0 +1,27 @@
+"""`vkd download`."""
+
+from pathlib import Path
+from typing import Literal
+
+from vkd_pyro.cli.settings import new_parser, parse
+
+
+def main(arguments: list[str]) -> None:
+    """`vkd download`."""
+    from vkd_pyro.data.download import OPENI, OPENI_URL, download
+    from vkd_pyro.data.unpack import unpack
+
+    parser = new_parser(
+        "download",
+        "Fetches the public archives of a corpus and unpacks them; interrupted, the same command goes on. "
+        "Their licence is yours to read and keep (Open-I: CC BY-NC-ND 4.0).",
+    )
+    parser.add_argument("corpus", type=Literal["openi"], help="which")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--url", type=str, default=OPENI_URL, help="where the archives are")
+    parser.add_argument("--sha256", type=dict[str, str], default={}, help="expected hashes, by the archive's name")
+    settings = parse(parser, arguments)
+    paths = download(OPENI, settings.output, settings.url, sha256=settings.sha256)
+    for archive, path in zip(OPENI, paths, strict=True):
+        print(f"unpacked: {path.name}: {unpack(path, settings.output / archive.folder):,} files")
+    print(f"next: vkd doctor {settings.output}")

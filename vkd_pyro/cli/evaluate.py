@@ -1,0 +1,92 @@
+"""`vkd evaluate`."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
+
+from vkd_pyro.cli.settings import new_parser, parse, parts_of_config
+from vkd_pyro.cli.train import build, read_run
+from vkd_pyro.errors import UserError
+
+
+def evaluate_parser() -> ArgumentParser:
+    """Arguments of `vkd evaluate`."""
+    parser = new_parser(
+        "evaluate",
+        "Prints AUC per finding of a run's best epoch; writes RUN/evaluation/. On other data: --config FILE, of which "
+        "the data part is used, and any --data.* option of vkd train.",
+    )
+    parser.add_argument("run", type=Path, help="a folder that vkd train has written")
+    parser.add_argument("--split", type=Literal["train", "validation", "test"], default="test", help="which studies")
+    parser.add_argument("--num_samples", type=PositiveInt, default=100, help="draws of z for each image")
+    parser.add_argument("--level", type=Literal["study", "image"], default="study", help="a row a study, or an image")
+    parser.add_argument(
+        "--fusion",
+        type=Literal["mean", "product"],
+        default="mean",
+        help="of the images of a study: the mean of their probabilities, z from each one's prior, or from the product",
+    )
+    parser.add_argument("--config", type=Path | None, help="a config with the data to evaluate on, if not the run's")
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """`vkd evaluate`."""
+    from vkd_pyro.evaluation import save_evaluation
+
+    own, changes = _data_options(arguments)
+    settings = parse(evaluate_parser(), own)
+    if settings.config is not None:
+        changes = ["--config", yaml.safe_dump(parts_of_config(settings.config, "data")), *changes]
+    evaluation = evaluate_run(
+        settings.run, settings.split, settings.num_samples, settings.level, settings.fusion, changes
+    )
+    other = f"{evaluation.data['corpus']}-" if changes else ""
+    level = "" if (settings.level, settings.fusion) == ("study", "mean") else f"-{settings.level}-{settings.fusion}"
+    folder = settings.run / "evaluation" / f"{other}{settings.split}{level}"
+    print(f"{settings.run}, {evaluation.data['corpus']}, {settings.split} split")
+    print(evaluation)
+    save_evaluation(evaluation, folder)
+    print(f"written: {folder}/evaluation.json, predictions.csv")
+
+
+def evaluate_run(
+    run: Path,
+    split: str,
+    num_samples: int = 100,
+    level: Literal["study", "image"] = "study",
+    fusion: Literal["mean", "product"] = "mean",
+    changes: list[str] | None = None,
+) -> Any:
+    """The `Evaluation` of a run's best epoch; `changes` are options of `vkd train` that name other data."""
+    from vkd_pyro.bundle import load_bundle
+    from vkd_pyro.evaluation import evaluate
+    from vkd_pyro.training import BUNDLE, for_arm, load_checkpoint
+
+    settings = read_run(run, changes)
+    if changes:
+        settings.data.findings = list(load_bundle(run / BUNDLE).findings)
+    parts = build(settings, trained=True)
+    network, _, use_reports = for_arm(settings.arm, parts.model, parts.objective)
+    load_checkpoint(network, run)
+    network.to(parts.training.device)
+    return evaluate(network, parts.data, split, num_samples, use_reports, level, fusion)
+
+
+def _data_options(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments, those of --data.* apart."""
+    own, data, rest = [], [], list(arguments)
+    while rest:
+        option = rest.pop(0)
+        if not option.startswith("--data."):
+            own.append(option)
+            continue
+        data.append(option)
+        if "=" not in option:
+            if not rest:
+                raise UserError(f"{option}: no value given")
+            data.append(rest.pop(0))
+    return own, data

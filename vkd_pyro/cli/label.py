@@ -1,0 +1,45 @@
+"""`vkd label`."""
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from vkd_pyro.cli.settings import add_data, new_parser, parse, with_parts_of_config
+
+
+def label_parser() -> ArgumentParser:
+    """Arguments of `vkd label`."""
+    parser = new_parser(
+        "label",
+        "Labels the reports of a corpus with the 14 CheXpert findings: 1, 0, -1 uncertain, blank not mentioned. "
+        "Train with them by --data.labels.",
+    )
+    parser.add_argument("--config", action="config", help="a config; its data part counts")
+    parser.add_argument("--output", type=Path, required=True, help="CSV file to write")
+    add_data(parser)
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """`vkd label`."""
+    import pandas as pd
+
+    from vkd_pyro.data.findings import UNMENTIONED
+    from vkd_pyro.data.labeller import Labeller
+    from vkd_pyro.files import written
+
+    parser = label_parser()
+    parts = parser.instantiate(parse(parser, with_parts_of_config(arguments, "data")))
+    studies = parts.data.corpus.studies()
+    composed = parts.data.selection.report([study.report for study in studies])
+    texts = {study.study_id: text for study, text in zip(studies, composed, strict=True) if text}
+    labeller = Labeller()
+    table = pd.DataFrame(labeller.label(texts.values(), progress=True), columns=labeller.findings)
+    cells = table.astype(int).astype(str).mask(table == UNMENTIONED, "")
+    cells.insert(0, "study_id", list(texts))
+    with written(parts.output) as unfinished:
+        cells.to_csv(unfinished, index=False)
+    print(f"labelled: {parts.output}: {len(texts):,} reports")
+    for finding in labeller.findings:
+        counts = (int((table[finding] == value).sum()) for value in (1, 0, -1))
+        print("  {:<28}{:>8,} positive{:>8,} negative{:>8,} uncertain".format(finding, *counts))

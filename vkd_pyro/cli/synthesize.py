@@ -1,0 +1,30 @@
+"""`vkd synthesize`."""
+
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse.typing import PositiveInt
+
+from vkd_pyro.cli.settings import new_parser, parse
+
+
+def main(arguments: list[str]) -> None:
+    """`vkd synthesize`."""
+    from vkd_pyro.data.layouts import LAYOUTS, synthesize
+
+    parser = new_parser(
+        "synthesize",
+        "Writes the synthetic corpus in the layout of a real one, to rehearse before the real data arrives.",
+    )
+    parser.add_argument("--layout", type=Literal[LAYOUTS], required=True, help="of which corpus")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write; must not exist, or be empty")
+    parser.add_argument("--num_studies", type=PositiveInt, default=200, help="how many")
+    parser.add_argument("--image_size", type=PositiveInt, default=256, help="side of the images, in pixels")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    settings = parse(parser, arguments)
+    counts = synthesize(
+        settings.layout, settings.output, settings.num_studies, settings.image_size, settings.seed, progress=True
+    )
+    print(f"written: {settings.output}")
+    for name, count in counts.items():
+        print(f"  {count:>8,} {name}")

@@ -1,0 +1,141 @@
+"""`vkd train`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace, lazy_instance
+
+from vkd_pyro.cli.settings import add_data, new_parser, parse, read_yaml
+from vkd_pyro.errors import UserError
+
+
+def train_parser() -> ArgumentParser:
+    """Every setting of a training; groups are named after what they make."""
+    from vkd_pyro.elbo import Cyclical, KLSchedule, TraceVKD_ELBO
+    from vkd_pyro.model import VKD
+    from vkd_pyro.training import Arm, Training
+
+    parser = new_parser(
+        "train", "Trains one arm and writes a run. Any field of the config is an option too: --data.batch_size 16"
+    )
+    parser.add_argument("--config", action="config", help="YAML with any of these fields")
+    parser.add_argument("--run", type=Path, help="folder to write, e.g. runs/mine; refused if it holds another run")
+    parser.add_argument("--resume", type=Path | None, help="a run to go on with, from its last epoch; its own config")
+    parser.add_argument(
+        "--start_from", type=Path | None, help="a complete run whose model and best weights to begin with (fine-tuning)"
+    )
+    parser.add_argument("--arm", type=Arm, default="vkd", help="what is trained")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and noise")
+    add_data(parser)
+    parser.add_class_arguments(VKD, "model")
+    parser.link_arguments("data.findings", "model.findings", apply_on="instantiate")
+    parser.add_class_arguments(TraceVKD_ELBO, "objective")
+    parser.add_subclass_arguments(KLSchedule, "kl_schedule", default=lazy_instance(Cyclical))
+    parser.add_class_arguments(Training, "training")
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """`vkd train`."""
+    from vkd_pyro.training import CONFIG, fit
+
+    settings = parse(train_parser(), _with_config_of_a_run(arguments))
+    resume = settings.resume is not None
+    if resume:
+        settings.run = settings.resume
+    if settings.run is None:
+        raise UserError("--run: not given; name a folder for the run, e.g. --run runs/mine")
+    parts = build(settings, trained=resume or settings.start_from is not None)
+    print(describe_data(parts.data.summary()), flush=True)
+    fit(
+        vkd=parts.model,
+        data=parts.data,
+        run=settings.run,
+        arm=settings.arm,
+        objective=parts.objective,
+        kl_schedule=parts.kl_schedule,
+        training=parts.training,
+        seed=settings.seed,
+        config=train_parser().dump(settings, skip_unset=False),
+        start_from=settings.start_from,
+        resume=resume,
+    )
+    print(f"trained: {settings.run} ({CONFIG}, data.json, metrics.csv, checkpoints/, bundle/)")
+    print(f"next: vkd evaluate {settings.run}")
+
+
+def build(settings: Namespace, trained: bool = False) -> Namespace:
+    """The objects that a training's settings describe, weights drawn from its seed.
+
+    With `trained`, a checkpoint will follow, so the pretrained weights that training started from are not needed.
+    """
+    import torch
+
+    if trained and "weights" in settings.model.image_encoder.init_args:
+        settings = settings.clone()
+        settings.model.image_encoder.init_args.weights = None
+    torch.manual_seed(settings.seed)
+    return train_parser().instantiate(settings)
+
+
+def read_run(run: Path, changes: list[str] | None = None) -> Namespace:
+    """The settings of a run, from its config.yaml, with changes as options; its folder may have been moved."""
+    settings = parse(train_parser(), ["--config", str(_config_of(run)), *(changes or [])])
+    settings.run = run
+    return settings
+
+
+def describe_data(summary: dict[str, Any]) -> str:
+    """What `StudyData.summary` says, for a person: splits, what was left out and why, policies."""
+    lines = [f"data: {summary['corpus']}"]
+    for split, n in summary["splits"].items():
+        lines.append(
+            f"  {split:<11}{n['studies']:>8,} studies, {n['images']:,} images, {n['patients']:,} patients; "
+            f"{n['with a report']:,} with a report, {n['without any label']:,} without any label"
+        )
+    lines += [f"  left out   {count:>8,} {reason}" for reason, count in summary["left_out"].items()]
+    for name in ("train_policy", "eval_policy"):
+        arguments = summary[name]["init_args"]
+        lines.append(f"  {name}: uncertain {arguments.get('uncertain', '?')}, blank {arguments.get('blank', '?')}")
+    return "\n".join(lines)
+
+
+def _with_config_of_a_run(arguments: list[str]) -> list[str]:
+    """`--resume RUN` stands for all the settings of a run, `--start_from RUN` for its model and its findings."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--resume", type=Path, nargs="?")
+    options.add_argument("--start_from", type=Path, nargs="?")
+    options.add_argument("--config", nargs="?")
+    chosen, others = options.parse_known_args(arguments)
+    if chosen.resume is not None:
+        if others or chosen.config or chosen.start_from:
+            other = [*others, "--config" if chosen.config else "--start_from"][0]
+            raise UserError(f"--resume: a run goes on with its own settings; leave out {other}")
+        return ["--config", str(_config_of(chosen.resume)), "--resume", str(chosen.resume)]
+    if chosen.start_from is not None:
+        return ["--config", yaml.safe_dump(_model_of(chosen.start_from)), *arguments]
+    return arguments
+
+
+def _model_of(run: Path) -> dict[str, Any]:
+    from vkd_pyro.training import BUNDLE
+
+    bundle = run / BUNDLE / "config.json"
+    if not bundle.is_file():
+        raise UserError(f"--start_from: {run} is not a complete run; expected a folder that vkd train has written")
+    findings = json.loads(bundle.read_text())["findings"]
+    return {"model": read_yaml(_config_of(run))["model"], "data": {"findings": findings}}
+
+
+def _config_of(run: Path) -> Path:
+    from vkd_pyro.training import CONFIG
+
+    path = run / CONFIG
+    if not path.is_file():
+        raise UserError(f"{run}: not a run; expected a folder with {CONFIG}, as vkd train writes")
+    if not path.read_text():
+        raise UserError(f"{path}: empty, since the run was made from Python; evaluate it there, by vkd_pyro.evaluate")
+    return path
