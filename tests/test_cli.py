@@ -177,8 +177,8 @@ def test_a_mistaken_setting_is_one_line_and_leaves_no_run(changes, found, config
 @pytest.mark.parametrize(
     ("right", "wrong", "found"),
     [
-        ("batch_size", "batchsize", "Group 'data' does not accept option 'batchsize' (did you mean data.batch_size?)"),
-        ("latent_dim", "latents", "Group 'model' does not accept option 'latents' (did you mean model.latent_dim?)"),
+        ("batch_size", "batchsize", "Group 'data' does not accept option 'batchsize' (did you mean data.batch_size"),
+        ("latent_dim", "latents", "Group 'model' does not accept option 'latents' (did you mean model.latent_dim"),
         ("channels", "chanels", "'chanels' is not accepted (did you mean channels?)"),
         ("cycles", "cycle", "'cycle' is not accepted (did you mean cycles?)"),
         ("training:", "trainin:", "'trainin.max_epochs' is not accepted (did you mean training.max_epochs"),

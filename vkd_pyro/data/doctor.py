@@ -405,9 +405,8 @@ def _training_checks(
     except UserError as error:
         yield Check("views", "failure", str(error), VIEWS_FIX)
         return
-    yield Check(
-        "views", "ok", f"{len(selected.studies):,} studies have a {'frontal' if views == 'frontal' else ''} image"
-    )
+    kinds = "frontal images" if views == "frontal" else "images"
+    yield Check("views", "ok", f"{len(selected.studies):,} studies have {kinds}")
     data = StudyData(corpus, SIZE, views=views)
     try:
         sizes = {split: len(data.studies(split)) for split in ("train", "validation", "test")}

@@ -1,5 +1,6 @@
 """A corpus of one's own, described by one CSV file."""
 
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class Manifest(Corpus):
         files = [self.path.parent / name for name in table["image"]]
         table["file"] = pd.Series(files, dtype=object)
         labels = pd.Series(list(read_labels(self.path, table, self.findings)))
-        exists = np.array([file.is_file() for file in files], dtype=bool)
+        exists = np.array([os.path.isfile(file) for file in files], dtype=bool)
         self.left_out["image listed, but no file"] += int((~exists).sum())
         return [
             self._study(str(study), rows, labels[rows.index])
@@ -117,6 +118,6 @@ class Manifest(Corpus):
             path = self.path.parent / cell
             try:
                 cell = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
+            except (OSError, ValueError) as error:  # also where it is no name of a file, or no text
                 raise UserError(f"{self.path}: row {row + 2}: its report {path} is not a readable text file") from error
         return {WHOLE: " ".join(cell.split())} if cell else {}

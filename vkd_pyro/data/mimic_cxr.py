@@ -1,5 +1,8 @@
 """MIMIC-CXR-JPG (Johnson et al. 2019), with the reports of MIMIC-CXR."""
 
+import lzma
+import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.report_text import LAST_PARAGRAPH, split_sections
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.tables import find_table, need_table, read_labels, read_table, refuse_strange
+from vkd_pyro.data.tables import need_table, read_labels, read_table, refuse_strange
 from vkd_pyro.data.views import view_of
 from vkd_pyro.errors import UserError
 
@@ -23,6 +26,8 @@ PREFIX = "mimic-cxr-2.0.0"
 HAND_LABELS = "mimic-cxr-2.1.0-test-set-labeled.csv"
 HAND_LABEL_NAMES = {"Lung Opacity": "Airspace Opacity"}
 ZIP, SECTIONED = "mimic-cxr-reports.zip", "mimic_cxr_sectioned.csv"
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError, struct.error)
+"""What a damaged zip file may raise; a method of packing that there is not is a RuntimeError too."""
 
 ReportOf = Callable[[str, str], Mapping[str, str]]
 """(subject, study) -> sections; empty where there is no text."""
@@ -96,7 +101,7 @@ class MimicCXR(Corpus):
             for subject, study, dicom in images[keys].itertuples(index=False)
         ]
         images["file"] = pd.Series(files, dtype=object)
-        exists = np.array([file.is_file() for file in files], dtype=bool)
+        exists = np.array([os.path.isfile(file) for file in files], dtype=bool)
         self.left_out["image listed, but no file"] += int((~exists).sum())
         return images[exists]
 
@@ -136,7 +141,10 @@ class MimicCXR(Corpus):
 def _folder_reader(folder: Path) -> ReportOf:
     def report_of(subject: str, study: str) -> Mapping[str, str]:
         path = folder / f"p{subject[:2]}" / f"p{subject}" / f"s{study}.txt"
-        return split_sections(_decode(path.read_bytes(), path)) if path.is_file() else {}
+        try:
+            return split_sections(_decode(path.read_bytes(), path)) if path.is_file() else {}
+        except OSError as error:
+            raise UserError(f"{path}: not readable ({error.strerror}); fetch it again, or see who owns it") from error
 
     return report_of
 
@@ -144,7 +152,7 @@ def _folder_reader(folder: Path) -> ReportOf:
 def _zip_reader(path: Path) -> ReportOf:
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except ZIP_ERRORS as error:
         raise UserError(f"{path}: not a whole zip file; fetch it again") from error
     # Wherever in the archive files/ begins.
     names = {"/".join(Path(name).parts[-3:]): name for name in archive.namelist() if name.endswith(".txt")}
@@ -154,9 +162,10 @@ def _zip_reader(path: Path) -> ReportOf:
         if name is None:
             return {}
         try:
-            return split_sections(_decode(archive.read(name), path))
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            content = archive.read(name)
+        except ZIP_ERRORS as error:
             raise UserError(f"{path}: a report in it is damaged; fetch it again") from error
+        return split_sections(_decode(content, path))
 
     return report_of
 
@@ -181,8 +190,3 @@ def _decode(content: bytes, path: Path) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: a report is not text in UTF-8; fetch it again") from error
-
-
-def has_tables(root: Path) -> bool:
-    """Whether this looks like MIMIC-CXR-JPG."""
-    return find_table(root, f"{PREFIX}-metadata.csv") is not None

@@ -201,7 +201,7 @@ def _canonical(image_id: str) -> str:
 def _read_xml(path: Path) -> _Record:
     try:
         root = ElementTree.parse(path, forbid_dtd=True).getroot()
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:  # the last two: a strange encoding
+    except (OSError, ParseError, DefusedXmlException, ValueError, LookupError) as error:  # the last two: its encoding
         found = " ".join(str(error).split())
         raise UserError(f"{path}: not readable as XML ({found}); unpack NLMCXR_reports.tgz again") from error
     uid = root.find("uId")

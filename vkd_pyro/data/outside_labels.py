@@ -40,7 +40,8 @@ def read_outside_labels(path: Path, studies: Sequence[Study], findings: Sequence
     rows = dict(zip(names, read_labels(path, table, findings), strict=True))
     unlabelled = np.full(len(findings), np.nan, dtype=np.float32)
     keys = (map(_fold, _texts(study.report)) if by_text else (study.study_id,) for study in studies)
-    labels = [next((rows[name] for name in names if name in rows), unlabelled) for names in keys]
+    # A blank cell names nothing, and least of all a study without a report.
+    labels = [next((rows[name] for name in names if name and name in rows), unlabelled) for names in keys]
     if not any(row is not unlabelled for row in labels):
         raise UserError(f"{path}: none of its {len(rows):,} rows is of one of the {len(studies):,} studies, by {key!r}")
     return labels

@@ -3,7 +3,9 @@
 No cell is quoted in an error: it may be a patient's.
 """
 
+import re
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,26 +38,18 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """All of a CSV file as text, blank cells as "".
 
     Raises:
-        UserError: not readable, a row of another length than the header, a column missing, or no row.
+        UserError: not readable, a row of another length than the header, a column missing or twice, or no row.
     """
-    wrong: list[csv.InvalidRow] = []
-
-    def note(row: csv.InvalidRow) -> str:
-        wrong.append(row)
-        return "error"
-
-    options = csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note)
+    options = csv.ParseOptions(newlines_in_values=True)
     try:
         with csv.open_csv(path, csv.ReadOptions(use_threads=False), options) as reader:
             names = reader.schema.names
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
         table = csv.read_csv(path, csv.ReadOptions(use_threads=False, block_size=1 << 26), options, as_text).to_pandas()
     except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        if wrong:
-            found = f"row {wrong[0].number} has {wrong[0].actual_columns} cells, expected {wrong[0].expected_columns}"
-        else:
-            found = type(error).__name__ if "\n" in str(error) else str(error).split(":")[0]
-        raise UserError(f"{path}: not readable as CSV ({found}); fetch it again") from error
+        raise UserError(f"{path}: not readable as CSV ({_what_is_wrong(error)}); fetch it again") from error
+    if twice := [name for name, count in Counter(table.columns).items() if name and count > 1]:
+        raise UserError(f"{path}: {len(twice)} of its columns stand there twice; leave one of each")
     if missing := [column for column in columns if column not in table]:
         raise UserError(
             f"{path}: column {missing[0]!r} not found among the {len(table.columns)} of its first line; "
@@ -64,6 +58,16 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if table.empty:
         raise UserError(f"{path}: no row below its header; fetch it again")
     return table
+
+
+def _what_is_wrong(error: Exception) -> str:
+    """Of a message that may quote cells, what quotes none."""
+    text = str(error)
+    if row := re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", text):
+        return f"row {row[1]} has {row[3]} cells, expected {row[2]}"
+    if "UTF8" in text:
+        return "it is not text in UTF-8"
+    return type(error).__name__ if "\n" in text else text.split(":")[0]
 
 
 def read_labels(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float32]:
