@@ -175,7 +175,7 @@ KINDS: tuple[_Kind, ...] = (
         OpenI,
         ("indiana_*.csv",),
         (_Table(("indiana_reports.csv",), ("uid", "MeSH", "findings", "impression")), PROJECTIONS),
-        {"images": 7_470, "studies": 3_851},
+        {"images": 7_466, "studies": 3_851},
     ),
     _Kind(
         "chestxray14",

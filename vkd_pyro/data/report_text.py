@@ -10,8 +10,8 @@ from vkd_pyro.errors import UserError
 WHOLE, LAST_PARAGRAPH = "report", "last_paragraph"
 """Names for the text of a report without sections, and for its end where it has neither findings nor impression."""
 
-HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")
-"""A section's header in MIMIC-CXR, as its publisher's own code finds it."""
+HEADER = re.compile(r"\n ([A-Z ()/,-]+):(?=\s)")
+"""A section's header in MIMIC-CXR, as its publisher's own code finds it; but the next line may be a header, too."""
 
 SYNONYMS = {
     "conclusion": "impression",

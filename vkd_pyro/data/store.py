@@ -17,7 +17,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,8 @@ def prepare(
     with _claimed(folder, plan):
         if (folder / COMPLETE).is_file():
             return json.loads((folder / COMPLETE).read_text())
-        missing = [n for n in range(plan["shards"]) if not (_shard(folder, n, "images").is_file())]
-        with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
-            for number in tqdm(missing, desc="images", unit="shard", disable=not progress):
-                _write_images(_part(selected.studies, number), selection.transform, policy, pool, folder, number)
-        missing = [n for n in range(plan["shards"]) if not (_shard(folder, n, "reports").is_file())]
-        for number in tqdm(missing, desc="reports", unit="shard", disable=not progress):
-            _write_reports(encoder.prepare([text or "" for text in _part(selected.texts, number)]), folder, number)
+        write_images(selected.studies, selection.transform, policy, folder, progress)
+        write_reports(selected.texts, encoder, folder, progress)
         return _finish(folder, selected, plan, policy)
 
 
@@ -135,43 +130,50 @@ def _shard(folder: Path, number: int, kind: str) -> Path:
     return folder / f"{number:05d}.{kind}.arrow"
 
 
-def _part(rows: Sequence[Any], number: int) -> Sequence[Any]:
-    return rows[number * SHARD : (number + 1) * SHARD]
-
-
-def _write_images(
-    studies: Sequence[Study], transform: ImageTransform, policy: BadImages, pool: Executor, folder: Path, number: int
+def write_images(
+    studies: Sequence[Study], transform: ImageTransform, policy: BadImages, folder: Path, progress: bool
 ) -> None:
-    """A row an image: its study and its number there, and its pixels; pixels are null where it cannot be read."""
-    places = [(i, j) for i, study in enumerate(studies) for j in range(len(study.images))]
+    """The shards of images that are missing. A row an image: its study, its number there, and its pixels; null where
+    it cannot be read."""
 
-    def read(place: tuple[int, int]) -> tuple[bytes | None, str]:
+    def read(image: Path | NDArray[np.uint8]) -> tuple[bytes | None, str]:
         try:
-            return transform(studies[place[0]].images[place[1]]).numpy().tobytes(), ""
+            return transform(image).numpy().tobytes(), ""
         except UserError as error:
             if policy.policy == "error":
                 raise
             return None, str(error)
 
-    pixels, problems = zip(*pool.map(read, places), strict=True)
-    columns = {
-        "study": pa.array([number * SHARD + i for i, _ in places], pa.int32()),
-        "image": pa.array([j for _, j in places], pa.int32()),
-        "pixels": pa.array(pixels, pa.binary(transform.size**2)),
-        "problem": pa.array(problems, pa.string()),
-    }
-    _write_arrow(_shard(folder, number, "images"), pa.table(columns))
+    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
+        for path, part in tqdm(_missing(folder, studies, "images"), "images", unit="shard", disable=not progress):
+            places = [(i, j) for i in part for j in range(len(studies[i].images))]
+            pixels, problems = zip(*pool.map(read, [studies[i].images[j] for i, j in places]), strict=True)
+            columns = {
+                "study": pa.array([i for i, _ in places], pa.int32()),
+                "image": pa.array([j for _, j in places], pa.int32()),
+                "pixels": pa.array(pixels, pa.binary(transform.size**2)),
+                "problem": pa.array(problems, pa.string()),
+            }
+            _write_arrow(path, pa.table(columns))
 
 
-def _write_reports(reports: Sequence[Tensor], folder: Path, number: int) -> None:
-    """A row a study: token ids, or token embeddings one after the other; `width` is that of one token, 0 for ids."""
-    first = reports[0]
-    flat = torch.cat([report.flatten() for report in reports]).numpy()
-    offsets = np.cumsum([0, *(report.numel() for report in reports)])
-    tokens = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(flat))
-    table = pa.table({"tokens": tokens})
-    width = first.shape[1] if first.ndim == 2 else 0
-    _write_arrow(_shard(folder, number, "reports"), table.replace_schema_metadata({"width": str(width)}))
+def write_reports(texts: Sequence[str | None], encoder: ReportEncoder, folder: Path, progress: bool) -> None:
+    """The shards of reports that are missing. A row a study: token ids, or token embeddings one after the other;
+    `width` is that of one token, 0 for ids."""
+    for path, part in tqdm(_missing(folder, texts, "reports"), "reports", unit="shard", disable=not progress):
+        reports = encoder.prepare([texts[i] or "" for i in part])
+        flat = torch.cat([report.flatten() for report in reports]).numpy()
+        offsets = np.cumsum([0, *(report.numel() for report in reports)])
+        tokens = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(flat))
+        width = reports[0].shape[1] if reports[0].ndim == 2 else 0
+        _write_arrow(path, pa.table({"tokens": tokens}).replace_schema_metadata({"width": str(width)}))
+
+
+def _missing(folder: Path, rows: Sequence[Any], kind: str) -> list[tuple[Path, range]]:
+    """The shards that are not there, and their rows."""
+    starts = range(0, len(rows), SHARD)
+    shards = [(_shard(folder, n, kind), range(start, min(start + SHARD, len(rows)))) for n, start in enumerate(starts)]
+    return [(path, part) for path, part in shards if not path.is_file()]
 
 
 def _write_arrow(path: Path, table: pa.Table) -> None:
