@@ -302,7 +302,7 @@ def test_mimic_names_a_missing_table(copy, table):
 def test_a_split_of_another_name_is_refused(copy):
     root = copy("mimic-cxr")
     change(root / "mimic-cxr-2.0.0-split.csv.gz", split=lambda name: name.replace("validate", "valid"))
-    with pytest.raises(UserError, match="'split' is not of the form train|validate|test"):
+    with pytest.raises(UserError, match=r"'split' is not of the form train\|validate\|test"):
         MimicCXR(root).studies()
 
 
@@ -412,7 +412,7 @@ def test_reports_may_be_a_table_of_sections(copy, mimic, said, name):
     columns = ("impression", "findings", "last_paragraph", "comparison")
     # The publisher's code gives the last paragraph of reports that have findings, too.
     rows = [{"last_paragraph": "Not read." if "findings" in sections else ""} | sections for sections in said]
-    table = pd.DataFrame(rows, columns=columns).fillna("")
+    table = pd.DataFrame(rows, columns=columns, dtype=str)
     table.insert(0, "study", [study.study_id for study in mimic[2]])
     table.to_csv(root / name, index=False)
     studies = MimicCXR(root, root / name if name == "elsewhere.csv" else None).studies()
@@ -621,7 +621,9 @@ def test_real_openi_is_the_same_in_both_layouts(tmp_path):
     for name in shared:
         stems = [{image.name.removeprefix("CXR").split(".")[0] for image in s[name].images} for s in (one, other)]
         assert stems[0] == stems[1]
-        assert (one[name].report, one[name].split) == (other[name].report, other[name].split)
+        assert (one[name].views, one[name].split) == (other[name].views, other[name].split)
+        # Kaggle's table lost two indications to a spreadsheet, which took them for formulas.
+        assert all(one[name].report.get(key) == other[name].report.get(key) for key in ("findings", "impression"))
         assert np.array_equal(one[name].labels, other[name].labels, equal_nan=True)
 
 
@@ -713,9 +715,14 @@ def test_images_may_lie_in_one_folder(trees, copy):
     assert same(ChestXray14(root).studies(), ChestXray14(trees["chestxray14"][0]).studies())
 
 
+def mode(path):
+    with Image.open(path) as image:
+        return image.mode
+
+
 def test_images_of_four_channels_are_read(trees):
     studies = ChestXray14(trees["chestxray14"][0]).studies()
-    images = [study.images[0] for study in studies if Image.open(study.images[0]).mode == "RGBA"]
+    images = [study.images[0] for study in studies if mode(study.images[0]) == "RGBA"]
     assert len(images) == trees["chestxray14"][1]["RGBA images"]
     assert all(ImageTransform(IMAGE_SIZE)(image).float().std() > 0 for image in images)
 
@@ -893,9 +900,7 @@ MANIFESTS = {
 @pytest.mark.parametrize(("text", "message"), MANIFESTS.values(), ids=MANIFESTS)
 def test_a_manifest_that_is_wrong_is_refused(manifest, text, message):
     with pytest.raises(UserError, match=message) as error:
-        corpus = manifest(text)
-        assert corpus.findings
-        corpus.studies()
+        manifest(text).studies()
     assert "manifest.csv" in str(error.value)
 
 
@@ -937,9 +942,7 @@ def test_a_policy_makes_targets_of_codes(options, targets):
 
 
 def test_exceptions_are_of_their_finding_alone():
-    policy = LabelPolicy(
-        uncertain="zeros", uncertain_by_finding={"Edema": "ones"}, blank_by_finding={"Edema": "ignore"}
-    )
+    policy = LabelPolicy("zeros", uncertain_by_finding={"Edema": "ones"}, blank_by_finding={"Edema": "ignore"})
     codes = np.array([[-1, -1], [-2, -2]], np.float32)
     found = policy(codes, ("Fracture", "Edema"), ["a", "b"])
     assert np.array_equal(found, [[0, 1], [0, np.nan]], equal_nan=True)

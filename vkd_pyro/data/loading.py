@@ -246,7 +246,7 @@ class StudyData:
     def _dataset(self, split: str, encoder: ReportEncoder | None, seed: int) -> StudyDataset:
         rows = self._splits[split]
         return StudyDataset(
-            self.studies(split),
+            self._source.some(rows),
             self.targets(split),
             None if encoder is None else self._source.reports(encoder, rows),
             [self._source.has_report[i] for i in rows],

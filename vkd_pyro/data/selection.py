@@ -94,6 +94,7 @@ class Selection:
         arguments = {name: value for name, value in described["init_args"].items() if not isinstance(value, Path)}
         return {
             "corpus": {"class": described["class_path"], **arguments},
+            "findings": list(self.corpus.findings),
             "image transform": describe(self.transform)["init_args"],
             "views": self.views,
             "unknown_views": self.unknown_views if self.views != "all" else "keep",
@@ -154,6 +155,8 @@ def keep_images(selected: Selected, kept: Sequence[Sequence[int]]) -> Selected:
         left_out["study whose images cannot be read"] += not numbers
         if numbers:
             pairs.append((study.only(numbers), text))
+    if not pairs:
+        raise UserError("data.bad_images: no image can be read; see vkd doctor on the folder")
     studies, texts = (list(column) for column in zip(*pairs, strict=True))
     return Selected(studies, texts, +left_out)
 

@@ -26,6 +26,10 @@ class Source(abc.ABC):
     left_out: Counter[str]
     bad: list[tuple[str, str]]
 
+    def some(self, studies: Sequence[int]) -> Sequence[Study]:
+        """The studies with these numbers."""
+        return [self.studies[i] for i in studies]
+
     @abc.abstractmethod
     def reports(self, encoder: ReportEncoder, studies: Sequence[int]) -> Sequence[Tensor]:
         """What the encoder prepares of the reports of the studies with these numbers."""

@@ -76,8 +76,10 @@ def prepare(
         "shards": math.ceil(len(selected.studies) / SHARD),
     }
     with _claimed(folder, plan):
-        if (folder / COMPLETE).is_file():
-            return json.loads((folder / COMPLETE).read_text())
+        complete = (folder / COMPLETE).is_file()
+        _check_images(folder, selected, policy, complete)
+        if complete:
+            return _read_json(folder / COMPLETE)
         write_images(selected.studies, selection.transform, policy, folder, progress)
         write_reports(selected.texts, encoder, folder, progress)
         return _finish(folder, selected, plan, policy)
@@ -106,24 +108,47 @@ def _others(folder: Path) -> Iterator[Path]:
 
 
 def _refuse_other_plan(folder: Path, plan: dict[str, Any]) -> None:
-    found = _read_json(folder / PLAN)
+    found = _read_plan(folder)
     _refuse_difference(folder, found.get("made from", {}), plan["made from"])
     if found != json.loads(json.dumps(plan)):
         raise UserError(f"{folder}: the corpus has changed since this store was begun; prepare it into another folder")
 
 
 def _content_hash(selected: Selected) -> str:
-    """sha256 over all that the corpus's tables and texts say, and the sizes of its images."""
+    """sha256 over all that the corpus's tables and texts say; its images are checked shard by shard."""
     digest = hashlib.sha256()
     for study, text in zip(selected.studies, selected.texts, strict=True):
-        sizes = [image.stat().st_size if isinstance(image, Path) else _hash(image.tobytes()) for image in study.images]
-        said = (study.study_id, study.patient_id, study.split, study.views, study.labels.tobytes(), text, sizes)
+        said = (study.study_id, study.patient_id, study.split, study.views, study.labels.tobytes(), text)
         digest.update(repr(said).encode())
     return digest.hexdigest()
 
 
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _check_images(folder: Path, selected: Selected, policy: BadImages, complete: bool) -> None:
+    """Refuses images that have changed since they were written.
+
+    In an unfinished store, one that could not be read may have been mended: its shard is written again.
+    """
+    for path in sorted(folder.glob("*.images.arrow")):
+        columns = _open_arrow(path).select(["study", "image", "problem", "source"]).to_pydict()
+        again = False
+        for number, image, problem, source in zip(*columns.values(), strict=True):
+            study = selected.studies[number]
+            changed = _image_source(study.images[image]) != source
+            if changed and (complete or not problem):
+                raise UserError(
+                    f"{folder}: an image of study {study.study_id} has changed since this store was begun; "
+                    "prepare it into another folder"
+                )
+            again |= bool(problem) and (changed or policy.policy == "error")
+        if again and not complete:
+            path.unlink()
+
+
+def _image_source(image: Path | NDArray[np.uint8]) -> str:
+    """What tells an image from another of the same name: a file's size, blank where there is none; an array's hash."""
+    if not isinstance(image, Path):
+        return hashlib.sha256(image.tobytes()).hexdigest()
+    return str(image.stat().st_size) if image.is_file() else ""
 
 
 def _shard(folder: Path, number: int, kind: str) -> Path:
@@ -153,6 +178,7 @@ def write_images(
                 "image": pa.array([j for _, j in places], pa.int32()),
                 "pixels": pa.array(pixels, pa.binary(transform.size**2)),
                 "problem": pa.array(problems, pa.string()),
+                "source": pa.array([_image_source(studies[i].images[j]) for i, j in places], pa.string()),
             }
             _write_arrow(path, pa.table(columns))
 
@@ -235,13 +261,12 @@ class Store(Source):
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        plan = _read_json(self.folder / PLAN)
-        if plan.get("version") != VERSION:
-            raise UserError(f"{folder}: a store of version {plan.get('version')}, expected {VERSION}; prepare it again")
+        plan = _read_plan(self.folder)
         if not (self.folder / COMPLETE).is_file():
-            done = len(list(self.folder.glob("*.reports.arrow")))
+            images, reports = (len(list(self.folder.glob(f"*.{kind}.arrow"))) for kind in ("images", "reports"))
             raise UserError(
-                f"{folder}: not complete ({done} of {plan['shards']} shards); run the same vkd prepare again to go on"
+                f"{folder}: not complete (of {plan['shards']} shards {images} of images, {reports} of reports); "
+                "run the same vkd prepare again to go on"
             )
         self.made_from = plan["made from"]
         table = _open_arrow(self.folder / STUDIES).to_pandas()
@@ -257,10 +282,14 @@ class Store(Source):
         ]
         self.has_report, self.rows = table["has_report"].tolist(), table["row"].tolist()
         self.left_out = Counter(_read_json(self.folder / COMPLETE)["left_out"])
-        self.bad = list(pd.read_csv(self.folder / BAD_IMAGES, dtype=str).itertuples(index=False, name=None))
+        self.bad = _read_bad_images(self.folder / BAD_IMAGES)
 
     def __reduce__(self) -> Any:
         return Store, (self.folder,)  # a loader's process maps the files itself
+
+    def some(self, studies: Sequence[int]) -> "StoredStudies":
+        """See `Source`."""
+        return StoredStudies(self, studies)
 
     def check(self, selection: Selection) -> None:
         """Raises `UserError` where the store was made from another selection."""
@@ -270,6 +299,19 @@ class Store(Source):
         """What the encoder prepared of the reports of these studies; `UserError` where it was another encoder."""
         _refuse_difference(self.folder, self.made_from, {"report encoder": encoder.preparation})
         return StoredReports(self.folder, [self.rows[study] for study in studies])
+
+
+class StoredStudies(Sequence[Study]):
+    """Some studies of a store. Sent to another process, their images are not: it opens the store itself."""
+
+    def __init__(self, store: Store, rows: Sequence[int]) -> None:
+        self.store, self.rows = store, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.store.studies[self.rows[index]]
 
 
 class StoredReports(Sequence[Tensor]):
@@ -316,7 +358,9 @@ def _tokens(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], int]:
 
 def _open_arrow(path: Path) -> pa.Table:
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table.validate(full=True)  # else a damaged offset ends the process
+        return table
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: missing or damaged; delete it and {COMPLETE}, and run vkd prepare again") from error
 
@@ -327,8 +371,22 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path.parent}: not a store (no {path.name}); make one by vkd prepare") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as JSON; prepare the store again") from error
+        raise UserError(f"{path}: not readable as JSON; prepare the store again, into another folder") from error
     return content
+
+
+def _read_plan(folder: Path) -> dict[str, Any]:
+    plan = _read_json(folder / PLAN)
+    if plan.get("version") != VERSION:
+        raise UserError(f"{folder}: a store of version {plan.get('version')}, expected {VERSION}; prepare it again")
+    return plan
+
+
+def _read_bad_images(path: Path) -> list[tuple[str, str]]:
+    try:
+        return list(pd.read_csv(path, dtype=str, keep_default_na=False).itertuples(index=False, name=None))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: missing or damaged; delete it and {COMPLETE}, and run vkd prepare again") from error
 
 
 def _refuse_difference(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -1,0 +1,296 @@
+"""The commands around training: synthesize, doctor, prepare, label, download; fine-tuning; DICOM at prediction."""
+
+import gzip
+import io
+import json
+import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.test_cli import refusal, vkd
+from vkd_pyro.bundle import load_bundle
+from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+
+pydicom = pytest.importorskip("pydicom", reason="the dicom extra is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore:never positive in training")  # so small a corpus lacks some finding
+
+ROOT = Path(__file__).parent.parent
+
+CONFIG = """
+data:
+  corpus:
+    class_path: vkd_pyro.data.mimic_cxr.MimicCXR
+    init_args: {{root: {root}}}
+  image_size: 32
+  batch_size: 8
+model:
+  latent_dim: 4
+  image_encoder:
+    class_path: vkd_pyro.encoders.image.ConvEncoder
+    init_args: {{channels: [8, 16]}}
+  report_encoder:
+    class_path: vkd_pyro.encoders.report.WordEncoder
+    init_args: {{vocabulary_size: 64, width: 8}}
+kl_schedule:
+  class_path: vkd_pyro.elbo.Constant
+training:
+  max_epochs: 1
+  accelerator: cpu
+  num_samples: 3
+"""
+
+
+def done(*arguments):
+    code, out, err = vkd(*arguments)
+    assert code == 0, err
+    return out
+
+
+@pytest.fixture(scope="module")
+def mimic(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("layouts") / "mimic"
+    done("synthesize", "--layout", "mimic-cxr", "--output", folder, "--num_studies", "80", "--image_size", "32")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(mimic):
+    path = mimic.parent / "mimic.yaml"
+    path.write_text(CONFIG.format(root=mimic))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(config):
+    done("train", "--config", config, "--run", config.parent / "run")
+    return config.parent / "run"
+
+
+def test_an_unknown_layout_is_refused_with_those_there_are(tmp_path):
+    assert "'mimic-cxr', 'openi'" in refusal("synthesize", "--layout", "mimic", "--output", tmp_path / "m")
+
+
+def test_a_run_says_what_it_learned_from(run):
+    data = json.loads((run / "data.json").read_text())
+    train = data["splits"]["train"]
+    assert train["studies"] >= train["patients"] > 0
+    assert train["with a report"] < train["studies"]
+    assert any("lateral view" in reason for reason in data["left_out"])
+    assert data["eval_policy"]["init_args"]["uncertain"] == "ignore"
+
+
+def test_training_prints_what_was_left_out_and_no_patient(config, tmp_path, mimic):
+    out = done("train", "--config", config, "--run", tmp_path / "run")
+    assert "left out" in out
+    assert "lateral view" in out
+    patients = {path.name for path in (mimic / "files").glob("p1*/p*")}
+    assert not any(patient in out for patient in patients)
+
+
+def test_a_bundle_keeps_the_label_policy_and_the_views(run):
+    data = json.loads((run / "bundle" / "config.json").read_text())["data"]
+    assert data["train_policy"]["init_args"] == {
+        "uncertain": "ignore",
+        "blank": "zeros",
+        "soft_range": [0.55, 0.85],
+        "uncertain_by_finding": None,
+        "blank_by_finding": None,
+    }
+    assert load_bundle(run / "bundle").views == ("frontal",)
+
+
+def test_label_policies_are_settings(config, tmp_path):
+    policy = ["--data.train_policy", "vkd_pyro.data.policy.LabelPolicy"]
+    soft = [*policy, "--data.train_policy.uncertain", "soft", "--data.train_policy.soft_range", "[0.6, 0.7]"]
+    out = done("train", "--config", config, "--run", tmp_path / "soft", *soft)
+    assert "train_policy: uncertain soft" in out
+    keep = [*policy, "--data.train_policy.uncertain", "keep"]
+    error = refusal("train", "--config", config, "--run", tmp_path / "kept", *keep)
+    assert "'keep' wants a likelihood with an outcome 'uncertain', found BernoulliLikelihood" in error
+    for choice in ("keep", "soft"):
+        measured = ["--data.eval_policy", "vkd_pyro.data.policy.LabelPolicy", "--data.eval_policy.uncertain", choice]
+        assert "data.eval_policy.uncertain" in refusal("train", "--config", config, "--run", tmp_path / "e", *measured)
+
+
+# -------------------------------------------------------------------------------------- evaluation
+
+
+def test_image_level_has_a_row_an_image_and_study_level_is_its_mean(run):
+    both = ["--data.views", "all"]
+    done("evaluate", run, *both)
+    done("evaluate", run, *both, "--level", "image")
+    folder = run / "evaluation"
+    studies = pd.read_csv(folder / "mimic-cxr-test" / "predictions.csv", index_col="study")
+    images = pd.read_csv(folder / "mimic-cxr-test-image-mean" / "predictions.csv")
+    assert len(images) > len(studies)
+    columns = [f"image:{finding}" for finding in CHEXPERT_FINDINGS]
+    means = images.groupby("study", sort=False)[columns].mean()
+    assert np.allclose(means, studies[columns], atol=1e-6)
+
+
+def test_the_product_of_priors_changes_studies_with_several_images_alone(run):
+    both = ["--data.views", "all", "--num_samples", "400"]
+    tables = {}
+    for fusion in ("mean", "product"):
+        done("evaluate", run, *both, "--fusion", fusion)
+        name = "mimic-cxr-test" if fusion == "mean" else "mimic-cxr-test-study-product"
+        tables[fusion] = pd.read_csv(run / "evaluation" / name / "predictions.csv", index_col="study")
+    images = pd.read_csv(run / "evaluation" / "mimic-cxr-test-image-mean" / "predictions.csv")["study"].value_counts()
+    columns = [f"image:{finding}" for finding in CHEXPERT_FINDINGS]
+    change = (tables["product"][columns] - tables["mean"][columns]).abs().max(axis=1)
+    several = images[change.index] > 1
+    assert change[~several].max() < 1e-6
+    assert change[several].min() > 1e-6
+
+
+def test_a_run_is_evaluated_on_another_corpus(run, tmp_path):
+    folder = tmp_path / "nih"
+    done("synthesize", "--layout", "chestxray14", "--output", folder, "--num_studies", "80", "--image_size", "32")
+    finetune = ROOT / "configs" / "chestxray14_finetune.yaml"
+    options = ["--config", finetune, "--data.corpus.init_args.root", folder, "--data.image_size=32"]
+    out = done("evaluate", run, *options)
+    assert "chestxray14, test split" in out
+    known = json.loads((run / "evaluation" / "chestxray14-test" / "evaluation.json").read_text())["findings"]
+    assert {name for name, row in known.items() if row["known"]} == {
+        "Cardiomegaly", "Edema", "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion",
+    }  # fmt: skip
+
+
+def test_a_run_goes_on_learning_on_another_corpus_without_reports(run, tmp_path):
+    """The paper's third column: the network and the findings are the run's; config and data are the new ones."""
+    folder = tmp_path / "nih"
+    done("synthesize", "--layout", "chestxray14", "--output", folder, "--num_studies", "80", "--image_size", "32")
+    finetune = ROOT / "configs" / "chestxray14_finetune.yaml"
+    options = ["--data.corpus.init_args.root", folder, "--data.image_size=32", "--training.max_epochs=1"]
+    options += ["--data.num_workers=0", "--data.batch_size=8", "--training.accelerator=cpu", "--start_from", run]
+    start = {"--training.optimizer.init_args.lr=0": True, "--training.optimizer.init_args.lr=1e-3": False}
+    before = load_bundle(run / "bundle").model.state_dict()
+    for number, (rate, same) in enumerate(start.items()):
+        done("train", "--config", finetune, "--run", tmp_path / f"{number}", *options, rate)
+        bundle = load_bundle(tmp_path / f"{number}" / "bundle")
+        assert bundle.findings == CHEXPERT_FINDINGS
+        weights = [n for n, _ in bundle.model.named_parameters()]
+        assert all(torch.equal(before[n], bundle.model.state_dict()[n]) for n in weights) is same
+    done("evaluate", tmp_path / "1")
+
+
+def test_what_is_no_complete_run_cannot_be_started_from(config, tmp_path):
+    error = refusal("train", "--config", config, "--run", tmp_path / "run", "--start_from", tmp_path)
+    assert f"--start_from: {tmp_path} is not a complete run" in error
+
+
+def test_a_run_of_another_network_cannot_be_started_from(config, run, tmp_path):
+    options = ["--start_from", run, "--model.latent_dim", "6"]
+    error = refusal("train", "--config", config, "--run", tmp_path / "run", *options)
+    assert "best.ckpt: of another network than this arm and config describe" in error
+    assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------------------- store, labels, doctor
+
+
+def test_a_store_is_prepared_and_trained_from(config, tmp_path):
+    out = done("prepare", "--config", config, "--output", tmp_path / "store")
+    assert "left out" in out
+    assert f"--data.store {tmp_path / 'store'}" in out
+    done("train", "--config", config, "--data.store", tmp_path / "store", "--run", tmp_path / "run")
+    error = refusal(
+        "train", "--config", config, "--data.store", tmp_path / "store", "--data.image_size=16", "--run", tmp_path / "r"
+    )
+    assert "made with image transform {'size': 32}, found now {'size': 16}" in error
+    assert "data.corpus.init_args.root" not in refusal("prepare", "--output", tmp_path / "none")
+
+
+def test_labels_of_the_labeller_are_trained_with(config, tmp_path):
+    pytest.importorskip("negspacy", reason="the label extra is not installed")
+    out = done("label", "--config", config, "--output", tmp_path / "labels.csv")
+    assert "positive" in out
+    table = pd.read_csv(tmp_path / "labels.csv", dtype=str, keep_default_na=False)
+    assert tuple(table.columns) == ("study_id", *CHEXPERT_FINDINGS)
+    assert set(np.unique(table[list(CHEXPERT_FINDINGS)])) == {"1", "0", "-1", ""}
+    done("train", "--config", config, "--data.labels", tmp_path / "labels.csv", "--run", tmp_path / "run")
+
+
+def test_the_doctor_finds_a_healthy_corpus_and_a_sick_one(mimic, tmp_path):
+    assert "vkd_pyro.data.mimic_cxr.MimicCXR" in done("doctor", mimic)
+    code, out, _ = vkd("doctor", tmp_path)
+    assert code == 1
+    assert out
+
+
+def test_archives_are_downloaded_and_unpacked(tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    site.mkdir()
+    for name, member in (("NLMCXR_reports.tgz", "ecgen-radiology/1.xml"), ("NLMCXR_png.tgz", "CXR1_IM-0001-4001.png")):
+        with gzip.open(site / name, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
+            entry = tarfile.TarInfo(member)
+            entry.size = 4
+            archive.addfile(entry, io.BytesIO(b"data"))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=site)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            out = done("download", "openi", "--output", tmp_path / "openi", "--url", url)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert out.count("1 files") == 2
+    assert (tmp_path / "openi" / "ecgen-radiology" / "1.xml").read_bytes() == b"data"
+    assert (tmp_path / "openi" / "images" / "CXR1_IM-0001-4001.png").read_bytes() == b"data"
+
+
+# ------------------------------------------------------------------------------------------- DICOM
+
+
+def write_dicom(path, **tags):
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.generate_uid()
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 32, 32, 1
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 0
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.PixelData = np.arange(1024, dtype=np.uint16).tobytes()
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_a_dicom_file_is_predicted(run, tmp_path):
+    chest = write_dicom(tmp_path / "chest.dcm", Modality="DX", BodyPartExamined="CHEST", ViewPosition="PA")
+    (row,) = json.loads(done("predict", run / "bundle", chest, "--format", "json"))
+    assert all(0 <= p <= 1 for p in row["probabilities"].values())
+
+
+@pytest.mark.filterwarnings("default:.*other.dcm")  # to be seen on standard error
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"Modality": "CT", "BodyPartExamined": "CHEST", "ViewPosition": "PA"},
+        {"Modality": "DX", "BodyPartExamined": "KNEE", "ViewPosition": "PA"},
+        {"Modality": "DX", "BodyPartExamined": "CHEST", "ViewPosition": "LL"},
+    ],
+)
+def test_a_dicom_file_of_another_kind_is_refused_unless_wanted(run, tmp_path, tags):
+    other = write_dicom(tmp_path / "other.dcm", **tags)
+    error = refusal("predict", run / "bundle", other)
+    assert error.startswith(f"vkd: {other}: ")
+    assert "--on_mismatch warn" in error
+    code, out, err = vkd("predict", run / "bundle", other, "--on_mismatch", "warn")
+    assert code == 0
+    assert "Cardiomegaly" in out
+    assert err.startswith(f"vkd: warning: {other}: ")
