@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -49,6 +49,15 @@ class Row:
     low: float
     high: float
     aim: str
+
+    def cells(self) -> dict[str, str]:
+        """Of the README's table."""
+        return {
+            "ratio": f"{self.ratio:.2f} [{self.low:.2f}, {self.high:.2f}]",
+            "aim": self.aim,
+            "of": f"{self.slower}: {self.slower_value:,.2f} {self.unit}",
+            "to": f"{self.faster}: {self.faster_value:,.2f} {self.unit}",
+        }
 
     def __str__(self) -> str:
         values = f"{self.slower_value:,.1f} / {self.faster_value:,.1f} {self.unit}"
@@ -124,12 +133,10 @@ def reading(root: Path, folder: Path) -> Row:
             f"read {len(rows):,} images, 224 px",
             ("from the store", lambda: [dataset[-1, row] for row in rows]),
             ("memory copy", lambda: [pixels[row].copy() for row in rows]),
-            f"{len(rows) / 5000:.2f} s",
+            f"5,000 / s: {len(rows) / 5000:.2f} s",
             5,
         )
-    print(
-        f"  {len(rows) / row.slower_value:,.0f} images/s from the store, as float; copied {len(rows) / row.faster_value:,.0f}"
-    )
+    print(f"  {len(rows) / row.slower_value:,.0f} images/s from the store, {len(rows) / row.faster_value:,.0f} copied")
     return row
 
 
@@ -260,7 +267,9 @@ def main() -> None:
             *memory(tuple(chosen.studies), chosen.language_model, folder),
         ]
     if chosen.json:
-        write_json(chosen.json, {"machine": machine, "rows": [asdict(row) for row in rows]})
+        command = "python scripts/benchmark.py --root ../shared/openi --language_model models/all-MiniLM-L6-v2"
+        table = {row.name: row.cells() for row in rows}
+        write_json(chosen.json, {"command": command, "machine": machine, "rows": "measured", "table": table})
 
 
 if __name__ == "__main__":

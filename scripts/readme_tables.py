@@ -26,11 +26,11 @@ def main() -> None:
 
 
 def table(name: str) -> str:
-    """The Markdown table of results/NAME.json, a row an arm, with the command that made it."""
+    """The Markdown table of results/NAME.json, a row an entry, with the command that made it."""
     content = json.loads((ROOT / "results" / f"{name}.json").read_text())
     rows = content["table"]
     columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
-    lines = ["| arm | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines = [f"| {content.get('rows', 'arm')} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for arm, cells in rows.items():
         shown = (cells.get(column) for column in columns)
         lines.append(f"| {arm} | " + " | ".join("" if cell is None else str(cell) for cell in shown) + " |")

@@ -96,7 +96,8 @@ def test_a_whole_corpus_can_be_trained_on(healthy, layout):
     assert diagnosis.corpus == layout
     assert diagnosis.can_train
     assert trains(READERS[layout](healthy / layout))
-    allowed = {"full release", "left out"} if layout.startswith("openi") else {"full release"}
+    # The small copies are parts of a release; Open-I lists images that it lacks; the manifest has no reports.
+    allowed = {"full release", {"openi": "left out", "manifest": "reports"}.get(layout.split("-")[0], "")}
     assert {check.name for check in diagnosis.checks if check.verdict == "warning"} <= allowed
     assert all(check.fix for check in diagnosis.checks if check.verdict != "ok")
     assert check_of(diagnosis, "image files").found == "50 opened, all readable"

@@ -32,19 +32,46 @@ def test_the_python_example_is_short_and_runs(tmp_path):
     assert re.search(r"^Pleural Effusion +[01]\.\d\d$", result.stdout, re.MULTILINE)
 
 
+@pytest.mark.filterwarnings("default:never positive in training")
 def test_the_commands_run(tmp_path, monkeypatch, capsys):
     pixels = np.random.default_rng(0).integers(0, 255, (80, 60), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "xray.png")
+    write_hospital(tmp_path / "hospital")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
     commands = [shlex.split(line)[1:] for block in blocks("bash") for line in block.splitlines() if line[:4] == "vkd "]
-    assert [command[0] for command in commands] == ["train", "evaluate", "predict"]
-    small = ["--data.corpus.init_args.num_studies=300", "--training.max_epochs=1", "--training.accelerator=cpu"]
+    names = [command[0] for command in commands]
+    assert names == ["train", "evaluate", "predict", "doctor", "label", "prepare", "train", "evaluate", "predict"]
     for command in commands:
-        assert main(command + (small if command[0] == "train" else [])) == 0
+        small = ["--training.max_epochs=1", "--training.accelerator=cpu"] if command[0] == "train" else []
+        if "configs/synthetic.yaml" in command:
+            small.append("--data.corpus.init_args.num_studies=300")
+        if "configs/manifest.yaml" in command and command[0] in ("train", "prepare"):
+            small.append("--data.image_size=32")
+        assert main(command + small) == 0
     shown = capsys.readouterr().out
     assert "macro" in shown
     assert "xray.png" in shown
+
+
+def write_hospital(folder):
+    """The CSV of the README's tutorial, with more rows like its two, and images."""
+    (rows,) = blocks("csv")
+    header, first, second = rows.strip().splitlines()
+    (folder / "images").mkdir(parents=True)
+    (folder / "notes").mkdir()
+    lines = [",".join(header.split(",")[:4])]  # without labels, as for the tutorial's second command
+    for number in range(120):
+        image, patient = f"images/{number:04d}.png", f"p{number}"
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 32), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / image)
+        if number % 2:
+            text, view = f"notes/{number:04d}.txt", second.split(",")[3]
+            (folder / text).write_text("Large effusion. Heart size normal.")
+        else:
+            text, view = '"' + first.split('"')[1] + '"', "PA"
+        lines.append(f"{image},{text},{patient},{view}")
+    (folder / "studies.csv").write_text("\n".join(lines) + "\n")
 
 
 def test_the_scripts_it_names_are_there():
@@ -58,7 +85,9 @@ def test_its_tables_are_those_of_the_results():
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_parses(config):
-    settings = train_parser().parse_args(["--config", str(ROOT / "configs" / config)])
+    # A fine-tuning takes its network from a run.
+    network = ["--config", str(ROOT / "configs" / "synthetic.yaml")] if "finetune" in config else []
+    settings = train_parser().parse_args([*network, "--config", str(ROOT / "configs" / config)])
     assert settings.model.latent_dim > 0
 
 

@@ -212,11 +212,16 @@ def _manifest_in(folder: Path) -> Path | None:
     if folder.is_file():
         return folder if folder.name.endswith((".csv", ".csv.gz")) else None
     tables = sorted(folder.glob("*.csv"))
+    return tables[0] if len(tables) == 1 and set(REQUIRED) <= set(_header(tables[0])) else None
+
+
+def _header(path: Path) -> list[str]:
+    """The names in the first line of a CSV file; none where it cannot be read."""
     try:
-        header = tables[0].open(encoding="utf-8-sig").readline() if len(tables) == 1 else ""
+        with path.open(encoding="utf-8-sig") as file:
+            return file.readline(10_000).strip().replace('"', "").split(",")
     except (OSError, UnicodeDecodeError):
-        return None
-    return tables[0] if set(REQUIRED) <= set(header.strip().replace('"', "").split(",")) else None
+        return []
 
 
 # ------------------------------------------------------------------------------------------- checks
@@ -353,9 +358,9 @@ def _file_checks(kind: _Kind, path: Path, corpus: Corpus, studies: Sequence[Stud
     closed: list[OSError] = []
     walks = (os.walk(top, onerror=closed.append, followlinks=True) for top in tops)
     files = {os.path.join(folder, name) for folder, _, names in chain.from_iterable(walks) for name in names}
-    left_out = [f"{count:,} {reason}" for reason, count in corpus.left_out.items() if count]
+    left_out = [f"{reason}: {count:,}" for reason, count in corpus.left_out.items() if count]
     fix = "fetch what is missing, or leave it: training does without"
-    yield Check("left out", "warning" if left_out else "ok", ", ".join(left_out) or "nothing", fix if left_out else "")
+    yield Check("left out", "warning" if left_out else "ok", "; ".join(left_out) or "nothing", fix if left_out else "")
     spare = {name for name in files if name.lower().endswith(IMAGES)} - used
     fix = "no row of the tables leads to them; training does not read them"
     yield Check("further images", "warning" if spare else "ok", f"{len(spare):,}", fix if spare else "")
@@ -403,7 +408,7 @@ def _training_checks(
     try:
         selected = Selection(corpus, ImageTransform(SIZE), views).read()
     except UserError as error:
-        yield Check("views", "failure", str(error), VIEWS_FIX)
+        yield Check("views", "failure", str(error).split("; see ")[0], VIEWS_FIX)
         return
     kinds = "frontal images" if views == "frontal" else "images"
     yield Check("views", "ok", f"{len(selected.studies):,} studies have {kinds}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.report_text import WHOLE
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
@@ -35,7 +36,8 @@ class Manifest(Corpus):
     * `split`: train, validation or test for every row; without the column, patients are split 70 / 10 / 20 by hash;
     * `study`: rows of the same study are its images, with the same report and labels; without it each row is a study;
     * every other column is a finding: 1 present, 0 absent, -1 uncertain, blank not mentioned (`LabelPolicy.blank` says
-      whether that is absent or unknown).
+      whether that is absent or unknown). Without any, the findings are CheXpert's, and unlabelled: `vkd label` labels
+      them from the reports.
 
     Args:
         path: the CSV file.
@@ -47,11 +49,10 @@ class Manifest(Corpus):
 
     @cached_property
     def findings(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The columns that are no other thing."""
-        found = tuple(column for column in self._table.columns if column not in (*REQUIRED, *OPTIONAL))
-        if not found or "" in found:
-            raise UserError(f"{self.path}: {'a column without a name' if found else 'no column of a finding'}")
-        return found
+        """Names of the labels."""
+        if "" in self._columns:
+            raise UserError(f"{self.path}: a column without a name; give it that of a finding, or leave it out")
+        return self._columns or CHEXPERT_FINDINGS
 
     def studies(self) -> list[Study]:
         """Studies with at least one image file, in the order of the file."""
@@ -66,13 +67,19 @@ class Manifest(Corpus):
         table["split"] = self._splits(table)
         files = [self.path.parent / name for name in table["image"]]
         table["file"] = pd.Series(files, dtype=object)
-        labels = pd.Series(list(read_labels(self.path, table, self.findings)))
+        unlabelled = np.full((len(table), len(self.findings)), np.nan, dtype=np.float32)
+        labels = pd.Series(list(read_labels(self.path, table, self.findings) if self._columns else unlabelled))
         exists = np.array([os.path.isfile(file) for file in files], dtype=bool)
         self.left_out["image listed, but no file"] += int((~exists).sum())
         return [
             self._study(str(study), rows, labels[rows.index])
             for study, rows in table[exists].groupby("study", sort=False)
         ]
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """Those that are findings."""
+        return tuple(column for column in self._table.columns if column not in (*REQUIRED, *OPTIONAL))
 
     @cached_property
     def _table(self) -> pd.DataFrame:
@@ -86,7 +93,7 @@ class Manifest(Corpus):
     def _study(self, name: str, rows: pd.DataFrame, labels: pd.Series) -> Study:
         first = rows.iloc[0]
         same = (rows[["patient", "report", "split"]] == first[["patient", "report", "split"]]).to_numpy().all()
-        if not same or any(not np.array_equal(row, labels.iloc[0]) for row in labels):
+        if not same or any(not np.array_equal(row, labels.iloc[0], equal_nan=True) for row in labels):
             raise UserError(
                 f"{self.path}: row {rows.index[0] + 2}: rows of its study differ in patient, report, split or a label; "
                 "make them the same, or give each row a study of its own"

@@ -41,6 +41,7 @@ from vkd_pyro.files import private_folder, write_json, written
 
 VERSION = 1
 PLAN, STUDIES, BAD_IMAGES, COMPLETE = "plan.json", "studies.arrow", "bad_images.csv", "store.json"
+STUDY_COLUMNS = ("row", "study_id", "patient_id", "split", "views", "has_report", "labels")
 SHARD = 256
 """Studies a shard: large enough to sort their reports by length, small enough that memory does not matter."""
 
@@ -129,7 +130,7 @@ def _check_images(folder: Path, selected: Selected, policy: BadImages, complete:
     In an unfinished store, one that could not be read may have been mended: its shard is written again.
     """
     for path in sorted(folder.glob("*.images.arrow")):
-        columns = _open_arrow(path).select(["study", "image", "problem", "source"]).to_pydict()
+        columns = _open_arrow(path, "study", "image", "problem", "source").to_pydict()
         again = False
         for number, image, problem, source in zip(*columns.values(), strict=True):
             study = selected.studies[number]
@@ -212,7 +213,7 @@ def _finish(folder: Path, selected: Selected, plan: dict[str, Any], policy: BadI
     kept: list[list[int]] = [[] for _ in selected.studies]
     bad = []
     for number in range(plan["shards"]):
-        table = _open_arrow(_shard(folder, number, "images")).select(["study", "image", "problem"]).to_pydict()
+        table = _open_arrow(_shard(folder, number, "images"), "study", "image", "problem").to_pydict()
         for study, image, problem in zip(*table.values(), strict=True):
             if problem:
                 bad.append((selected.studies[study].study_id, problem))
@@ -269,7 +270,7 @@ class Store(Source):
                 "run the same vkd prepare again to go on"
             )
         self.made_from = plan["made from"]
-        table = _open_arrow(self.folder / STUDIES).to_pandas()
+        table = _open_arrow(self.folder / STUDIES, *STUDY_COLUMNS).to_pandas()
         pixels: dict[int, list[NDArray[np.uint8]]] = {row: [] for row in table["row"]}
         for number in range(plan["shards"]):
             shard = _shard(self.folder, number, "images")
@@ -338,7 +339,7 @@ class StoredReports(Sequence[Tensor]):
 
 def _pixels(path: Path, size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """(study, image) of the readable images of a shard; views of the mapped file."""
-    table = _open_arrow(path)
+    table = _open_arrow(path, "study", "pixels")
     column = table["pixels"].chunk(0)
     pixels = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, size, size)
     readable = column.is_valid().to_numpy(zero_copy_only=False)
@@ -349,19 +350,21 @@ def _pixels(path: Path, size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
 
 def _tokens(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], int]:
     """Values of all reports of a shard, their offsets, and the width of a token; views of the mapped file."""
-    table = _open_arrow(path)
+    table = _open_arrow(path, "tokens")
     column = table["tokens"].chunk(0)
     width = int(table.schema.metadata[b"width"])
     values = column.values.to_numpy()
     return values, column.offsets.to_numpy(), width
 
 
-def _open_arrow(path: Path) -> pa.Table:
+def _open_arrow(path: Path, *columns: str) -> pa.Table:
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         table.validate(full=True)  # else a damaged offset ends the process
-        return table
-    except (pa.ArrowException, OSError) as error:
+        if not table.num_rows:
+            raise pa.ArrowInvalid("no row")
+        return table.select(columns)
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: missing or damaged; delete it and {COMPLETE}, and run vkd prepare again") from error
 
 
