@@ -15,7 +15,7 @@ LAYERS = [
     {"data"},
     {"model", "elbo"},
     {"bundle"},
-    {"predictive", "callbacks"},
+    {"predictive", "callbacks", "run"},
     {"training"},
     {"evaluation"},
     {"cli"},

@@ -890,6 +890,7 @@ MANIFESTS = {
     "a strange label": ("image,patient,Edema\na.png,p1,0\nb.png,p1,yes\n", "row 3, column 'Edema': expected 1, 0"),
     "no name of a file": ("image,patient,report,Edema\na.png,p1,a\0.txt,0\n", "is not a readable text file"),
     "no row": ("image,patient,Edema\n", "no row below its header"),
+    "an image twice": ("image,patient,Edema\na.png,p1,0\na.png,p1,0\n", "row 3: its image is in an earlier row too"),
 }
 
 
@@ -1095,3 +1096,9 @@ def test_a_label_that_is_none_is_named_and_not_quoted(tmp_path, cell):
     with pytest.raises(UserError, match="row 4, column 'b': expected 1, 0, -1 or blank"):
         read_labels(tmp_path / "t.csv", table, ("a", "b"))
     assert read_labels(tmp_path / "t.csv", table[:2], ("b", "a")).tolist() == [[0, 1], [-1, 1]]
+
+
+@pytest.mark.parametrize("options", [{"uncertain": "one"}, {"blank_by_finding": {"Edema": "ones"}}])
+def test_a_policy_of_an_unknown_choice_is_refused(options):
+    with pytest.raises(UserError, match="found 'ones?', expected one of ignore, zeros"):
+        LabelPolicy(**options)

@@ -21,7 +21,8 @@ from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.evaluation import evaluate
 from vkd_pyro.model import VKD, ImageOnly
-from vkd_pyro.training import Training, fit, load_checkpoint
+from vkd_pyro.run import load_checkpoint
+from vkd_pyro.training import Training, fit
 
 SETTINGS = Training(max_epochs=2, optimizer=lambda p: torch.optim.Adam(p, lr=1e-2), accelerator="cpu", num_samples=5)
 

@@ -1,18 +1,8 @@
-"""Training: the Lightning module, and `fit`, which writes a run.
-
-runs/<name>/
-  config.yaml     every setting, resolved
-  data.json       what there was in each split, what was left out and why, the label policies
-  bad_images.csv  images that could not be read, where some were skipped
-  metrics.csv     one row an epoch
-  checkpoints/    best.ckpt, last.ckpt: report branch included, never the frozen language model
-  bundle/         the image-only model of the best epoch
-"""
+"""Training: the Lightning module, and `fit`, which writes a run."""
 
 import logging
 import math
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -43,10 +33,19 @@ from vkd_pyro.errors import UserError
 from vkd_pyro.files import write_json
 from vkd_pyro.model import VKD, Guide, ImageOnly
 from vkd_pyro.predictive import StudyOutputs, seeded, study_outputs
+from vkd_pyro.run import (
+    BAD_IMAGES,
+    BUNDLE,
+    CHECKPOINTS,
+    CONFIG,
+    DATA,
+    METRICS,
+    claimed,
+    load_checkpoint,
+    refuse_unless_ready,
+)
 
 Arm = Literal["vkd", "vkd_without_mi", "no_report", "image_only"]
-CHECKPOINTS, BUNDLE, CONFIG, METRICS = "checkpoints", "bundle", "config.yaml", "metrics.csv"
-DATA, BAD_IMAGES = "data.json", "bad_images.csv"
 
 
 @dataclass(frozen=True)
@@ -283,46 +282,6 @@ def for_arm(arm: Arm, vkd: VKD, objective: TraceVKD_ELBO) -> tuple[VKD | ImageOn
         objective = copy(objective)
         objective.auxiliary_weight = 0.0
     return vkd, objective, arm != "no_report"
-
-
-def refuse_unless_ready(run: Path, resume: bool) -> None:
-    """Raises `UserError` where a new run would overwrite another, or where there is nothing to resume."""
-    if resume:
-        if not (run / CHECKPOINTS / "last.ckpt").is_file():
-            raise UserError(f"{run}: no {CHECKPOINTS}/last.ckpt to resume from; start without --resume")
-        if (run / BUNDLE).exists():
-            raise UserError(f"{run}: this run is complete; there is nothing to resume")
-    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise UserError(f"{run}: holds another run; choose another --run, or go on with that one by --resume {run}")
-
-
-@contextmanager
-def claimed(run: Path, resume: bool, keep_if: Path) -> Iterator[None]:
-    """Makes the folder of a run; where training fails before `keep_if` is written, nothing is left behind."""
-    refuse_unless_ready(run, resume)  # again, since preparing the data takes its time
-    run.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        if not keep_if.exists():
-            shutil.rmtree(run)
-        raise
-
-
-def load_checkpoint(network: VKD | ImageOnly, run: Path, name: str = "best") -> None:
-    """Puts the weights of a run's checkpoint into a network of the same shape."""
-    path = run / CHECKPOINTS / f"{name}.ckpt"
-    if not path.is_file():
-        raise UserError(f"{path}: not found; expected a run that vkd train has written")
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    try:
-        network.load_state_dict({key.removeprefix("vkd."): value for key, value in state.items()})
-    except RuntimeError as error:  # torch's own way to say which names and shapes differ
-        found = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: of another network than this arm and config describe ({found[:200]}); "
-            "give the arm and the model of that run"
-        ) from error
 
 
 def refuse_kept_uncertain(network: VKD | ImageOnly, data: StudyData) -> None:

@@ -64,7 +64,8 @@ def evaluate_run(
     """The `Evaluation` of a run's best epoch; `changes` are options of `vkd train` that name other data."""
     from vkd_pyro.bundle import load_bundle
     from vkd_pyro.evaluation import evaluate
-    from vkd_pyro.training import BUNDLE, for_arm, load_checkpoint
+    from vkd_pyro.run import BUNDLE, load_checkpoint
+    from vkd_pyro.training import for_arm
 
     settings = read_run(run, changes)
     if changes:

@@ -40,7 +40,8 @@ def train_parser() -> ArgumentParser:
 
 def main(arguments: list[str]) -> None:
     """`vkd train`."""
-    from vkd_pyro.training import CONFIG, fit
+    from vkd_pyro.run import CONFIG
+    from vkd_pyro.training import fit
 
     settings = parse(train_parser(), _with_config_of_a_run(arguments))
     resume = settings.resume is not None
@@ -121,7 +122,7 @@ def _with_config_of_a_run(arguments: list[str]) -> list[str]:
 
 
 def _model_of(run: Path) -> dict[str, Any]:
-    from vkd_pyro.training import BUNDLE
+    from vkd_pyro.run import BUNDLE
 
     bundle = run / BUNDLE / "config.json"
     if not bundle.is_file():
@@ -131,7 +132,7 @@ def _model_of(run: Path) -> dict[str, Any]:
 
 
 def _config_of(run: Path) -> Path:
-    from vkd_pyro.training import CONFIG
+    from vkd_pyro.run import CONFIG
 
     path = run / CONFIG
     if not path.is_file():

@@ -63,6 +63,8 @@ class Manifest(Corpus):
                 table[column] = ""
         if (self._table.get("study", table["image"]) == "").any():
             raise UserError(f"{self.path}: a cell of the column 'study' is blank; name it, or leave the column out")
+        if (twice := table["image"].duplicated()).any():
+            raise UserError(f"{self.path}: row {int(np.flatnonzero(twice)[0]) + 2}: its image is in an earlier row too")
         table["study"] = self._table.get("study", table["image"])
         table["split"] = self._splits(table)
         files = [self.path.parent / name for name in table["image"]]

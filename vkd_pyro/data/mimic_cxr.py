@@ -69,6 +69,8 @@ class MimicCXR(Corpus):
         studies = []
         for study, rows in images.groupby("study_id", sort=False):
             subject, study = rows["subject_id"].iloc[0], str(study)
+            if rows["split"].nunique() > 1 or rows["subject_id"].nunique() > 1:
+                raise UserError(f"{self.root}: study s{study} has images of several splits or patients; fetch it again")
             split = SPLITS[rows["split"].iloc[0]]
             source = hand_labels if split == "test" and self.hand_labelled_test else labels
             studies.append(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,12 @@ class LabelPolicy:
         low, high = soft_range
         if not 0 <= low <= high <= 1:
             raise UserError(f"soft_range: found [{low}, {high}], expected 0 <= a <= b <= 1")
+        for name, choices, one, others in (
+            ("uncertain", get_args(Uncertain), uncertain, uncertain_by_finding),
+            ("blank", get_args(Blank), blank, blank_by_finding),
+        ):
+            if strange := sorted({one, *(others or {}).values()} - set(choices)):
+                raise UserError(f"{name}: found {strange[0]!r}, expected one of {', '.join(choices)}")
         self.uncertain, self.blank, self.soft_range = uncertain, blank, (low, high)
         self.uncertain_by_finding, self.blank_by_finding = uncertain_by_finding, blank_by_finding
 
@@ -76,6 +82,7 @@ class LabelPolicy:
 
 
 def _by_finding(name: str, usual: str, exceptions: Mapping[str, str] | None, findings: Sequence[str]) -> list[str]:
+    """The choice for each finding."""
     if strange := sorted(set(exceptions or ()) - set(findings)):
         raise UserError(f"{name}_by_finding: no finding {strange[0]!r}; expected among {', '.join(findings)}")
     return [(exceptions or {}).get(finding, usual) for finding in findings]

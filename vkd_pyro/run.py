@@ -1,0 +1,63 @@
+"""A run: the folder that a training writes.
+
+runs/<name>/
+  config.yaml     every setting, resolved
+  data.json       what there was in each split, what was left out and why, the label policies
+  bad_images.csv  images that could not be read, where some were skipped
+  metrics.csv     one row an epoch
+  checkpoints/    best.ckpt, last.ckpt: report branch included, never the frozen language model
+  bundle/         the image-only model of the best epoch
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from vkd_pyro.errors import UserError, one_line
+from vkd_pyro.model import VKD, ImageOnly
+
+CHECKPOINTS, BUNDLE, CONFIG, METRICS = "checkpoints", "bundle", "config.yaml", "metrics.csv"
+DATA, BAD_IMAGES = "data.json", "bad_images.csv"
+
+
+def refuse_unless_ready(run: Path, resume: bool) -> None:
+    """Raises `UserError` where a new run would overwrite another, or where there is nothing to resume."""
+    if resume:
+        if not (run / CHECKPOINTS / "last.ckpt").is_file():
+            raise UserError(f"{run}: no {CHECKPOINTS}/last.ckpt to resume from; start without --resume")
+        if (run / BUNDLE).exists():
+            raise UserError(f"{run}: this run is complete; there is nothing to resume")
+    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise UserError(f"{run}: holds another run; choose another --run, or go on with that one by --resume {run}")
+
+
+@contextmanager
+def claimed(run: Path, resume: bool, keep_if: Path) -> Iterator[None]:
+    """Makes the folder of a run; where training fails before `keep_if` is written, nothing is left behind."""
+    refuse_unless_ready(run, resume)  # again, since preparing the data takes its time
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if not keep_if.exists():
+            shutil.rmtree(run)
+        raise
+
+
+def load_checkpoint(network: VKD | ImageOnly, run: Path, name: str = "best") -> None:
+    """Puts the weights of a run's checkpoint into a network of the same shape."""
+    path = run / CHECKPOINTS / f"{name}.ckpt"
+    if not path.is_file():
+        raise UserError(f"{path}: not found; expected a run that vkd train has written")
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    try:
+        network.load_state_dict({key.removeprefix("vkd."): value for key, value in state.items()})
+    except RuntimeError as error:  # torch's own way to say which names and shapes differ
+        found = one_line(error)
+        raise UserError(
+            f"{path}: of another network than this arm and config describe ({found[:200]}); "
+            "give the arm and the model of that run"
+        ) from error
