@@ -1100,5 +1100,5 @@ def test_a_label_that_is_none_is_named_and_not_quoted(tmp_path, cell):
 
 @pytest.mark.parametrize("options", [{"uncertain": "one"}, {"blank_by_finding": {"Edema": "ones"}}])
 def test_a_policy_of_an_unknown_choice_is_refused(options):
-    with pytest.raises(UserError, match="found 'ones?', expected one of ignore, zeros"):
+    with pytest.raises(UserError, match=r"found 'ones?', expected one of ignore, zeros"):
         LabelPolicy(**options)

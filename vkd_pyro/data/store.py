@@ -43,7 +43,8 @@ VERSION = 1
 PLAN, STUDIES, BAD_IMAGES, COMPLETE = "plan.json", "studies.arrow", "bad_images.csv", "store.json"
 STUDY_COLUMNS = ("row", "study_id", "patient_id", "split", "views", "has_report", "labels")
 SHARD = 256
-"""Studies a shard: large enough to sort their reports by length, small enough that memory does not matter."""
+"""Studies a shard: large enough to sort their reports by length, small enough that memory does not matter.
+Readers count by it, so another number is another `VERSION`."""
 
 
 # ------------------------------------------------------------------------------------------ writing
