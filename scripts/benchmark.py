@@ -26,8 +26,8 @@ from torch.optim import Adam
 
 import vkd_pyro
 from vkd_pyro import VKD, StudyData, TraceVKD_ELBO
-from vkd_pyro.data.layouts import synthesize
-from vkd_pyro.data.openi import OpenI
+from vkd_pyro.data.corpora.layouts import synthesize
+from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.selection import BadImages
 from vkd_pyro.data.store import SHARD, prepare, write_images, write_reports
 from vkd_pyro.encoders.image import ConvEncoder
@@ -209,7 +209,7 @@ def memory(studies: tuple[int, int], language_model: str, folder: Path) -> list[
 DATA = """
 import resource, sys
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.data.mimic_cxr import MimicCXR
+from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.encoders.report import LanguageModelEncoder
 corpus, folder, language_model = sys.argv[1:]
 encoder = LanguageModelEncoder(language_model)

@@ -14,7 +14,7 @@ from pyro.optim import ClippedAdam
 
 from vkd_pyro import VKD, StudyData, TraceVKD_ELBO, evaluate
 from vkd_pyro.bundle import save_bundle
-from vkd_pyro.data.synthetic import SyntheticCorpus
+from vkd_pyro.data.corpora.synthetic import SyntheticCorpus
 from vkd_pyro.distributions import BalancedKL
 from vkd_pyro.elbo import Cyclical
 from vkd_pyro.encoders.image import ConvEncoder

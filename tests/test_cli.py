@@ -164,7 +164,10 @@ def test_help_names_the_options(command, options):
         (["--data.batch_size", "1000"], "data.batch_size: 1000 is more than the 48 training images; set it lower"),
         (["--arm", "vdk"], "Expected a typing.Literal['vkd', 'vkd_without_mi', 'no_report', 'image_only']"),
         (["--objective.alpha", "2"], "objective.alpha: found 2.0, expected a share between 0 and 1"),
-        (["--data.corpus", "vkd_pyro.data.openi.OpenI", "--data.corpus.root", "no/where"], "no folder at no/where;"),
+        (
+            ["--data.corpus", "vkd_pyro.data.corpora.openi.OpenI", "--data.corpus.root", "no/where"],
+            "no folder at no/where;",
+        ),
         (["--model.image_encoder", "vkd_pyro.encoders.image.ConvEncodr"], "has no attribute 'ConvEncodr'"),
         (["--config", "no/where.yaml"], "File does not exist: "),
     ],

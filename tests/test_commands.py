@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 CONFIG = """
 data:
   corpus:
-    class_path: vkd_pyro.data.mimic_cxr.MimicCXR
+    class_path: vkd_pyro.data.corpora.mimic_cxr.MimicCXR
     init_args: {{root: {root}}}
   image_size: 32
   batch_size: 8
@@ -219,7 +219,7 @@ def test_labels_of_the_labeller_are_trained_with(config, tmp_path):
 
 
 def test_the_doctor_finds_a_healthy_corpus_and_a_sick_one(mimic, tmp_path):
-    assert "vkd_pyro.data.mimic_cxr.MimicCXR" in done("doctor", mimic)
+    assert "vkd_pyro.data.corpora.mimic_cxr.MimicCXR" in done("doctor", mimic)
     code, out, _ = vkd("doctor", tmp_path)
     assert code == 1
     assert out

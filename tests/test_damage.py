@@ -12,12 +12,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from vkd_pyro.data.chestxray14 import ChestXray14
-from vkd_pyro.data.chexpert import CheXpert
-from vkd_pyro.data.layouts import synthesize
-from vkd_pyro.data.manifest import Manifest
-from vkd_pyro.data.mimic_cxr import MimicCXR
-from vkd_pyro.data.openi import OpenI
+from vkd_pyro.data.corpora.chestxray14 import ChestXray14
+from vkd_pyro.data.corpora.chexpert import CheXpert
+from vkd_pyro.data.corpora.layouts import synthesize
+from vkd_pyro.data.corpora.manifest import Manifest
+from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
+from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.errors import UserError

@@ -15,9 +15,9 @@ from PIL import Image
 from tests.conftest import TinyCorpus
 from vkd_pyro.data import transforms
 from vkd_pyro.data.batch import Example, collate
+from vkd_pyro.data.corpora.openi import MESH_TO_FINDING, OpenI, mesh_labels
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.loading import ShuffledSampler, StudyData, StudyDataset, derive_seed
-from vkd_pyro.data.openi import MESH_TO_FINDING, OpenI, mesh_labels
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study

@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vkd_pyro.data.chestxray14 import ChestXray14
-from vkd_pyro.data.chexpert import CheXpert
+from vkd_pyro.data.corpora.chestxray14 import ChestXray14
+from vkd_pyro.data.corpora.chexpert import CheXpert
+from vkd_pyro.data.corpora.layouts import synthesize
+from vkd_pyro.data.corpora.manifest import Manifest
+from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
+from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.doctor import SIZE, Check, Diagnosis, examine
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.layouts import synthesize
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.data.manifest import Manifest
-from vkd_pyro.data.mimic_cxr import MimicCXR
-from vkd_pyro.data.openi import OpenI
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import prepare
 from vkd_pyro.data.transforms import ImageTransform
@@ -146,7 +146,7 @@ def test_a_prepared_store(healthy, tmp_path):
     assert diagnosis.corpus == "store"
     assert diagnosis.can_train
     assert f"--data.store {tmp_path / 'store'}" in str(diagnosis).splitlines()[-1]
-    assert "vkd_pyro.data.chexpert.CheXpert" in check_of(diagnosis, "made from").found
+    assert "vkd_pyro.data.corpora.chexpert.CheXpert" in check_of(diagnosis, "made from").found
     (tmp_path / "store" / "store.json").unlink()
     diagnosis = examine(tmp_path / "store")
     assert not diagnosis.can_train

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vkd_pyro.data import layouts
-from vkd_pyro.data.layouts import LAYOUTS, synthesize
-from vkd_pyro.data.layouts.mimic_reports import BODIES
-from vkd_pyro.data.layouts.visits import visits
-from vkd_pyro.data.openi import mesh_labels
-from vkd_pyro.data.synthetic import SyntheticCorpus, truth
+from vkd_pyro.data.corpora import layouts
+from vkd_pyro.data.corpora.layouts import LAYOUTS, synthesize
+from vkd_pyro.data.corpora.layouts.mimic_reports import BODIES
+from vkd_pyro.data.corpora.layouts.visits import visits
+from vkd_pyro.data.corpora.openi import mesh_labels
+from vkd_pyro.data.corpora.synthetic import SyntheticCorpus, truth
 from vkd_pyro.errors import UserError
 
 NUM_STUDIES, IMAGE_SIZE = 60, 16

@@ -24,7 +24,7 @@ from tests.conftest import TinyCorpus
 from tests.test_cli import CONFIG, vkd
 from tests.test_encoders import write_bert
 from vkd_pyro.data import store
-from vkd_pyro.data.layouts import synthesize
+from vkd_pyro.data.corpora.layouts import synthesize
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.policy import LabelPolicy
 from vkd_pyro.data.report_text import ReportText
@@ -217,7 +217,7 @@ def test_images_of_a_store_cannot_be_written_to(uneven):
 def test_a_model_trained_from_a_store_is_that_trained_from_the_files(tmp_path):
     synthesize("mimic-cxr", tmp_path / "corpus", num_studies=60, image_size=16)
     config = yaml.safe_load(CONFIG)
-    corpus = {"class_path": "vkd_pyro.data.mimic_cxr.MimicCXR", "init_args": {"root": str(tmp_path / "corpus")}}
+    corpus = {"class_path": "vkd_pyro.data.corpora.mimic_cxr.MimicCXR", "init_args": {"root": str(tmp_path / "corpus")}}
     config["data"] |= {"corpus": corpus, "image_size": 16}
     config["training"]["max_epochs"] = 1
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))

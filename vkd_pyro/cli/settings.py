@@ -25,7 +25,7 @@ def new_parser(command: str, description: str) -> ArgumentParser:
 def add_data(parser: ArgumentParser) -> None:
     """The arguments of `StudyData`, as --data.corpus and so on."""
     for name in CORPORA:  # so that --help lists them
-        import_module(f"vkd_pyro.data.{name}")
+        import_module(f"vkd_pyro.data.corpora.{name}")
     from vkd_pyro.data.loading import StudyData
 
     parser.add_class_arguments(StudyData, "data")

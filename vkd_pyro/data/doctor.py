@@ -14,14 +14,14 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from vkd_pyro.data.chestxray14 import TABLES as NIH_TABLES
-from vkd_pyro.data.chestxray14 import ChestXray14
-from vkd_pyro.data.chexpert import CheXpert
+from vkd_pyro.data.corpora.chestxray14 import TABLES as NIH_TABLES
+from vkd_pyro.data.corpora.chestxray14 import ChestXray14
+from vkd_pyro.data.corpora.chexpert import CheXpert
+from vkd_pyro.data.corpora.manifest import REQUIRED, Manifest
+from vkd_pyro.data.corpora.mimic_cxr import HAND_LABELS, PREFIX, MimicCXR
+from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.data.manifest import REQUIRED, Manifest
-from vkd_pyro.data.mimic_cxr import HAND_LABELS, PREFIX, MimicCXR
-from vkd_pyro.data.openi import OpenI
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import PLAN, Store
 from vkd_pyro.data.study import Corpus, Study

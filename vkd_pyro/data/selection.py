@@ -91,7 +91,7 @@ class Selection:
     def identity(self) -> dict[str, Any]:
         """What a store must have been made with: values for JSON. Where the corpus lies is not part of it."""
         described = describe(self.corpus)
-        arguments = {name: value for name, value in described["init_args"].items() if not isinstance(value, Path)}
+        arguments = {name: value for name, value in described["init_args"].items() if not isinstance(value, Path | None)}
         return {
             "corpus": {"class": described["class_path"], **arguments},
             "findings": list(self.corpus.findings),

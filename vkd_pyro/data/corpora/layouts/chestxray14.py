@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vkd_pyro.data._synthetic_images import Finding, Scene
-from vkd_pyro.data.layouts.files import write_csv, write_image
-from vkd_pyro.data.layouts.visits import Visit, visits
-from vkd_pyro.data.synthetic import SyntheticCorpus
+from vkd_pyro.data.corpora._synthetic_images import Finding, Scene
+from vkd_pyro.data.corpora.layouts.files import write_csv, write_image
+from vkd_pyro.data.corpora.layouts.visits import Visit, visits
+from vkd_pyro.data.corpora.synthetic import SyntheticCorpus
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"

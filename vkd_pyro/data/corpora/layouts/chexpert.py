@@ -3,10 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
+from vkd_pyro.data.corpora.layouts.files import write_csv, write_image
+from vkd_pyro.data.corpora.layouts.visits import Visit, lateral_view, report_labels, second_frontal_view, visits
+from vkd_pyro.data.corpora.synthetic import SyntheticCorpus, truth
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.layouts.files import write_csv, write_image
-from vkd_pyro.data.layouts.visits import Visit, lateral_view, report_labels, second_frontal_view, visits
-from vkd_pyro.data.synthetic import SyntheticCorpus, truth
 
 HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(CHEXPERT_FINDINGS)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from vkd_pyro.data.layouts.visits import Pixels
+from vkd_pyro.data.corpora.layouts.visits import Pixels
 
 
 def write_csv(path: Path, header: str, rows: Iterable[Sequence[object]]) -> None:

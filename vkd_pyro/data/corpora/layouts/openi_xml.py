@@ -2,7 +2,7 @@
 
 from xml.sax.saxutils import escape
 
-from vkd_pyro.data.layouts.openi_records import ListedImage, Record
+from vkd_pyro.data.corpora.layouts.openi_records import ListedImage, Record
 
 REPORT = """<?xml version="1.0" encoding="utf-8"?>
 <eCitation>

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
-from vkd_pyro.data._synthetic_images import Facts, render
-from vkd_pyro.data._synthetic_reports import Reading, write_report
+from vkd_pyro.data.corpora._synthetic_images import Facts, render
+from vkd_pyro.data.corpora._synthetic_reports import Reading, write_report
+from vkd_pyro.data.corpora.synthetic import NO_REPORT, REPORT, SyntheticCorpus
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.synthetic import NO_REPORT, REPORT, SyntheticCorpus
 
 Pixels = NDArray[np.uint8]
 

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from vkd_pyro.data._synthetic_images import DEVICES, Anatomy, Facts, Finding, render
-from vkd_pyro.data._synthetic_reports import Reading, Remark, write_report
+from vkd_pyro.data.corpora._synthetic_images import DEVICES, Anatomy, Facts, Finding, render
+from vkd_pyro.data.corpora._synthetic_reports import Reading, Remark, write_report
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.report_text import WHOLE
 from vkd_pyro.data.splits import split_of

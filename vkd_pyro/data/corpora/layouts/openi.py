@@ -3,10 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
-from vkd_pyro.data.layouts.files import write_csv, write_image
-from vkd_pyro.data.layouts.openi_records import ListedImage, Record, count, records
-from vkd_pyro.data.layouts.openi_xml import openi_xml
-from vkd_pyro.data.synthetic import SyntheticCorpus
+from vkd_pyro.data.corpora.layouts.files import write_csv, write_image
+from vkd_pyro.data.corpora.layouts.openi_records import ListedImage, Record, count, records
+from vkd_pyro.data.corpora.layouts.openi_xml import openi_xml
+from vkd_pyro.data.corpora.synthetic import SyntheticCorpus
 
 PROJECTIONS = "uid,filename,projection"
 REPORTS = "uid,MeSH,Problems,image,indication,comparison,findings,impression"

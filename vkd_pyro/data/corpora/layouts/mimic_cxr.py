@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vkd_pyro.data.corpora.layouts.files import write_csv, write_image
+from vkd_pyro.data.corpora.layouts.mimic_reports import ROUND, SILENT, mimic_report
+from vkd_pyro.data.corpora.layouts.visits import Pixels, Visit, lateral_view, report_labels, second_frontal_view, visits
+from vkd_pyro.data.corpora.synthetic import SyntheticCorpus, truth
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.layouts.files import write_csv, write_image
-from vkd_pyro.data.layouts.mimic_reports import ROUND, SILENT, mimic_report
-from vkd_pyro.data.layouts.visits import Pixels, Visit, lateral_view, report_labels, second_frontal_view, visits
-from vkd_pyro.data.synthetic import SyntheticCorpus, truth
 
 METADATA, SPLIT = "mimic-cxr-2.0.0-metadata.csv.gz", "mimic-cxr-2.0.0-split.csv.gz"
 CHEXPERT, NEGBIO = "mimic-cxr-2.0.0-chexpert.csv.gz", "mimic-cxr-2.0.0-negbio.csv.gz"

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vkd_pyro.data.layouts.openi_mesh import mesh_terms
-from vkd_pyro.data.layouts.visits import Pixels, Visit, lateral_view, second_frontal_view, visits
-from vkd_pyro.data.synthetic import SyntheticCorpus
+from vkd_pyro.data.corpora.layouts.openi_mesh import mesh_terms
+from vkd_pyro.data.corpora.layouts.visits import Pixels, Visit, lateral_view, second_frontal_view, visits
+from vkd_pyro.data.corpora.synthetic import SyntheticCorpus
 
 SECTIONS = ("COMPARISON", "INDICATION", "FINDINGS", "IMPRESSION")
 

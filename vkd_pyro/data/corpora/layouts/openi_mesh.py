@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from vkd_pyro.data._synthetic_images import Facts, Finding
-from vkd_pyro.data.synthetic import grade
+from vkd_pyro.data.corpora._synthetic_images import Facts, Finding
+from vkd_pyro.data.corpora.synthetic import grade
 
 TERMS: dict[str, str] = {
     "Enlarged Cardiomediastinum": "Mediastinum/enlarged",

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from vkd_pyro.data.layouts.chestxray14 import write_chestxray14
-from vkd_pyro.data.layouts.chexpert import write_chexpert
-from vkd_pyro.data.layouts.mimic_cxr import write_mimic_cxr
-from vkd_pyro.data.layouts.openi import write_openi, write_openi_kaggle
-from vkd_pyro.data.synthetic import SyntheticCorpus
+from vkd_pyro.data.corpora.layouts.chestxray14 import write_chestxray14
+from vkd_pyro.data.corpora.layouts.chexpert import write_chexpert
+from vkd_pyro.data.corpora.layouts.mimic_cxr import write_mimic_cxr
+from vkd_pyro.data.corpora.layouts.openi import write_openi, write_openi_kaggle
+from vkd_pyro.data.corpora.synthetic import SyntheticCorpus
 from vkd_pyro.errors import UserError
 
 _WRITERS: dict[str, Callable[[SyntheticCorpus, Path, bool], Counter[str]]] = {

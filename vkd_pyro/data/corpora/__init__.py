@@ -1,0 +1,1 @@
+"""One reader a corpus; the synthetic one, and its writer in the layouts of the others."""
