@@ -16,8 +16,9 @@ from tests.conftest import TinyCorpus
 from vkd_pyro.data import transforms
 from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.corpora.openi import MESH_TO_FINDING, OpenI, mesh_labels
+from vkd_pyro.data.dataset import ShuffledSampler, StudyDataset, derive_seed
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.loading import ShuffledSampler, StudyData, StudyDataset, derive_seed
+from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
@@ -672,7 +673,7 @@ def test_worker_processes_give_the_same_batches():
 
 def test_labels_are_those_of_the_studies():
     data = StudyData(corpus_of(study("a"), study("b")), image_size=8)
-    assert np.array_equal(data.targets("train"), [[1, np.nan]] * 2, equal_nan=True)
+    assert np.array_equal(data.targets("train", data.train_policy), [[1, np.nan]] * 2, equal_nan=True)
     assert data.findings == ("A", "B")
 
 

@@ -388,7 +388,8 @@ def test_a_store_made_with_other_labels_is_refused(uneven, tmp_path):
         table = pd.DataFrame({"study_id": names} | dict.fromkeys(Uneven.findings, number))
         table.to_csv(tmp_path / f"{number}.csv", index=False)
     write(tmp_path / "store", Uneven(40), labels=tmp_path / "0.csv")
-    assert (data_of(Uneven(40), tmp_path / "store", labels=tmp_path / "0.csv").targets("test") == 0).all()
+    data = data_of(Uneven(40), tmp_path / "store", labels=tmp_path / "0.csv")
+    assert (data.targets("test", LabelPolicy()) == 0).all()
     with refused("labels [0-9a-f]{64}, found now [0-9a-f]{64};"):
         data_of(Uneven(40), tmp_path / "store", labels=tmp_path / "1.csv").studies("test")
     with refused("labels [0-9a-f]{64}, found now None;"):

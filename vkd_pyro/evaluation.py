@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vkd_pyro import metrics
-from vkd_pyro.data.loading import StudyData, derive_seed
+from vkd_pyro.data.dataset import derive_seed
+from vkd_pyro.data.loading import StudyData
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, Guide, ImageOnly
 from vkd_pyro.predictive import Fusion, StudyOutputs, study_outputs

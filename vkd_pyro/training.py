@@ -27,7 +27,8 @@ from vkd_pyro import metrics
 from vkd_pyro.bundle import check_rebuildable, save_bundle
 from vkd_pyro.callbacks import BestCheckpoint, MetricsTable, RelativeEarlyStopping
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.data.loading import StudyData, derive_seed
+from vkd_pyro.data.dataset import derive_seed
+from vkd_pyro.data.loading import StudyData
 from vkd_pyro.elbo import Cyclical, KLSchedule, Terms, TraceVKD_ELBO
 from vkd_pyro.errors import UserError
 from vkd_pyro.files import write_json
@@ -299,7 +300,7 @@ def refuse_kept_uncertain(network: VKD | ImageOnly, data: StudyData) -> None:
 
 def warn_of_absent_findings(data: StudyData) -> None:
     """Warns of each finding that is never positive in training: nothing can be learned of it."""
-    positives = np.nansum(data.targets("train"), axis=0)
+    positives = np.nansum(data.targets("train", data.train_policy), axis=0)
     absent = [finding for finding, n in zip(data.findings, positives, strict=True) if n == 0]
     if absent:
         warnings.warn(f"never positive in training, so not learnt: {', '.join(absent)}", stacklevel=3)

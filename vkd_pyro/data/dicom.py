@@ -3,9 +3,7 @@
 Only the tags named here are read, so that nothing about the patient is ever held, let alone told in an error.
 """
 
-import logging
 import struct
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vkd_pyro.data.quiet import quiet_readers
 from vkd_pyro.errors import UserError
 
 if TYPE_CHECKING:
@@ -352,11 +351,8 @@ def _blame(path: Path, part: str, quote: bool = False) -> Iterator[None]:
         part: of the file, as the error names it.
         quote: whether the error repeats pydicom's words. Those on headers may hold the header's text.
     """
-    log = logging.getLogger("pydicom")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
+        with quiet_readers():
             yield
     except UserError:
         raise
@@ -367,5 +363,3 @@ def _blame(path: Path, part: str, quote: bool = False) -> Iterator[None]:
         words = " ".join(str(error).split())[:200]
         found = f"{type(error).__name__}: {words}" if quote and words else type(error).__name__
         raise UserError(f"{path}: damaged DICOM {part} ({found}); expected a whole DICOM file") from error
-    finally:
-        log.setLevel(level)

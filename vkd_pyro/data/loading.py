@@ -1,19 +1,17 @@
-"""From studies to batches: examples, a sampler that can be resumed, loaders."""
+"""A corpus made ready for training."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import combinations, groupby
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from vkd_pyro.data.batch import Example, collate
+from vkd_pyro.data.dataset import ShuffledSampler, StudyBatches, StudyDataset
 from vkd_pyro.data.policy import LabelPolicy
 from vkd_pyro.data.report_text import ReportText
 from vkd_pyro.data.selection import BadImages, Selection, Views, reindex_labels
@@ -24,118 +22,6 @@ from vkd_pyro.data.transforms import Augmentation, ImageTransform
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.parts import describe
-
-Draw = tuple[int, int]
-"""(epoch, row): what a sampler asks of a dataset; the epoch decides the augmentation. Evaluation uses epoch -1."""
-
-NO_REPORT = torch.zeros(1, dtype=torch.long)
-"""Stands in a batch where reports are not read: one token, which `has_report` masks out."""
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A seed in [0, 2^63) that is a pure function of its parts, the same on every machine."""
-    digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-class StudyDataset(Dataset[Example]):
-    """One row an image; a study with several images has several rows.
-
-    Args:
-        studies: of one split.
-        targets: float32 [N, K], what a policy made of their labels; NaN unknown.
-        reports: what the report encoder prepared, one a study, or None where reports are not read.
-        has_report: of each study.
-        transform: reads and resizes an image.
-        augmentation: for rows drawn in an epoch of training, or None.
-        seed: of the augmentation.
-        cache: keep resized images in memory after the first reading.
-    """
-
-    def __init__(
-        self,
-        studies: Sequence[Study],
-        targets: NDArray[np.float32],
-        reports: Sequence[Tensor] | None,
-        has_report: Sequence[bool],
-        transform: ImageTransform,
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
-        cache: bool = True,
-    ) -> None:
-        self.studies, self.targets, self.reports, self.has_report = studies, targets, reports, has_report
-        self.transform, self.augmentation, self.seed = transform, augmentation, seed
-        self.rows = [(i, j) for i, study in enumerate(studies) for j in range(len(study.images))]
-        self._pixels: dict[int, Tensor] | None = {} if cache else None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, draw: Draw) -> Example:
-        epoch, row = draw
-        number, _ = self.rows[row]
-        study = self.studies[number]
-        image = self._read(row).float() / 255
-        if self.augmentation is not None and epoch >= 0:
-            image = self.augmentation(image, derive_seed(self.seed, epoch, study.study_id, row))
-        return Example(
-            image=image,
-            report=NO_REPORT if self.reports is None else self.reports[number],
-            has_report=self.reports is not None and self.has_report[number],
-            labels=torch.from_numpy(self.targets[number]),
-            study_id=study.study_id,
-        )
-
-    def _read(self, row: int) -> Tensor:
-        """uint8 [1, size, size]."""
-        if self._pixels is not None and row in self._pixels:
-            return self._pixels[row]
-        number, image = self.rows[row]
-        pixels = self.transform(self.studies[number].images[image])
-        if self._pixels is not None:
-            self._pixels[row] = pixels
-        return pixels
-
-
-class ShuffledSampler(Sampler[Draw]):
-    """Every row once an epoch, in an order that is a pure function of (seed, epoch); the trainer calls `set_epoch`."""
-
-    def __init__(self, num_rows: int, seed: int) -> None:
-        self.num_rows, self.seed, self.epoch = num_rows, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.num_rows
-
-    def __iter__(self) -> Iterator[Draw]:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
-        return ((self.epoch, row) for row in torch.randperm(self.num_rows, generator=generator).tolist())
-
-
-class StudyBatches(Sampler[list[Draw]]):
-    """Every row once, in order, without augmentation; a batch holds whole studies.
-
-    Args:
-        rows: (study, image) of each row, studies together.
-        batch_size: rows a batch; more where a single study has more images.
-    """
-
-    def __init__(self, rows: Sequence[tuple[int, int]], batch_size: int) -> None:
-        self.batches: list[list[Draw]] = []
-        for _, group in groupby(range(len(rows)), key=lambda row: rows[row][0]):
-            study = [(-1, row) for row in group]
-            if self.batches and len(self.batches[-1]) + len(study) <= batch_size:
-                self.batches[-1] += study
-            else:
-                self.batches.append(study)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return iter(self.batches)
 
 
 class StudyData:
@@ -199,10 +85,9 @@ class StudyData:
         """The studies of a split; no patient is in two of them. Their labels are as the corpus gives them."""
         return [self._source.studies[i] for i in self._splits[split]]
 
-    def targets(self, split: str) -> NDArray[np.float32]:
-        """float32 [N, K], what the policy of the split makes of its labels; NaN unknown."""
+    def targets(self, split: str, policy: LabelPolicy) -> NDArray[np.float32]:
+        """float32 [N, K], what a policy makes of the labels of a split; NaN unknown."""
         studies = self.studies(split)
-        policy = self.train_policy if split == "train" else self.eval_policy
         labels = reindex_labels(studies, self.corpus.findings, self.findings)
         return policy(labels, self.findings, [study.study_id for study in studies])
 
@@ -230,7 +115,7 @@ class StudyData:
 
     def train_loader(self, encoder: ReportEncoder | None, seed: int) -> DataLoader[Example]:
         """Augmented, shuffled by (seed, epoch)."""
-        dataset = self._dataset("train", encoder, seed)
+        dataset = self._dataset("train", encoder, self.train_policy, seed)
         if len(dataset) < self.batch_size:
             raise UserError(
                 f"data.batch_size: {self.batch_size} is more than the {len(dataset)} training images; set it lower"
@@ -240,14 +125,14 @@ class StudyData:
 
     def evaluation_loader(self, split: str, encoder: ReportEncoder | None) -> DataLoader[Example]:
         """In order, not augmented, the images of a study in one batch. Without an encoder no report is read."""
-        dataset = self._dataset(split, encoder, seed=0)
+        dataset = self._dataset(split, encoder, self.eval_policy, seed=0)
         return self._loader(dataset, batch_sampler=StudyBatches(dataset.rows, self.batch_size))
 
-    def _dataset(self, split: str, encoder: ReportEncoder | None, seed: int) -> StudyDataset:
+    def _dataset(self, split: str, encoder: ReportEncoder | None, policy: LabelPolicy, seed: int) -> StudyDataset:
         rows = self._splits[split]
         return StudyDataset(
             self._source.some(rows),
-            self.targets(split),
+            self.targets(split, policy),
             None if encoder is None else self._source.reports(encoder, rows),
             [self._source.has_report[i] for i in rows],
             self.transform,
@@ -267,7 +152,8 @@ class StudyData:
         )
 
     def _count(self, split: str) -> dict[str, Any]:
-        studies, targets = self.studies(split), self.targets(split)
+        studies = self.studies(split)
+        targets = self.targets(split, self.train_policy if split == "train" else self.eval_policy)
         return {
             "patients": len({study.patient_id for study in studies}),
             "studies": len(studies),

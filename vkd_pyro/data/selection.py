@@ -91,7 +91,9 @@ class Selection:
     def identity(self) -> dict[str, Any]:
         """What a store must have been made with: values for JSON. Where the corpus lies is not part of it."""
         described = describe(self.corpus)
-        arguments = {name: value for name, value in described["init_args"].items() if not isinstance(value, Path | None)}
+        arguments = {
+            name: value for name, value in described["init_args"].items() if not isinstance(value, Path | None)
+        }
         return {
             "corpus": {"class": described["class_path"], **arguments},
             "findings": list(self.corpus.findings),
@@ -172,8 +174,9 @@ def refuse_too_many(bad: int, images: int, policy: BadImages) -> None:
 
 def reindex_labels(studies: Sequence[Study], have: Sequence[str], want: Sequence[str]) -> np.ndarray:
     """Labels of the wanted findings in their order, float32 [N, len(want)]; NaN for those the corpus does not have."""
+    given = np.stack([study.labels for study in studies])
     labels = np.full((len(studies), len(want)), np.nan, dtype=np.float32)
     for k, finding in enumerate(want):
         if finding in have:
-            labels[:, k] = [study.labels[have.index(finding)] for study in studies]
+            labels[:, k] = given[:, have.index(finding)]
     return labels

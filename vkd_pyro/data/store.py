@@ -17,7 +17,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from vkd_pyro.data.quiet import quiet_readers
 from vkd_pyro.data.selection import BadImages, Selected, Selection, keep_images, refuse_too_many
 from vkd_pyro.data.source import Source
 from vkd_pyro.data.study import Study
@@ -163,26 +164,37 @@ def write_images(
     """The shards of images that are missing. A row an image: its study, its number there, and its pixels; null where
     it cannot be read."""
 
-    def read(image: Path | NDArray[np.uint8]) -> tuple[bytes | None, str]:
+    def read(image: Path | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> str:
         try:
-            return transform(image).numpy().tobytes(), ""
+            pixels[:] = transform(image).numpy().ravel()
+            return ""
         except UserError as error:
             if policy.policy == "error":
                 raise
-            return None, str(error)
+            return str(error)
 
-    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
+    # Decoding and writing release the interpreter's lock: a shard is written while the next one is decoded.
+    with ThreadPoolExecutor() as pool, ThreadPoolExecutor(1) as disk, quiet_readers():
+        written_before: Future[None] | None = None
         for path, part in tqdm(_missing(folder, studies, "images"), "images", unit="shard", disable=not progress):
             places = [(i, j) for i in part for j in range(len(studies[i].images))]
-            pixels, problems = zip(*pool.map(read, [studies[i].images[j] for i, j in places]), strict=True)
+            pixels = np.empty((len(places), transform.size**2), np.uint8)
+            problems = list(pool.map(read, [studies[i].images[j] for i, j in places], pixels))
+            _, readable = pa.array([not problem for problem in problems]).buffers()
             columns = {
                 "study": pa.array([i for i, _ in places], pa.int32()),
                 "image": pa.array([j for _, j in places], pa.int32()),
-                "pixels": pa.array(pixels, pa.binary(transform.size**2)),
+                "pixels": pa.Array.from_buffers(
+                    pa.binary(pixels.shape[1]), len(places), [readable, pa.py_buffer(pixels)]
+                ),
                 "problem": pa.array(problems, pa.string()),
                 "source": pa.array([_image_source(studies[i].images[j]) for i, j in places], pa.string()),
             }
-            _write_arrow(path, pa.table(columns))
+            if written_before is not None:
+                written_before.result()
+            written_before = disk.submit(_write_arrow, path, pa.table(columns))
+        if written_before is not None:
+            written_before.result()
 
 
 def write_reports(texts: Sequence[str | None], encoder: ReportEncoder, folder: Path, progress: bool) -> None:

@@ -1,7 +1,6 @@
 """From an image file to a tensor, the same way in training and in deployment; and augmentation."""
 
 import struct
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from vkd_pyro.data.dicom import is_dicom, read_dicom
+from vkd_pyro.data.quiet import quiet_readers
 from vkd_pyro.errors import UserError
 
 MAX_PIXELS = 40_000_000
@@ -46,35 +46,34 @@ class ImageTransform:
             UserError: the file is missing, truncated, not an image, of another type, or too large; or the array
                 is not gray bytes.
         """
-        pixels = image if isinstance(image, np.ndarray) else read_gray(Path(image))
-        if pixels.dtype != np.uint8 or pixels.ndim != 2 or not pixels.size:
-            raise UserError(f"image: found {pixels.dtype} {list(pixels.shape)}; expected uint8 [height, width]")
-        if pixels.shape != (self.size, self.size):
-            picture = Image.fromarray(pixels).resize((self.size, self.size), Image.Resampling.BILINEAR)
-            return torch.from_numpy(np.array(picture))[None]
-        return torch.from_numpy(np.array(pixels))[None]
+        if not isinstance(image, np.ndarray):
+            picture = read_gray(Path(image))
+        elif image.dtype != np.uint8 or image.ndim != 2 or not image.size:
+            raise UserError(f"image: found {image.dtype} {list(image.shape)}; expected uint8 [height, width]")
+        elif image.shape == (self.size, self.size):  # of a prepared store
+            return torch.from_numpy(np.array(image))[None]
+        else:
+            picture = Image.fromarray(image)
+        if picture.size != (self.size, self.size):
+            picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(picture))[None]
 
 
-def read_gray(path: Path) -> NDArray[np.uint8]:
-    """Gray pixels of an image file, uint8 [height, width]; upright, as any viewer shows it.
+def read_gray(path: Path) -> Image.Image:
+    """An image file as gray bytes (mode L); upright, as any viewer shows it.
 
     Raises:
         UserError: the file is missing, truncated, not an image, of another type, or too large.
     """
-    return read_dicom(path, MAX_PIXELS) if is_dicom(path) else np.asarray(_open_gray(path))
+    return Image.fromarray(read_dicom(path, MAX_PIXELS)) if is_dicom(path) else _open_gray(path)
 
 
 def _open_gray(path: Path) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            # On bytes a little wrong, and on sizes whose limit is lower here.
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-            warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-            with Image.open(path, formats=READABLE_FORMATS) as picture:
-                pixels = picture.width * picture.height
-                if pixels <= MAX_PIXELS:
-                    return _upright(_gray(picture), picture)
-                found = f"{picture.width} x {picture.height} pixels, more than the limit of {MAX_PIXELS:,}"
+        with quiet_readers(), Image.open(path, formats=READABLE_FORMATS) as picture:
+            if picture.width * picture.height <= MAX_PIXELS:
+                return _upright(_gray(picture), picture)
+            found = f"{picture.width} x {picture.height} pixels, more than the limit of {MAX_PIXELS:,}"
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image file") from error
     except Image.DecompressionBombError as error:  # PIL's own limit is higher

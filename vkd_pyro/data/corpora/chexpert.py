@@ -5,12 +5,11 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.tables import need_table, read_labels, read_table, refuse_strange
+from vkd_pyro.data.tables import group_rows, need_table, read_labels, read_table, refuse_strange
 from vkd_pyro.data.views import view_of
 from vkd_pyro.errors import UserError
 
@@ -46,18 +45,19 @@ class CheXpert(Corpus):
         refuse_strange(path, table, "Path", PATH.pattern)
         # The first component of Path is the download's own name.
         table[["file", "study", "patient"]] = table["Path"].str.extract(PATH)
-        labels = pd.Series(list(read_labels(path, table, self.findings)))
+        table["view"] = table["Frontal/Lateral"]
+        labels = read_labels(path, table, self.findings)
         exists = np.array([os.path.isfile(self.root / file) for file in table["file"]])
         self.left_out["image listed, but no file"] += int((~exists).sum())
         return [
             Study(
-                study_id=str(study),
-                patient_id=(patient := rows["patient"].iloc[0]),
-                images=tuple(self.root / file for file in rows["file"]),
-                views=tuple(view_of(v) for v in rows["Frontal/Lateral"]),
+                study_id=study,
+                patient_id=rows[0].patient,
+                images=tuple(self.root / row.file for row in rows),
+                views=tuple(view_of(row.view) for row in rows),
                 report={},
-                labels=labels[rows.index[0]],
-                split="test" if part == "valid" else train_or_validation(self.name, patient),
+                labels=labels[rows[0].Index],
+                split="test" if part == "valid" else train_or_validation(self.name, rows[0].patient),
             )
-            for study, rows in table[exists].groupby("study", sort=False)
+            for study, rows in group_rows(table[["file", "study", "patient", "view"]][exists], "study").items()
         ]

@@ -3,15 +3,17 @@
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.report_text import WHOLE
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.tables import read_labels, read_table
+from vkd_pyro.data.tables import group_rows, read_labels, read_table
 from vkd_pyro.data.views import view_of
 from vkd_pyro.errors import UserError
 
@@ -70,12 +72,13 @@ class Manifest(Corpus):
         files = [self.path.parent / name for name in table["image"]]
         table["file"] = pd.Series(files, dtype=object)
         unlabelled = np.full((len(table), len(self.findings)), np.nan, dtype=np.float32)
-        labels = pd.Series(list(read_labels(self.path, table, self.findings) if self._columns else unlabelled))
+        labels = read_labels(self.path, table, self.findings) if self._columns else unlabelled
         exists = np.array([os.path.isfile(file) for file in files], dtype=bool)
         self.left_out["image listed, but no file"] += int((~exists).sum())
+        used = table[["file", *REQUIRED, *OPTIONAL]][exists]
         return [
-            self._study(str(study), rows, labels[rows.index])
-            for study, rows in table[exists].groupby("study", sort=False)
+            self._study(study, rows, labels[[row.Index for row in rows]])
+            for study, rows in group_rows(used, "study").items()
         ]
 
     @property
@@ -92,22 +95,22 @@ class Manifest(Corpus):
             raise UserError(f"{self.path}: row {int(np.flatnonzero(blank)[0]) + 2} names no image or no patient")
         return table
 
-    def _study(self, name: str, rows: pd.DataFrame, labels: pd.Series) -> Study:
-        first = rows.iloc[0]
-        same = (rows[["patient", "report", "split"]] == first[["patient", "report", "split"]]).to_numpy().all()
-        if not same or any(not np.array_equal(row, labels.iloc[0], equal_nan=True) for row in labels):
+    def _study(self, name: str, rows: list[Any], labels: NDArray[np.float32]) -> Study:
+        first = rows[0]
+        same = len({(row.patient, row.report, row.split) for row in rows}) == 1
+        if not same or any(not np.array_equal(row, labels[0], equal_nan=True) for row in labels):
             raise UserError(
-                f"{self.path}: row {rows.index[0] + 2}: rows of its study differ in patient, report, split or a label; "
+                f"{self.path}: row {first.Index + 2}: rows of its study differ in patient, report, split or a label; "
                 "make them the same, or give each row a study of its own"
             )
         return Study(
             study_id=name,
-            patient_id=first["patient"],
-            images=tuple(rows["file"]),
-            views=tuple(view_of(view) for view in rows["view"]),
-            report=self._report(first["report"], rows.index[0]),
-            labels=labels.iloc[0],
-            split=first["split"],
+            patient_id=first.patient,
+            images=tuple(row.file for row in rows),
+            views=tuple(view_of(row.view) for row in rows),
+            report=self._report(first.report, first.Index),
+            labels=labels[0],
+            split=first.split,
         )
 
     def _splits(self, table: pd.DataFrame) -> list[str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.report_text import LAST_PARAGRAPH, split_sections
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.tables import need_table, read_labels, read_table, refuse_strange
+from vkd_pyro.data.tables import group_rows, need_table, read_labels, read_table, refuse_strange
 from vkd_pyro.data.views import view_of
 from vkd_pyro.errors import UserError
 
@@ -67,18 +67,17 @@ class MimicCXR(Corpus):
         report_of = self._report_reader()
         unlabelled = np.full(len(self.findings), np.nan, dtype=np.float32)
         studies = []
-        for study, rows in images.groupby("study_id", sort=False):
-            subject, study = rows["subject_id"].iloc[0], str(study)
-            if rows["split"].nunique() > 1 or rows["subject_id"].nunique() > 1:
+        for study, rows in group_rows(images, "study_id").items():
+            if len({(row.subject_id, row.split) for row in rows}) > 1:
                 raise UserError(f"{self.root}: study s{study} has images of several splits or patients; fetch it again")
-            split = SPLITS[rows["split"].iloc[0]]
+            subject, split = rows[0].subject_id, SPLITS[rows[0].split]
             source = hand_labels if split == "test" and self.hand_labelled_test else labels
             studies.append(
                 Study(
                     study_id=f"s{study}",
                     patient_id=subject,
-                    images=tuple(rows["file"]),
-                    views=tuple(view_of(position) for position in rows["ViewPosition"]),
+                    images=tuple(row.file for row in rows),
+                    views=tuple(view_of(row.ViewPosition) for row in rows),
                     report=report_of(subject, study),
                     labels=source.get(study, unlabelled),
                     split=split,

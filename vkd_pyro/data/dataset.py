@@ -1,0 +1,127 @@
+"""From studies to examples, and the order in which they are drawn, which can be resumed."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from vkd_pyro.data.batch import Example
+from vkd_pyro.data.study import Study
+from vkd_pyro.data.transforms import Augmentation, ImageTransform
+
+Draw = tuple[int, int]
+"""(epoch, row): what a sampler asks of a dataset; the epoch decides the augmentation. Evaluation uses epoch -1."""
+
+NO_REPORT = torch.zeros(1, dtype=torch.long)
+"""Stands in a batch where reports are not read: one token, which `has_report` masks out."""
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed in [0, 2^63) that is a pure function of its parts, the same on every machine."""
+    digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class StudyDataset(Dataset[Example]):
+    """One row an image; a study with several images has several rows.
+
+    Args:
+        studies: of one split.
+        targets: float32 [N, K], what a policy made of their labels; NaN unknown.
+        reports: what the report encoder prepared, one a study, or None where reports are not read.
+        has_report: of each study.
+        transform: reads and resizes an image.
+        augmentation: for rows drawn in an epoch of training, or None.
+        seed: of the augmentation.
+        cache: keep resized images in memory after the first reading.
+    """
+
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        targets: NDArray[np.float32],
+        reports: Sequence[Tensor] | None,
+        has_report: Sequence[bool],
+        transform: ImageTransform,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        cache: bool = True,
+    ) -> None:
+        self.studies, self.targets, self.reports, self.has_report = studies, targets, reports, has_report
+        self.transform, self.augmentation, self.seed = transform, augmentation, seed
+        self.rows = [(i, j) for i, study in enumerate(studies) for j in range(len(study.images))]
+        self._pixels: dict[int, Tensor] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, draw: Draw) -> Example:
+        epoch, row = draw
+        number, _ = self.rows[row]
+        study = self.studies[number]
+        image = self._read(row).float() / 255
+        if self.augmentation is not None and epoch >= 0:
+            image = self.augmentation(image, derive_seed(self.seed, epoch, study.study_id, row))
+        return Example(
+            image=image,
+            report=NO_REPORT if self.reports is None else self.reports[number],
+            has_report=self.reports is not None and self.has_report[number],
+            labels=torch.from_numpy(self.targets[number]),
+            study_id=study.study_id,
+        )
+
+    def _read(self, row: int) -> Tensor:
+        """uint8 [1, size, size]."""
+        if self._pixels is not None and row in self._pixels:
+            return self._pixels[row]
+        number, image = self.rows[row]
+        pixels = self.transform(self.studies[number].images[image])
+        if self._pixels is not None:
+            self._pixels[row] = pixels
+        return pixels
+
+
+class ShuffledSampler(Sampler[Draw]):
+    """Every row once an epoch, in an order that is a pure function of (seed, epoch); the trainer calls `set_epoch`."""
+
+    def __init__(self, num_rows: int, seed: int) -> None:
+        self.num_rows, self.seed, self.epoch = num_rows, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __iter__(self) -> Iterator[Draw]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
+        return ((self.epoch, row) for row in torch.randperm(self.num_rows, generator=generator).tolist())
+
+
+class StudyBatches(Sampler[list[Draw]]):
+    """Every row once, in order, without augmentation; a batch holds whole studies.
+
+    Args:
+        rows: (study, image) of each row, studies together.
+        batch_size: rows a batch; more where a single study has more images.
+    """
+
+    def __init__(self, rows: Sequence[tuple[int, int]], batch_size: int) -> None:
+        self.batches: list[list[Draw]] = []
+        for _, group in groupby(range(len(rows)), key=lambda row: rows[row][0]):
+            study = [(-1, row) for row in group]
+            if self.batches and len(self.batches[-1]) + len(study) <= batch_size:
+                self.batches[-1] += study
+            else:
+                self.batches.append(study)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return iter(self.batches)
