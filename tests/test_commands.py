@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from tests.test_cli import refusal, vkd
 from vkd_pyro.bundle import load_bundle
@@ -127,9 +128,12 @@ def test_image_level_has_a_row_an_image_and_study_level_is_its_mean(run):
     done("evaluate", run, *both)
     done("evaluate", run, *both, "--level", "image")
     folder = run / "evaluation"
-    studies = pd.read_csv(folder / "mimic-cxr-test" / "predictions.csv", index_col="study")
-    images = pd.read_csv(folder / "mimic-cxr-test-image-mean" / "predictions.csv")
+    (studies,) = folder.glob("mimic-cxr-*-test")
+    (images,) = folder.glob("mimic-cxr-*-test-image-mean")
+    studies = pd.read_csv(studies / "predictions.csv", index_col="study")
+    images = pd.read_csv(images / "predictions.csv")
     assert len(images) > len(studies)
+    assert images.groupby("study")["image"].max().max() > 0
     columns = [f"image:{finding}" for finding in CHEXPERT_FINDINGS]
     means = images.groupby("study", sort=False)[columns].mean()
     assert np.allclose(means, studies[columns], atol=1e-6)
@@ -140,9 +144,11 @@ def test_the_product_of_priors_changes_studies_with_several_images_alone(run):
     tables = {}
     for fusion in ("mean", "product"):
         done("evaluate", run, *both, "--fusion", fusion)
-        name = "mimic-cxr-test" if fusion == "mean" else "mimic-cxr-test-study-product"
-        tables[fusion] = pd.read_csv(run / "evaluation" / name / "predictions.csv", index_col="study")
-    images = pd.read_csv(run / "evaluation" / "mimic-cxr-test-image-mean" / "predictions.csv")["study"].value_counts()
+        written = max((run / "evaluation").glob("*/predictions.csv"), key=lambda path: path.stat().st_mtime_ns)
+        assert written.parent.name.endswith("study-product" if fusion == "product" else "-test")
+        tables[fusion] = pd.read_csv(written, index_col="study")
+    (images,) = (run / "evaluation").glob("mimic-cxr-*-test-image-mean")
+    images = pd.read_csv(images / "predictions.csv")["study"].value_counts()
     columns = [f"image:{finding}" for finding in CHEXPERT_FINDINGS]
     change = (tables["product"][columns] - tables["mean"][columns]).abs().max(axis=1)
     several = images[change.index] > 1
@@ -154,10 +160,13 @@ def test_a_run_is_evaluated_on_another_corpus(run, tmp_path):
     folder = tmp_path / "nih"
     done("synthesize", "--layout", "chestxray14", "--output", folder, "--num_studies", "80", "--image_size", "32")
     finetune = ROOT / "configs" / "chestxray14_finetune.yaml"
-    options = ["--config", finetune, "--data.corpus.init_args.root", folder, "--data.image_size=32"]
-    out = done("evaluate", run, *options)
+    # The config is made for 224 pixels, the model for 32: the model's size holds, as the same data given plainly shows.
+    out = done("evaluate", run, "--config", finetune, "--data.corpus.init_args.root", folder)
     assert "chestxray14, test split" in out
-    known = json.loads((run / "evaluation" / "chestxray14-test" / "evaluation.json").read_text())["findings"]
+    plain = ["--data.corpus=ChestXray14", "--data.corpus.init_args.root", folder, "--data.batch_size=32"]
+    assert done("evaluate", run, *plain).splitlines()[:-1] == out.splitlines()[:-1]
+    written, _ = (run / "evaluation").glob("chestxray14-*-test/evaluation.json")
+    known = json.loads(written.read_text())["findings"]
     assert {name for name, row in known.items() if row["known"]} == {
         "Cardiomegaly", "Edema", "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion",
     }  # fmt: skip
@@ -184,6 +193,44 @@ def test_a_run_goes_on_learning_on_another_corpus_without_reports(run, tmp_path)
 def test_what_is_no_complete_run_cannot_be_started_from(config, tmp_path):
     error = refusal("train", "--config", config, "--run", tmp_path / "run", "--start_from", tmp_path)
     assert f"--start_from: {tmp_path} is not a complete run" in error
+
+
+def test_findings_in_another_order_are_not_those_of_the_run(config, run, tmp_path):
+    options = ["--start_from", run, "--data.findings", '["Edema", "Cardiomegaly"]']
+    error = refusal("train", "--config", config, "--run", tmp_path / "run", *options)
+    assert "has learned the findings No Finding, " in error
+    assert "data.findings is Edema, Cardiomegaly" in error
+
+
+def test_the_store_and_labels_of_a_run_are_not_those_of_other_data(config, tmp_path):
+    """Two hospitals, the second with the opposite labels, their studies named alike: nothing of the first is reused."""
+    for name, sign in (("a", 0), ("b", 1)):
+        write_hospital(tmp_path / name, sign)
+    settings = ["--data.corpus=Manifest", f"--data.corpus.path={tmp_path}/a/studies.csv", "--data.image_size=32"]
+    settings += ["--data.corpus.name=one", "--model.image_encoder=ConvEncoder", "--model.report_encoder=WordEncoder"]
+    done("prepare", *settings[:4], "--output", tmp_path / "store")
+    settings += [f"--data.store={tmp_path}/store", "--training.max_epochs=1", "--training.accelerator=cpu"]
+    done("train", *settings, "--arm=image_only", "--data.batch_size=8", "--run", tmp_path / "run")
+    done("evaluate", tmp_path / "run")
+    done("evaluate", tmp_path / "run", f"--data.corpus.path={tmp_path}/b/studies.csv")
+    own, other = (
+        pd.read_csv(path / "predictions.csv", index_col="study")
+        for pattern in ("test", "one-*-test")
+        for path in (tmp_path / "run" / "evaluation").glob(pattern)
+    )
+    assert (own["label:Bright"] == 1 - other.loc[own.index, "label:Bright"]).all()
+    (tmp_path / "a" / "studies.csv").write_text((tmp_path / "b" / "studies.csv").read_text())
+    error = refusal("train", *settings, "--run", tmp_path / "again")
+    assert "made with corpus content" in error
+
+
+def write_hospital(folder, sign):
+    folder.mkdir()
+    rows = [(f"{number}.png", f"p{number}", "PA", number % 2 ^ sign) for number in range(80)]
+    for name, *_, bright in rows:
+        Image.fromarray(np.full((32, 32), 60 + 120 * bright, np.uint8)).save(folder / name)
+    table = pd.DataFrame(rows, columns=["image", "patient", "view", "Bright"])
+    table.to_csv(folder / "studies.csv", index=False)
 
 
 def test_a_run_of_another_network_cannot_be_started_from(config, run, tmp_path):

@@ -691,7 +691,7 @@ def test_a_patient_may_have_several_studies_of_one_split():
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_an_empty_split_is_refused(split):
     with pytest.raises(UserError, match=f"listed: the {split} split is empty"):
-        StudyData(corpus_of(study("a"), **{split: ()})).studies("train")
+        StudyData(corpus_of(study("a"), **{split: ()})).studies(split)
 
 
 def test_an_unknown_split_is_refused():

@@ -226,8 +226,6 @@ FAILURES = {
     "mimic-cxr split missing": ("mimic-cxr", delete(f"{PREFIX}-split.csv.gz"), f"{PREFIX}-split.csv"),
     "mimic-cxr labels missing": ("mimic-cxr", delete(f"{PREFIX}-chexpert.csv.gz"), f"{PREFIX}-chexpert.csv"),
     "openi-kaggle reports missing": ("openi-kaggle", delete("indiana_reports.csv"), "indiana_reports.csv"),
-    "openi-kaggle views missing": ("openi-kaggle", delete("indiana_projections.csv"), "views"),
-    "openi views missing": ("openi", delete("indiana_projections.csv"), "views"),
     "chestxray14 list missing": ("chestxray14", delete("test_list.txt"), "studies"),
     "chexpert valid missing": ("chexpert", delete("valid.csv"), "valid.csv"),
     "chexpert train missing": ("chexpert", delete("train.csv"), "train.csv"),
@@ -268,7 +266,6 @@ FAILURES = {
     "manifest no test": ("manifest", set_cells("manifest.csv", "split", "train"), "splits"),
     "mimic-cxr no frontal": ("mimic-cxr", set_cells(f"{PREFIX}-metadata.csv.gz", "ViewPosition", "LL"), "views"),
     "openi no frontal": ("openi", set_cells("indiana_projections.csv", "projection", "Lateral"), "views"),
-    "manifest no frontal": ("manifest", set_cells("manifest.csv", "view", ""), "views"),
     "mimic-cxr no images": ("mimic-cxr", remove_images, "studies"),
     "openi no images": ("openi", remove_images, "studies"),
     "chestxray14 no images": ("chestxray14", remove_images, "studies"),
@@ -294,6 +291,26 @@ def test_what_stops_training_is_a_failure_with_a_fix(copy, layout, damage, name)
     assert check.fix
     *_, last = str(diagnosis).splitlines()
     assert last.startswith("Training would fail: ")
+
+
+VIEWS_UNKNOWN = {
+    "openi-kaggle": delete("indiana_projections.csv"),
+    "openi": delete("indiana_projections.csv"),
+    "manifest": set_cells("manifest.csv", "view", ""),
+}
+
+
+@pytest.mark.parametrize(("layout", "damage"), VIEWS_UNKNOWN.items())
+def test_where_no_view_is_known_the_setting_is_named(copy, layout, damage):
+    root = copy(layout)
+    damage(root)
+    diagnosis = examine(root, 10)
+    check = check_of(diagnosis, "views")
+    assert (check.verdict, diagnosis.can_train) == ("warning", True)
+    assert "--data.unknown_views keep" in check.fix
+    assert StudyData(READERS[layout](root), unknown_views="keep").studies("train")
+    with pytest.raises(UserError, match=r"see data.views and data.unknown_views"):
+        StudyData(READERS[layout](root)).studies("train")
 
 
 WARNINGS = {

@@ -447,7 +447,8 @@ def test_a_report_that_is_not_utf8_is_named(copy):
         ({"unknown_views": "keep"}, {"frontal", "unknown"}),
         ({"views": "lateral"}, {"lateral"}),
         ({"views": "lateral", "unknown_views": "keep"}, {"lateral", "unknown"}),
-        ({"views": "all"}, {"frontal", "lateral", "unknown"}),
+        ({"views": "all"}, {"frontal", "lateral"}),
+        ({"views": "all", "unknown_views": "keep"}, {"frontal", "lateral", "unknown"}),
     ],
 )
 def test_chosen_views_are_all_that_is_read(mimic, options, views):

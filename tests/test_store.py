@@ -545,7 +545,7 @@ def test_a_shard_has_so_many_studies(num_studies, small_shards, tmp_path):
 
 @pytest.mark.parametrize("image_size", [1, 7])
 def test_images_of_an_odd_number_of_bytes_are_read(image_size, small_shards, tmp_path):
-    write(tmp_path / "store", Uneven(20), image_size=image_size, views="all")
+    write(tmp_path / "store", Uneven(20), image_size=image_size, views="all", unknown_views="keep")
     transform = ImageTransform(image_size)
     for raw, stored in zip(Uneven(20).studies(), Store(tmp_path / "store").studies, strict=True):
         assert [transform(image)[0].tolist() for image in raw.images] == [image.tolist() for image in stored.images]
@@ -668,8 +668,8 @@ def test_a_study_keeps_its_good_images(tmp_path, monkeypatch):
         return read(self, image)
 
     monkeypatch.setattr(ImageTransform, "__call__", broken)
-    write(tmp_path / "store", Uneven(40), bad_images=SKIP, views="all")
-    options = {"bad_images": SKIP, "views": "all"}
+    write(tmp_path / "store", Uneven(40), bad_images=SKIP, views="all", unknown_views="keep")
+    options = {"bad_images": SKIP, "views": "all", "unknown_views": "keep"}
     raw, stored = data_of(Uneven(40), **options), data_of(Uneven(40), tmp_path / "store", **options)
     assert_same_data(raw, stored, WORDS)
     assert stored.summary()["left_out"] == {"image that cannot be read": 26}
@@ -726,13 +726,6 @@ def test_the_identity_of_a_selection_has_no_path(tmp_path):
     assert str(tmp_path) not in json.dumps(identity)
     moved = shutil.copytree(tmp_path, tmp_path.with_name("moved"))
     assert Selection(Files(moved / "files"), ImageTransform(16), labels=moved / "labels.csv").identity() == identity
-
-
-def test_unknown_views_do_not_matter_where_all_are_taken():
-    one, other = (
-        Selection(Uneven(5), ImageTransform(16), "all", unknown_views).identity() for unknown_views in ("keep", "drop")
-    )
-    assert one == other
 
 
 def test_labels_are_taken_by_the_name_of_their_finding():

@@ -20,7 +20,7 @@ import safetensors.torch
 from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.distributions import Family, Likelihood
 from vkd_pyro.encoders.image import ImageEncoder
-from vkd_pyro.errors import UserError
+from vkd_pyro.errors import UserError, one_line
 from vkd_pyro.files import sha256_of, write_json
 from vkd_pyro.model import ImageClassifier, Model
 from vkd_pyro.parts import build, describe
@@ -79,6 +79,8 @@ def save_bundle(
     config["config_sha256"] = _hash_of(config)
     write_json(unfinished / CONFIG, config)
     (unfinished / CARD).write_text(card)
+    for file in unfinished.iterdir():
+        file.chmod(0o644)  # nothing of a patient is in a bundle, and whoever serves it must read it
     unfinished.rename(folder)
 
 
@@ -101,7 +103,7 @@ def load_bundle(folder: str | Path) -> Bundle:
         known = ("frontal", "lateral") if views == "all" else (views,)
         return Bundle(model.eval(), tuple(config["findings"]), transform, weights_hash, known)
     except (KeyError, TypeError, RuntimeError) as error:
-        found = " ".join(str(error).split())
+        found = one_line(error)
         raise UserError(f"{folder / CONFIG}: does not describe this model ({found}); copy the bundle again") from error
 
 

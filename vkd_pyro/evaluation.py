@@ -14,6 +14,7 @@ from vkd_pyro import metrics
 from vkd_pyro.data.dataset import derive_seed
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.errors import UserError
+from vkd_pyro.files import private_folder, write_json, written
 from vkd_pyro.model import VKD, Guide, ImageOnly
 from vkd_pyro.predictive import Fusion, StudyOutputs, study_outputs
 
@@ -180,19 +181,17 @@ def evaluate(
 
 
 def save_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Writes `evaluation.json` (the summary) and `predictions.csv` (a row a study) into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    columns = {"study": evaluation.study_ids, "patient": evaluation.patient_ids}
-    frames = [pd.DataFrame(columns)]
+    """Writes `evaluation.json` (the summary) and `predictions.csv` (a row a study, or an image of it) into a folder."""
+    private_folder(folder)
+    ids = pd.DataFrame({"study": evaluation.study_ids, "patient": evaluation.patient_ids})
+    if ids["study"].duplicated().any():
+        ids.insert(1, "image", ids.groupby("study").cumcount())
+    frames = [ids]
     for name, prefix in PREFIXES.items():
         frames.append(pd.DataFrame(getattr(evaluation, name), columns=[f"{prefix}:{f}" for f in evaluation.findings]))
-    for name, text in (
-        ("predictions.csv", pd.concat(frames, axis=1).to_csv(index=False)),
-        ("evaluation.json", json.dumps(evaluation.summary(), indent=2, allow_nan=False) + "\n"),
-    ):
-        unfinished = folder / f"{name}.unfinished"
-        unfinished.write_text(text)
-        unfinished.replace(folder / name)
+    with written(folder / "predictions.csv") as unfinished:
+        pd.concat(frames, axis=1).to_csv(unfinished, index=False)
+    write_json(folder / "evaluation.json", evaluation.summary())
 
 
 def load_evaluation(folder: Path) -> Evaluation:

@@ -14,7 +14,7 @@ from vkd_pyro.errors import UserError
 
 
 def private_folder(path: Path) -> None:
-    """Makes a folder, and those above it, that only its owner may enter."""
+    """Makes a folder that only its owner may enter; those above it that are missing are made as usual."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import torch
 
+from vkd_pyro.bundle import load_bundle
 from vkd_pyro.errors import UserError, one_line
+from vkd_pyro.files import private_folder
 from vkd_pyro.model import VKD, ImageOnly
 
 CHECKPOINTS, BUNDLE, CONFIG, METRICS = "checkpoints", "bundle", "config.yaml", "metrics.csv"
@@ -38,13 +40,28 @@ def refuse_unless_ready(run: Path, resume: bool) -> None:
 def claimed(run: Path, resume: bool, keep_if: Path) -> Iterator[None]:
     """Makes the folder of a run; where training fails before `keep_if` is written, nothing is left behind."""
     refuse_unless_ready(run, resume)  # again, since preparing the data takes its time
-    run.mkdir(parents=True, exist_ok=True)
+    private_folder(run)
     try:
         yield
     except BaseException:
         if not keep_if.exists():
             shutil.rmtree(run)
         raise
+
+
+def start_with(network: VKD | ImageOnly, run: Path) -> None:
+    """Puts the best weights of a complete run into a network of the same shape and the same findings.
+
+    Raises:
+        UserError: the run is not complete, or its network or findings are others.
+    """
+    theirs = load_bundle(run / BUNDLE).findings
+    if theirs != network.findings:
+        raise UserError(
+            f"start_from: {run} has learned the findings {', '.join(theirs)}, and data.findings is "
+            f"{', '.join(network.findings)}; leave data.findings to the run"
+        )
+    load_checkpoint(network, run)
 
 
 def load_checkpoint(network: VKD | ImageOnly, run: Path, name: str = "best") -> None:

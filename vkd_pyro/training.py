@@ -1,5 +1,6 @@
 """Training: the Lightning module, and `fit`, which writes a run."""
 
+import json
 import logging
 import math
 import os
@@ -30,8 +31,8 @@ from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.dataset import derive_seed
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.elbo import Cyclical, KLSchedule, Terms, TraceVKD_ELBO
-from vkd_pyro.errors import UserError
-from vkd_pyro.files import write_json
+from vkd_pyro.errors import UserError, one_line
+from vkd_pyro.files import write_json, written
 from vkd_pyro.model import VKD, Guide, ImageOnly
 from vkd_pyro.predictive import StudyOutputs, seeded, study_outputs
 from vkd_pyro.run import (
@@ -44,6 +45,7 @@ from vkd_pyro.run import (
     claimed,
     load_checkpoint,
     refuse_unless_ready,
+    start_with,
 )
 
 Arm = Literal["vkd", "vkd_without_mi", "no_report", "image_only"]
@@ -245,9 +247,15 @@ def fit(
     refuse_unless_ready(run, resume)
     network, objective, use_reports = for_arm(arm, vkd, objective or TraceVKD_ELBO())
     check_rebuildable(network.model)
+    description = json.loads(
+        json.dumps(data.description(), default=str)
+    )  # what cannot be written is found before training
     refuse_kept_uncertain(network, data)
+    refuse_unlabelled_validation(data)
     if start_from is not None and not resume:
-        load_checkpoint(network, Path(start_from))
+        start_with(network, Path(start_from))
+    if resume:
+        refuse_changed_data(run, data)
     warn_of_absent_findings(data)
     encoder = vkd.guide.report_encoder.to(training.device) if use_reports and isinstance(vkd.guide, Guide) else None
     loaders = data.train_loader(encoder, seed), data.evaluation_loader("validation", encoder)
@@ -262,7 +270,8 @@ def fit(
                 (run / CONFIG).write_text(config)
                 write_json(run / DATA, data.summary())
                 if data.bad_list:
-                    pd.DataFrame(data.bad_list, columns=["study", "problem"]).to_csv(run / BAD_IMAGES, index=False)
+                    with written(run / BAD_IMAGES) as file:
+                        pd.DataFrame(data.bad_list, columns=["study", "problem"]).to_csv(file, index=False)
             network.train()  # Lightning keeps the mode it finds
             try:
                 trainer.fit(module, *loaders, ckpt_path=last if resume else None, weights_only=True)
@@ -271,7 +280,7 @@ def fit(
     load_checkpoint(network, run)
     if trainer.is_global_zero:
         card = write_card(arm, data, float(best.best_model_score or math.nan))
-        save_bundle(run / BUNDLE, network.model, network.findings, data.transform, card, data.description())
+        save_bundle(run / BUNDLE, network.model, network.findings, data.transform, card, description)
     return network.eval()
 
 
@@ -298,10 +307,26 @@ def refuse_kept_uncertain(network: VKD | ImageOnly, data: StudyData) -> None:
             )
 
 
+def refuse_unlabelled_validation(data: StudyData) -> None:
+    """Raises `UserError` where no epoch could be told from another."""
+    if np.isnan(data.targets("validation", data.eval_policy)).all():
+        raise UserError(
+            f"{data.corpus.name}: no label of the {len(data.studies('validation')):,} validation studies is known; "
+            "check that the label table names the same studies, or that data.eval_policy keeps some label"
+        )
+
+
+def refuse_changed_data(run: Path, data: StudyData) -> None:
+    """Raises `UserError` where a run would go on with other studies or labels than it began with."""
+    path = run / DATA
+    if path.is_file() and json.loads(path.read_text()) != json.loads(json.dumps(data.summary())):
+        raise UserError(f"{path}: the data is not what this run began with; put it back, or start a new run")
+
+
 def warn_of_absent_findings(data: StudyData) -> None:
     """Warns of each finding that is never positive in training: nothing can be learned of it."""
-    positives = np.nansum(data.targets("train", data.train_policy), axis=0)
-    absent = [finding for finding, n in zip(data.findings, positives, strict=True) if n == 0]
+    positive = (data.targets("train", data.train_policy) > 0).sum(axis=0)
+    absent = [finding for finding, n in zip(data.findings, positive, strict=True) if n == 0]
     if absent:
         warnings.warn(f"never positive in training, so not learnt: {', '.join(absent)}", stacklevel=3)
 
@@ -342,7 +367,7 @@ def _trainer(training: Training, run: Path, best: ModelCheckpoint, progress: boo
             default_root_dir=run,
         )
     except MisconfigurationException as error:
-        raise UserError(f"training.accelerator: {' '.join(str(error).split())}") from error
+        raise UserError(f"training.accelerator: {one_line(error)}") from error
 
 
 @contextmanager

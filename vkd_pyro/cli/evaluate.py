@@ -1,5 +1,6 @@
 """`vkd evaluate`."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,9 @@ from jsonargparse.typing import PositiveInt
 from vkd_pyro.cli.settings import new_parser, parse, parts_of_config
 from vkd_pyro.cli.train import build, read_run
 from vkd_pyro.errors import UserError
+
+OF_THE_RUN = ("store", "labels", "max_train_studies")
+"""Settings of a run's data that make no sense with any other."""
 
 
 def evaluate_parser() -> ArgumentParser:
@@ -41,10 +45,13 @@ def main(arguments: list[str]) -> None:
     settings = parse(evaluate_parser(), own)
     if settings.config is not None:
         changes = ["--config", yaml.safe_dump(parts_of_config(settings.config, "data")), *changes]
+    if (settings.level, settings.fusion) == ("image", "product"):
+        raise UserError("--fusion product joins the images of a study, and --level image keeps them apart; drop one")
     evaluation = evaluate_run(
         settings.run, settings.split, settings.num_samples, settings.level, settings.fusion, changes
     )
-    other = f"{evaluation.data['corpus']}-" if changes else ""
+    # Each way to evaluate has a folder of its own; other data by what was asked for.
+    other = f"{evaluation.data['corpus']}-{hashlib.sha256(repr(changes).encode()).hexdigest()[:8]}-" if changes else ""
     level = "" if (settings.level, settings.fusion) == ("study", "mean") else f"-{settings.level}-{settings.fusion}"
     folder = settings.run / "evaluation" / f"{other}{settings.split}{level}"
     print(f"{settings.run}, {evaluation.data['corpus']}, {settings.split} split")
@@ -61,15 +68,20 @@ def evaluate_run(
     fusion: Literal["mean", "product"] = "mean",
     changes: list[str] | None = None,
 ) -> Any:
-    """The `Evaluation` of a run's best epoch; `changes` are options of `vkd train` that name other data."""
+    """The `Evaluation` of a run's best epoch; `changes` are options of `vkd train` that name other data.
+
+    On other data, what belongs to the model (its findings, its image size) and the rest of the run's data settings
+    stay; what belongs to the data of the run (its store, its labels, its number of studies) does not.
+    """
     from vkd_pyro.bundle import load_bundle
     from vkd_pyro.evaluation import evaluate
     from vkd_pyro.run import BUNDLE, load_checkpoint
     from vkd_pyro.training import for_arm
 
-    settings = read_run(run, changes)
+    settings = read_run(run, [*(f"--data.{name}=null" for name in OF_THE_RUN), *changes] if changes else None)
     if changes:
-        settings.data.findings = list(load_bundle(run / BUNDLE).findings)
+        bundle = load_bundle(run / BUNDLE)
+        settings.data.findings, settings.data.image_size = list(bundle.findings), bundle.transform.size
     parts = build(settings, trained=True)
     network, _, use_reports = for_arm(settings.arm, parts.model, parts.objective)
     load_checkpoint(network, run)

@@ -1,5 +1,6 @@
 """`vkd label`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -30,8 +31,10 @@ def main(arguments: list[str]) -> None:
 
     parser = label_parser()
     parts = parser.instantiate(parse(parser, with_parts_of_config(arguments, "data")))
+    parts.output.parent.mkdir(parents=True, exist_ok=True)
     studies = parts.data.corpus.studies()
-    composed = parts.data.selection.report([study.report for study in studies])
+    whole = replace(parts.data.selection.report, mask_label_words=False)
+    composed = whole([study.report for study in studies])
     texts = {study.study_id: text for study, text in zip(studies, composed, strict=True) if text}
     labeller = Labeller()
     table = pd.DataFrame(labeller.label(texts.values(), progress=True), columns=labeller.findings)

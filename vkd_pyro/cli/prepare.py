@@ -14,12 +14,13 @@ def prepare_parser() -> ArgumentParser:
     parser = new_parser(
         "prepare",
         "Writes a store: images resized, what the report encoder computes before training, labels. Train from it with "
-        "the same config and --data.store. Interrupted, the same command goes on.",
+        "the same config and --data.store. Interrupted, the same command goes on. Without a report encoder, in the "
+        "config or as --model.report_encoder, no report is prepared.",
     )
     parser.add_argument("--config", action="config", help="the config that will be trained")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     add_data(parser)
-    parser.add_subclass_arguments(ReportEncoder, "model.report_encoder")
+    parser.add_subclass_arguments(ReportEncoder, "model.report_encoder", required=False)
     return parser
 
 
@@ -32,7 +33,9 @@ def main(arguments: list[str]) -> None:
     settings = parse(parser, with_parts_of_config(arguments, "data", "model.report_encoder"))
     settings.data.store = None  # of the config: where training will read, not what is read now
     parts = parser.instantiate(settings)
-    encoder = parts.model.report_encoder.to(Training().device)
+    encoder = parts.get("model.report_encoder")
+    if encoder is not None:
+        encoder.to(Training().device)
     counts = prepare(parts.data.selection, encoder, settings.output, parts.data.bad_images)
     print(f"prepared: {settings.output}: {', '.join(f'{counts[n]:,} {n}' for n in ('studies', 'images', 'reports'))}")
     for reason, count in counts["left_out"].items():

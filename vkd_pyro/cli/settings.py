@@ -12,7 +12,7 @@ from typing import Any, cast
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from vkd_pyro.errors import UserError
+from vkd_pyro.errors import UserError, one_line
 
 CORPORA = ("openi", "mimic_cxr", "chexpert", "chestxray14", "manifest", "synthetic")
 
@@ -36,7 +36,7 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     try:
         return parser.parse_args(arguments)
     except argparse.ArgumentError as error:
-        message = " ".join(str(error).split())
+        message = one_line(error)
         if unknown := re.search(r"(?:Group '([\w.]+)' .*)?(?:arguments: --|[Oo]ption ')([\w.]+)", message):
             message += _nearest(".".join(filter(None, unknown.groups())), message, parser)
         raise UserError(message) from error
@@ -71,7 +71,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
+        raise UserError(f"{path}: not a readable YAML file ({one_line(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: found no settings, expected a YAML file such as configs/synthetic.yaml")
     return content

@@ -1,7 +1,6 @@
 """`vkd train`."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +121,12 @@ def _with_config_of_a_run(arguments: list[str]) -> list[str]:
 
 
 def _model_of(run: Path) -> dict[str, Any]:
+    from vkd_pyro.bundle import load_bundle
     from vkd_pyro.run import BUNDLE
 
-    bundle = run / BUNDLE / "config.json"
-    if not bundle.is_file():
+    if not (run / BUNDLE).is_dir():
         raise UserError(f"--start_from: {run} is not a complete run; expected a folder that vkd train has written")
-    findings = json.loads(bundle.read_text())["findings"]
+    findings = list(load_bundle(run / BUNDLE).findings)
     return {"model": read_yaml(_config_of(run))["model"], "data": {"findings": findings}}
 
 

@@ -405,14 +405,21 @@ def _training_checks(
     corpus: Corpus, num_images: int, progress: bool, views: Literal["frontal", "all"] = "frontal"
 ) -> Iterator[Check]:
     """What `vkd train` does before its first step: the views, the splits, and a sample of the images."""
+    unknown: Literal["keep", "drop"] = "keep" if views == "all" else "drop"
     try:
-        selected = Selection(corpus, ImageTransform(SIZE), views).read()
+        selected = Selection(corpus, ImageTransform(SIZE), views, unknown).read()
+        kinds = "frontal images" if views == "frontal" else "images"
+        yield Check("views", "ok", f"{len(selected.studies):,} studies have {kinds}")
     except UserError as error:
-        yield Check("views", "failure", str(error).split("; see ")[0], VIEWS_FIX)
-        return
-    kinds = "frontal images" if views == "frontal" else "images"
-    yield Check("views", "ok", f"{len(selected.studies):,} studies have {kinds}")
-    data = StudyData(corpus, SIZE, views=views)
+        unknown = "keep"
+        try:
+            selected = Selection(corpus, ImageTransform(SIZE), views, unknown).read()
+        except UserError:
+            yield Check("views", "failure", str(error).split("; see ")[0], VIEWS_FIX)
+            return
+        found = f"no frontal image is known; the view of those of {len(selected.studies):,} studies is not"
+        yield Check("views", "warning", found, "train with --data.unknown_views keep, or tell the views")
+    data = StudyData(corpus, SIZE, views=views, unknown_views=unknown)
     try:
         sizes = {split: len(data.studies(split)) for split in ("train", "validation", "test")}
     except UserError as error:

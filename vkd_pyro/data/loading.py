@@ -71,7 +71,7 @@ class StudyData:
             raise UserError("data: image_size and batch_size must be at least 1, num_workers at least 0")
         self.corpus, self.batch_size, self.num_workers = corpus, batch_size, num_workers
         self.transform, self.augmentation = ImageTransform(image_size), augmentation
-        self.selection = Selection(corpus, self.transform, views, unknown_views, report, labels)
+        self.selection = Selection(corpus, self.transform, views, unknown_views, report, labels and Path(labels))
         self.cache_images = cache_images and num_workers == 0 and store is None
         self.max_train_studies, self.bad_images, self.store = max_train_studies, bad_images, store
         self.findings: tuple[str, ...] = tuple(findings or corpus.findings)
@@ -82,7 +82,13 @@ class StudyData:
             raise UserError(f"data.findings: {corpus.name} has none of them; it has {', '.join(corpus.findings)}")
 
     def studies(self, split: str) -> list[Study]:
-        """The studies of a split; no patient is in two of them. Their labels are as the corpus gives them."""
+        """The studies of a split; no patient is in two of them. Their labels are as the corpus gives them.
+
+        Raises:
+            UserError: there are none.
+        """
+        if not self._splits[split]:
+            raise UserError(f"{self.corpus.name}: the {split} split is empty; more studies are needed")
         return [self._source.studies[i] for i in self._splits[split]]
 
     def targets(self, split: str, policy: LabelPolicy) -> NDArray[np.float32]:
@@ -95,7 +101,7 @@ class StudyData:
         """What there is in each split, what was left out and why, and the policies; for JSON."""
         return {
             "corpus": self.corpus.name,
-            "splits": {split: self._count(split) for split in self._splits},
+            "splits": {split: self._count(split) for split, rows in self._splits.items() if rows},
             "left_out": dict(self._source.left_out),
             "train_policy": describe(self.train_policy),
             "eval_policy": describe(self.eval_policy),
@@ -187,7 +193,4 @@ class StudyData:
             if shared := len(patients[one] & patients[other]):
                 raise UserError(f"{name}: {shared} patients are in both {one} and {other}; split by patient")
         splits["train"] = splits["train"][: self.max_train_studies]
-        for split, rows in splits.items():
-            if not rows:
-                raise UserError(f"{name}: the {split} split is empty; more studies are needed")
         return splits

@@ -39,7 +39,8 @@ def read_outside_labels(path: Path, studies: Sequence[Study], findings: Sequence
     names = [_fold(cell) if by_text else cell for cell in table[key]]
     rows = dict(zip(names, read_labels(path, table, findings), strict=True))
     unlabelled = np.full(len(findings), np.nan, dtype=np.float32)
-    keys = (map(_fold, _texts(study.report)) if by_text else (study.study_id,) for study in studies)
+    # MIMIC-CXR's tables write a study's number without the "s" of its files.
+    keys = (map(_fold, _texts(s.report)) if by_text else (s.study_id, s.study_id.removeprefix("s")) for s in studies)
     # A blank cell names nothing, and least of all a study without a report.
     labels = [next((rows[name] for name in names if name and name in rows), unlabelled) for names in keys]
     if not any(row is not unlabelled for row in labels):

@@ -66,8 +66,9 @@ class ReportText:
     Attributes:
         sections: joined in this order, as far as a report has them; one that has none of them gives its last
             paragraph, or else its whole text if it has no sections.
-        mask_label_words: blank the words that the labeller takes for findings, to measure how much of a gain is
-            that the report names the labels; wants the `label` extra.
+        mask_label_words: blank the phrases that the labeller takes for findings, to measure how much of a gain is
+            that the report names the labels; wants the `label` extra. What denies or hedges them stays ("no ___"), and
+            so does a sentence such as "normal chest": less leaks, not nothing.
     """
 
     sections: tuple[str, ...] = ("findings", "impression")

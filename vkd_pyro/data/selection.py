@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from tqdm import tqdm
 
 from vkd_pyro.data.outside_labels import read_outside_labels
 from vkd_pyro.data.report_text import ReportText
@@ -56,7 +57,7 @@ class Selection:
         corpus: the reader.
         transform: of images.
         views: which images of a study.
-        unknown_views: whether images whose view is unknown are kept; with views "all" they always are.
+        unknown_views: whether images whose view is unknown are kept.
         report: which text of a report.
         labels: a CSV file of labels to use in place of the corpus's own, or None.
     """
@@ -96,10 +97,11 @@ class Selection:
         }
         return {
             "corpus": {"class": described["class_path"], **arguments},
+            "corpus content": self.corpus.fingerprint(),
             "findings": list(self.corpus.findings),
             "image transform": describe(self.transform)["init_args"],
             "views": self.views,
-            "unknown_views": self.unknown_views if self.views != "all" else "keep",
+            "unknown_views": self.unknown_views,
             "report.sections": list(self.report.sections),
             "report.mask_label_words": self.report.mask_label_words,
             "labels": None if self.labels is None else hashlib.sha256(self.labels.read_bytes()).hexdigest(),
@@ -112,7 +114,7 @@ class Selection:
                 f"{self.corpus.name}: study {study.study_id} has {len(study.images)} images and "
                 f"{len(study.views)} views; a reader gives each image its view, 'unknown' if need be"
             )
-        wanted: set[str] = {"frontal", "lateral", "unknown"} if self.views == "all" else {self.views}
+        wanted: set[str] = {"frontal", "lateral"} if self.views == "all" else {self.views}
         if self.unknown_views == "keep":
             wanted.add("unknown")
         kept = [i for i, view in enumerate(study.views) if view in wanted]
@@ -141,7 +143,8 @@ def without_bad_images(
         return ""
 
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
-        problems = dict(zip(images, pool.map(problem, images), strict=True))
+        results = tqdm(pool.map(problem, images), "trying images", len(images), leave=False)
+        problems = dict(zip(images, results, strict=True))
     bad = [(selected.studies[i].study_id, text) for (i, _), text in problems.items() if text]
     refuse_too_many(len(bad), len(images), policy)
     kept = [[j for j in range(len(study.images)) if not problems[i, j]] for i, study in enumerate(selected.studies)]

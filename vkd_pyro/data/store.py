@@ -53,7 +53,7 @@ Readers count by it, so another number is another `VERSION`."""
 
 def prepare(
     selection: Selection,
-    encoder: ReportEncoder,
+    encoder: ReportEncoder | None,
     folder: str | Path,
     bad_images: BadImages | None = None,
     progress: bool = True,
@@ -62,7 +62,7 @@ def prepare(
 
     Args:
         selection: what is read.
-        encoder: prepares the reports, on the device where it is.
+        encoder: prepares the reports, on the device where it is; None leaves them out.
         folder: to write to; must be absent, empty, or an unfinished store of the same.
         bad_images: what to do with images that cannot be read.
         progress: show progress bars.
@@ -74,7 +74,7 @@ def prepare(
     selected = selection.read()
     plan: dict[str, Any] = {
         "version": VERSION,
-        "made from": selection.identity() | {"report encoder": encoder.preparation},
+        "made from": selection.identity() | {"report encoder": encoder and encoder.preparation},
         "content": _content_hash(selected),
         "shards": math.ceil(len(selected.studies) / SHARD),
     }
@@ -84,7 +84,8 @@ def prepare(
         if complete:
             return _read_json(folder / COMPLETE)
         write_images(selected.studies, selection.transform, policy, folder, progress)
-        write_reports(selected.texts, encoder, folder, progress)
+        if encoder is not None:
+            write_reports(selected.texts, encoder, folder, progress)
         return _finish(folder, selected, plan, policy)
 
 
@@ -178,7 +179,7 @@ def write_images(
         written_before: Future[None] | None = None
         for path, part in tqdm(_missing(folder, studies, "images"), "images", unit="shard", disable=not progress):
             places = [(i, j) for i in part for j in range(len(studies[i].images))]
-            pixels = np.empty((len(places), transform.size**2), np.uint8)
+            pixels = np.zeros((len(places), transform.size**2), np.uint8)
             problems = list(pool.map(read, [studies[i].images[j] for i, j in places], pixels))
             _, readable = pa.array([not problem for problem in problems]).buffers()
             columns = {

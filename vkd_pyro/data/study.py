@@ -56,6 +56,13 @@ class Corpus(abc.ABC):
     def studies(self) -> list[Study]:
         """All studies, in a fixed order; raises `UserError` where the files are not as described."""
 
+    def fingerprint(self) -> str:
+        """What tells the content of this corpus from that of another with the same arguments; "" where those say all.
+
+        A prepared store is refused where it differs.
+        """
+        return ""
+
     @cached_property
     def left_out(self) -> Counter[str]:
         """Why the reader left studies or images out, and how many; filled by `studies`."""

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from vkd_pyro.data.dicom import is_dicom, read_dicom
 from vkd_pyro.data.quiet import quiet_readers
-from vkd_pyro.errors import UserError
+from vkd_pyro.errors import UserError, one_line
 
 MAX_PIXELS = 40_000_000
 READABLE_FORMATS = ("PNG", "JPEG")
@@ -80,7 +80,7 @@ def _open_gray(path: Path) -> Image.Image:
         raise UserError(f"{path}: more than the limit of {MAX_PIXELS:,} pixels; make it smaller") from error
     except (OSError, SyntaxError, ValueError) as error:
         unknown = isinstance(error, UnidentifiedImageError)
-        found = "not a PNG or JPEG" if unknown else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        found = "not a PNG or JPEG" if unknown else f"{type(error).__name__}: {one_line(error)}"
         raise UserError(
             f"{path}: unreadable or truncated image ({found}); expected a whole PNG, JPEG or DICOM file"
         ) from error

@@ -39,6 +39,8 @@ class ChestXray14(Corpus):
         wider: tuple[Literal["Lung Opacity", "Lung Lesion", "Pleural Other"], ...] = (),
     ) -> None:
         self.root, self.vocabulary, self.wider = Path(root), vocabulary, tuple(wider)
+        if wider and vocabulary == "own":
+            raise UserError("data.corpus.wider: is of the vocabulary chexpert; leave it out with own")
         if strange := sorted(set(wider) - set(CHESTXRAY14_WIDER)):
             raise UserError(
                 f"data.corpus.wider: no such map {strange[0]!r}; expected among {', '.join(CHESTXRAY14_WIDER)}"
@@ -100,9 +102,12 @@ class ChestXray14(Corpus):
         for name, split in (("train_val_list.txt", ""), ("test_list.txt", "test")):
             path = self.root / name
             try:
-                splits |= dict.fromkeys(path.read_text().split(), split)
+                images = path.read_text().split()
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"{path}: not readable; fetch the official list into {self.root}") from error
+            if both := sum(image in splits for image in images):
+                raise UserError(f"{path}: {both:,} of its images are in train_val_list.txt too; fetch both lists again")
+            splits |= dict.fromkeys(images, split)
         return splits
 
     def _image_files(self) -> dict[str, Path]:

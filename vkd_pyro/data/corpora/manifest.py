@@ -16,6 +16,7 @@ from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.data.tables import group_rows, read_labels, read_table
 from vkd_pyro.data.views import view_of
 from vkd_pyro.errors import UserError
+from vkd_pyro.files import sha256_of
 
 REQUIRED, OPTIONAL = ("image", "patient"), ("report", "view", "split", "study")
 SPLITS = {
@@ -56,6 +57,10 @@ class Manifest(Corpus):
             raise UserError(f"{self.path}: a column without a name; give it that of a finding, or leave it out")
         return self._columns or CHEXPERT_FINDINGS
 
+    def fingerprint(self) -> str:
+        """The hash of the CSV file."""
+        return sha256_of(self.path) if self.path.is_file() else ""
+
     def studies(self) -> list[Study]:
         """Studies with at least one image file, in the order of the file."""
         table = self._table.copy()
@@ -90,7 +95,7 @@ class Manifest(Corpus):
     def _table(self) -> pd.DataFrame:
         if not self.path.is_file():
             raise UserError(f"data.corpus.path: no file at {self.path}; expected a CSV file with {', '.join(REQUIRED)}")
-        table = read_table(self.path, REQUIRED)
+        table = read_table(self.path, REQUIRED).apply(lambda column: column.str.strip())
         if (blank := (table[list(REQUIRED)] == "").any(axis=1)).any():
             raise UserError(f"{self.path}: row {int(np.flatnonzero(blank)[0]) + 2} names no image or no patient")
         return table

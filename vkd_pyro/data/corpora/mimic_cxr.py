@@ -5,7 +5,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -39,7 +39,8 @@ class MimicCXR(Corpus):
     Args:
         root: the folder with `files/` and the tables `mimic-cxr-2.0.0-*.csv.gz` (or gunzipped).
         reports: where the texts are, a separate download: the folder it was unpacked to (`files/` in it or not),
-            `mimic-cxr-reports.zip` itself, or `mimic_cxr_sectioned.csv`. None looks for these under `root`.
+            `mimic-cxr-reports.zip` itself, or `mimic_cxr_sectioned.csv`. None looks for these under `root`;
+            "none" reads no report.
         labels: whose: "chexpert" or "negbio".
         hand_labelled_test: take the labels of the test split from the radiologists of release 2.1.0; the test studies
             that they did not label are unlabelled then.
@@ -55,7 +56,7 @@ class MimicCXR(Corpus):
         labels: Literal["chexpert", "negbio"] = "chexpert",
         hand_labelled_test: bool = False,
     ) -> None:
-        self.root, self.reports = Path(root), None if reports is None else Path(reports)
+        self.root, self.reports = Path(root), reports if reports in (None, "none") else Path(reports)
         self.labels, self.hand_labelled_test = labels, hand_labelled_test
 
     def studies(self) -> list[Study]:
@@ -108,35 +109,40 @@ class MimicCXR(Corpus):
 
     def _labels(self) -> dict[str, NDArray[np.float32]]:
         path = need_table(self.root, f"{PREFIX}-{self.labels}.csv")
-        table = read_table(path, ("study_id", *self.findings))
-        return dict(zip(table["study_id"], read_labels(path, table, self.findings), strict=True))
+        return _read_study_labels(path, self.findings)
 
     def _hand_labels(self) -> dict[str, NDArray[np.float32]]:
         if not self.hand_labelled_test:
             return {}
         path = need_table(self.root, HAND_LABELS)
-        columns = [HAND_LABEL_NAMES.get(finding, finding) for finding in self.findings]
-        table = read_table(path, ("study_id", *columns))
-        return dict(zip(table["study_id"], read_labels(path, table, columns), strict=True))
+        return _read_study_labels(path, [HAND_LABEL_NAMES.get(finding, finding) for finding in self.findings])
 
     def _report_reader(self) -> ReportOf:
         """Of the first place where reports are found."""
-        if self.reports is not None and not self.reports.exists():
-            raise UserError(f"data.corpus.reports: nothing at {self.reports}; expected a folder, {ZIP} or {SECTIONED}")
-        roots = [self.root] if self.reports is None else [self.reports]
-        for root in roots:
-            for sectioned in (root, root / SECTIONED, root / f"{SECTIONED}.gz"):
-                if sectioned.is_file() and ".csv" in sectioned.name:
-                    return _sectioned_reader(sectioned)
-            for archive in (root, root / ZIP):
-                if archive.is_file() and archive.suffix == ".zip":
-                    return _zip_reader(archive)
-            for folder in (root / "mimic-cxr-reports" / "files", root / "files", root):
-                if next(folder.glob("p1[0-9]/p*/s*.txt"), None):
-                    return _folder_reader(folder)
+        if self.reports == "none":
+            return lambda subject, study: {}
+        root = self.root if self.reports is None else Path(self.reports)
+        if not root.exists():
+            raise UserError(f"data.corpus.reports: nothing at {root}; expected a folder, {ZIP} or {SECTIONED}")
+        for sectioned in (root, root / SECTIONED, root / f"{SECTIONED}.gz"):
+            if sectioned.is_file() and ".csv" in sectioned.name:
+                return _sectioned_reader(sectioned)
+        for archive in (root, root / ZIP):
+            if archive.is_file() and archive.suffix == ".zip":
+                return _zip_reader(archive)
+        for folder in (root / "mimic-cxr-reports" / "files", root / "files", root):
+            if next(folder.glob("p1[0-9]/p*/s*.txt"), None):
+                return _folder_reader(folder)
         raise UserError(
-            f"{roots[0]}: no report found; fetch {ZIP} (from MIMIC-CXR, not -JPG) and set data.corpus.reports to it"
+            f"{root}: no report found; fetch {ZIP} (from MIMIC-CXR, not -JPG) and set data.corpus.reports to it, "
+            "or to none"
         )
+
+
+def _read_study_labels(path: Path, columns: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    table = read_table(path, ("study_id", *columns))
+    refuse_strange(path, table, "study_id", r"\d+")
+    return dict(zip(table["study_id"], read_labels(path, table, columns), strict=True))
 
 
 def _folder_reader(folder: Path) -> ReportOf:

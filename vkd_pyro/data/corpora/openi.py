@@ -16,7 +16,7 @@ from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study, View
 from vkd_pyro.data.tables import read_table, refuse_strange
-from vkd_pyro.errors import UserError
+from vkd_pyro.errors import UserError, one_line
 
 MESH_TO_FINDING: dict[str, str] = {
     r"normal": "No Finding",
@@ -182,15 +182,16 @@ class OpenI(Corpus):
         return {image_id: known.get(projection, "unknown") for image_id, projection in pairs}
 
     def _image_files(self) -> dict[str, Path]:
-        """Image id -> file, whatever the folder and whichever of the two ways of naming it."""
-        files: dict[str, Path] = {}
+        """Image id -> file, whatever the folder and whichever of the two ways of naming it; a PNG before a DICOM."""
+        files: dict[str, tuple[int, Path]] = {}
         for folder, _, names in os.walk(self.root, followlinks=True):
             for name in names:
-                stem, _, suffix = name.partition(".")
-                image_id = stem if stem.startswith("CXR") else f"CXR{stem}"
-                if suffix.lower().endswith(IMAGE_SUFFIXES) and IMAGE_ID.match(image_id):
-                    files[_canonical(image_id)] = Path(folder, name)
-        return files
+                stem, suffix = name.partition(".")[0], name.rpartition(".")[2].lower()
+                image_id = _canonical(stem if stem.startswith("CXR") else f"CXR{stem}")
+                if suffix in IMAGE_SUFFIXES and IMAGE_ID.match(image_id):
+                    found = IMAGE_SUFFIXES.index(suffix), Path(folder, name)
+                    files[image_id] = min(found, files.get(image_id, found))
+        return {image_id: path for image_id, (_, path) in files.items()}
 
 
 def _canonical(image_id: str) -> str:
@@ -202,7 +203,7 @@ def _read_xml(path: Path) -> _Record:
     try:
         root = ElementTree.parse(path, forbid_dtd=True).getroot()
     except (OSError, ParseError, DefusedXmlException, ValueError, LookupError) as error:  # the last two: its encoding
-        found = " ".join(str(error).split())
+        found = one_line(error)
         raise UserError(f"{path}: not readable as XML ({found}); unpack NLMCXR_reports.tgz again") from error
     uid = root.find("uId")
     if root.tag != "eCitation" or uid is None or not re.fullmatch(r"CXR\d+", uid.get("id", "")):
