@@ -19,7 +19,7 @@ from vkd_pyro.data.corpora.layouts import synthesize
 from vkd_pyro.data.corpora.layouts.mimic_reports import REMOVED, ROUND, SILENT
 from vkd_pyro.data.corpora.layouts.visits import report_labels, visits
 from vkd_pyro.data.corpora.manifest import Manifest
-from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
+from vkd_pyro.data.corpora.mimic_cxr import PREFIX, MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.corpora.synthetic import SyntheticCorpus, truth
 from vkd_pyro.data.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHEXPERT_FINDINGS
@@ -434,6 +434,22 @@ def test_a_report_that_is_not_utf8_is_named(copy):
     path = next(path for path in sorted((root / "files").rglob("*.txt")) if path.stat().st_size)
     path.write_bytes(b" FINDINGS: \xff\xfe")
     with pytest.raises(UserError, match=path.name):
+        MimicCXR(root).studies()
+
+
+def test_reports_may_be_left_out_on_purpose(mimic):
+    root, _, studies = mimic
+    without = MimicCXR(root, reports="none").studies()
+    assert len(without) == len(studies)
+    assert not any(study.report for study in without)
+
+
+def test_studies_that_a_spreadsheet_made_decimals_of_are_refused(copy):
+    root = copy("mimic-cxr")
+    path = root / f"{PREFIX}-chexpert.csv.gz"
+    table = pd.read_csv(path, dtype=str)
+    table.assign(study_id=table["study_id"] + ".0").to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"chexpert.csv.gz: row 2: 'study_id' is not of the form"):
         MimicCXR(root).studies()
 
 
@@ -908,6 +924,11 @@ def test_a_manifest_without_findings_has_those_of_chexpert_unlabelled(manifest):
     (study,) = corpus.studies()
     assert np.isnan(study.labels).all()
     assert study.report == {"report": "No effusion."}
+
+
+def test_spaces_around_a_patient_do_not_make_another(manifest):
+    studies = manifest("image,patient,Edema\na.png,p1,0\nb.png,p1 ,0\n").studies()
+    assert {study.patient_id for study in studies} == {"p1"}
 
 
 def test_texts_in_the_place_of_images_are_no_files(manifest):
