@@ -129,7 +129,7 @@ def test_image_level_has_a_row_an_image_and_study_level_is_its_mean(run):
     done("evaluate", run, *both, "--level", "image")
     folder = run / "evaluation"
     (studies,) = folder.glob("mimic-cxr-*-test")
-    (images,) = folder.glob("mimic-cxr-*-test-image-mean")
+    (images,) = folder.glob("mimic-cxr-*-test-image")
     studies = pd.read_csv(studies / "predictions.csv", index_col="study")
     images = pd.read_csv(images / "predictions.csv")
     assert len(images) > len(studies)
@@ -145,9 +145,9 @@ def test_the_product_of_priors_changes_studies_with_several_images_alone(run):
     for fusion in ("mean", "product"):
         done("evaluate", run, *both, "--fusion", fusion)
         written = max((run / "evaluation").glob("*/predictions.csv"), key=lambda path: path.stat().st_mtime_ns)
-        assert written.parent.name.endswith("study-product" if fusion == "product" else "-test")
+        assert written.parent.name.endswith("-product" if fusion == "product" else "-test")
         tables[fusion] = pd.read_csv(written, index_col="study")
-    (images,) = (run / "evaluation").glob("mimic-cxr-*-test-image-mean")
+    (images,) = (run / "evaluation").glob("mimic-cxr-*-test-image")
     images = pd.read_csv(images / "predictions.csv")["study"].value_counts()
     columns = [f"image:{finding}" for finding in CHEXPERT_FINDINGS]
     change = (tables["product"][columns] - tables["mean"][columns]).abs().max(axis=1)
@@ -164,7 +164,7 @@ def test_a_run_is_evaluated_on_another_corpus(run, tmp_path):
     out = done("evaluate", run, "--config", finetune, "--data.corpus.init_args.root", folder)
     assert "chestxray14, test split" in out
     plain = ["--data.corpus=ChestXray14", "--data.corpus.init_args.root", folder, "--data.batch_size=32"]
-    assert done("evaluate", run, *plain).splitlines()[:-1] == out.splitlines()[:-1]
+    assert done("evaluate", run, *plain).splitlines()[2:-1] == out.splitlines()[2:-1]
     written, _ = (run / "evaluation").glob("chestxray14-*-test/evaluation.json")
     known = json.loads(written.read_text())["findings"]
     assert {name for name, row in known.items() if row["known"]} == {
@@ -263,6 +263,38 @@ def test_labels_of_the_labeller_are_trained_with(config, tmp_path):
     assert tuple(table.columns) == ("study_id", *CHEXPERT_FINDINGS)
     assert set(np.unique(table[list(CHEXPERT_FINDINGS)])) == {"1", "0", "-1", ""}
     done("train", "--config", config, "--data.labels", tmp_path / "labels.csv", "--run", tmp_path / "run")
+
+
+def test_a_file_is_never_labelled_over(config, tmp_path):
+    (tmp_path / "mine.csv").write_text("precious")
+    assert "mine.csv exists already" in refusal("label", "--config", config, "--output", tmp_path / "mine.csv")
+    assert (tmp_path / "mine.csv").read_text() == "precious"
+
+
+def test_a_corpus_without_reports_has_nothing_to_label_or_to_distil(config, tmp_path):
+    without = ["--config", config, "--data.corpus.init_args.reports", "none"]
+    assert "nothing to label" in refusal("label", *without, "--output", tmp_path / "labels.csv")
+    assert not (tmp_path / "labels.csv").exists()
+    assert "no training study has a report, so the arm vkd" in refusal("train", *without, "--run", tmp_path / "vkd")
+    done("train", *without, "--arm", "no_report", "--run", tmp_path / "no_report")
+
+
+def test_a_section_that_is_misspelt_is_refused(config, tmp_path):
+    options = ["--data.report.sections", "[impresion]", "--run", tmp_path / "run"]
+    error = refusal("train", "--config", config, *options)
+    assert "no report has 'impresion' (did you mean impression?); found " in error
+
+
+def test_what_belongs_to_the_model_is_not_changed_in_evaluation(run):
+    assert "--data.image_size: belongs to the model" in refusal("evaluate", run, "--data.image_size=64")
+    assert "--data.findings: belongs to the model" in refusal("evaluate", run, "--data.findings", "[Edema]")
+
+
+def test_a_mistake_in_a_policy_of_a_config_is_one_line(config, tmp_path):
+    policy = "  train_policy: {class_path: LabelPolicy, init_args: {uncertain: soft, soft_range: [0.9, 0.2]}}\n"
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(config.read_text().replace("  image_size: 32\n", f"  image_size: 32\n{policy}"))
+    assert "soft_range: found [0.9, 0.2]" in refusal("train", "--config", broken, "--run", tmp_path / "run")
 
 
 def test_the_doctor_finds_a_healthy_corpus_and_a_sick_one(mimic, tmp_path):

@@ -223,4 +223,4 @@ def test_a_folder_in_the_place_of_a_file(corpora, tmp_path, name):
     (root / name).unlink()
     (root / name).mkdir()
     result, _ = outcome(OpenI(root), root)
-    assert result == ("refused" if name.endswith("xml") else "read")
+    assert result == "refused"

@@ -238,7 +238,7 @@ def test_openi_gives_the_same_studies_in_every_layout(layout, tmp_path):
 def test_openi_counts_what_it_leaves_out(layout, tmp_path):
     corpus = OpenI(layout(tmp_path))
     corpus.studies()
-    expected = {"report lists no image": 1, "image listed, but no file": 1, "study without an image file": 1}
+    expected = {"reports that list no image": 1, "images listed, but no file": 1, "studies without an image file": 1}
     assert +corpus.left_out == expected
     corpus.studies()
     assert +corpus.left_out == expected

@@ -114,7 +114,7 @@ def test_every_image_is_read_once(trees, layout):
     images = [image for study in corpus.studies() for image in study.images]
     assert len(images) == len(set(images)) == counts["images"]
     assert all(image.is_file() for image in images)
-    assert corpus.left_out["image listed, but no file"] == counts.get("listed images without file", 0)
+    assert corpus.left_out["images listed, but no file"] == counts.get("listed images without file", 0)
 
 
 @every_layout
@@ -124,8 +124,8 @@ def test_studies_are_as_many_as_written(trees, layout):
     studies = corpus.studies()
     listed = counts.get("reports that list no image", 0), counts.get("reports none of whose images has a file", 0)
     assert len(studies) == len({study.study_id for study in studies}) == counts["studies"] - sum(listed)
-    assert corpus.left_out["report lists no image"] == listed[0]
-    assert corpus.left_out["study without an image file"] == listed[1]
+    assert corpus.left_out["reports that list no image"] == listed[0]
+    assert corpus.left_out["studies without an image file"] == listed[1]
     if "patients" in counts:
         assert len({study.patient_id for study in studies}) == counts["patients"]
 
@@ -279,7 +279,7 @@ def test_images_in_no_split_are_left_out_and_counted(copy, mimic):
     rows_of(path).iloc[5:].to_csv(path, index=False)
     corpus = MimicCXR(root)
     assert sum(len(s.images) for s in corpus.studies()) == mimic[1]["images"] - 5
-    assert corpus.left_out["image in no split"] == 5
+    assert corpus.left_out["images in no split"] == 5
 
 
 def test_images_without_a_file_are_left_out_and_counted(copy, mimic):
@@ -288,7 +288,7 @@ def test_images_without_a_file_are_left_out_and_counted(copy, mimic):
     (root / image.relative_to(mimic[0])).unlink()
     corpus = MimicCXR(root)
     assert sum(len(s.images) for s in corpus.studies()) == mimic[1]["images"] - 1
-    assert corpus.left_out["image listed, but no file"] == 1
+    assert corpus.left_out["images listed, but no file"] == 1
 
 
 @pytest.mark.parametrize("table", ["metadata", "split", "chexpert"])
@@ -472,16 +472,16 @@ def test_chosen_views_are_all_that_is_read(mimic, options, views):
     selected = frontal(MimicCXR(root), **options)
     expected = Counter(view for study in studies for view in study.views if view in views)
     assert Counter(view for study in selected.studies for view in study.views) == expected
-    left_out = sum(count for reason, count in selected.left_out.items() if reason.startswith("image of"))
+    left_out = sum(count for reason, count in selected.left_out.items() if reason.startswith("images of"))
     assert left_out == counts["images"] - sum(expected.values())
-    left_out = selected.left_out["study without a chosen view"]
+    left_out = selected.left_out["studies without a chosen view"]
     assert left_out == len(studies) - len(selected.studies) == sum(views.isdisjoint(study.views) for study in studies)
 
 
 def test_no_frontal_view_at_all_is_an_error(copy):
     root = copy("mimic-cxr")
     change(root / METADATA, ViewPosition="")
-    with pytest.raises(UserError, match="122 image of unknown view"):
+    with pytest.raises(UserError, match="122 images of unknown view"):
         frontal(MimicCXR(root))
     assert len(frontal(MimicCXR(root), unknown_views="keep").studies) == NUM_STUDIES
 
@@ -579,7 +579,7 @@ def test_sections_are_joined_in_the_order_that_is_asked_for():
 
 
 def test_sections_that_no_report_has_are_an_error_that_names_the_others():
-    with pytest.raises(UserError, match=r"no report has conclusion; found findings, impression"):
+    with pytest.raises(UserError, match=r"no report has 'conclusion'; found findings, impression"):
         ReportText(("conclusion",))([{"findings": "secret"}, {"impression": "secret"}, {}])
     assert ReportText(("conclusion",))([{}, {}]) == [None, None]
 
@@ -692,7 +692,7 @@ def test_images_in_neither_list_are_left_out_and_counted(copy):
     (root / "train_val_list.txt").write_text("\n".join(names[3:]))
     corpus = ChestXray14(root)
     assert len(corpus.studies()) == NUM_STUDIES - 3
-    assert corpus.left_out["image in neither train_val_list.txt nor test_list.txt"] == 3
+    assert corpus.left_out["images in neither train_val_list.txt nor test_list.txt"] == 3
 
 
 @pytest.mark.parametrize("name", ["train_val_list.txt", "test_list.txt"])
@@ -840,7 +840,7 @@ def test_a_manifest_with_every_column(manifest):
         {"report": "Clear."},
     ]
     assert [study.labels.tolist() for study in studies] == [[1, -2], [-1, 0], [0, -1]]
-    assert corpus.left_out["image listed, but no file"] == 1
+    assert corpus.left_out["images listed, but no file"] == 1
 
 
 def test_a_manifest_with_the_least(manifest):
@@ -934,7 +934,7 @@ def test_spaces_around_a_patient_do_not_make_another(manifest):
 def test_texts_in_the_place_of_images_are_no_files(manifest):
     corpus = manifest("image,patient,Edema\n" + "long " * 200 + ",p1,0\na.png,p1,0\n")
     assert len(corpus.studies()) == 1
-    assert corpus.left_out["image listed, but no file"] == 1
+    assert corpus.left_out["images listed, but no file"] == 1
 
 
 # Policies -------------------------------------------------------------------------------------------------------------

@@ -651,7 +651,7 @@ def test_bad_images_are_skipped_alike_from_a_store_and_from_files(small_shards, 
     files = Files(write_files(tmp_path / "files"))
     damage_three(tmp_path / "files")
     counts = write(tmp_path / "store", files, bad_images=SKIP)
-    left_out = {"image that cannot be read": 3, "study whose images cannot be read": 3}
+    left_out = {"images that cannot be read": 3, "studies whose images cannot be read": 3}
     assert counts == {"studies": 27, "images": 27, "reports": 27, "left_out": left_out}
     listed = pd.read_csv(tmp_path / "store" / "bad_images.csv")
     assert listed["study"].tolist() == ["study-0002", "study-0011", "study-0029"]
@@ -672,7 +672,7 @@ def test_a_study_keeps_its_good_images(tmp_path, monkeypatch):
     options = {"bad_images": SKIP, "views": "all", "unknown_views": "keep"}
     raw, stored = data_of(Uneven(40), **options), data_of(Uneven(40), tmp_path / "store", **options)
     assert_same_data(raw, stored, WORDS)
-    assert stored.summary()["left_out"] == {"image that cannot be read": 26}
+    assert stored.summary()["left_out"] == {"images that cannot be read": 26}
     assert {study.views for split in ("train", "test") for study in stored.studies(split)} == {
         ("frontal",),
         ("frontal", "unknown"),
@@ -692,7 +692,7 @@ def test_too_many_bad_images_are_refused(small_shards, tmp_path):
         Store(tmp_path / "store")
     shutil.copy(tmp_path / "files" / "study-0003.png", tmp_path / "files" / "study-0002.png")  # fetched again
     counts = write(tmp_path / "store", files, bad_images=few)
-    assert (counts["images"], counts["left_out"]["image that cannot be read"]) == (28, 2)
+    assert (counts["images"], counts["left_out"]["images that cannot be read"]) == (28, 2)
     assert_same_data(data_of(files, bad_images=few), data_of(files, tmp_path / "store", bad_images=few), WORDS)
 
 
@@ -740,15 +740,15 @@ def test_studies_without_a_chosen_view_are_counted():
     read = Selection(Uneven(9), ImageTransform(16), views="lateral").read()
     assert [study.study_id for study in read.studies] == [f"study-{n:04d}" for n in (1, 2, 4, 5, 7, 8)]
     assert read.left_out == {
-        "image of frontal view": 9,
-        "image of unknown view": 3,
-        "study without a chosen view": 3,
+        "images of frontal view": 9,
+        "images of unknown view": 3,
+        "studies without a chosen view": 3,
     }
     kept = Selection(Uneven(9), ImageTransform(16), views="lateral", unknown_views="keep").read()
     assert [study.views for study in kept.studies] == [("lateral",), ("lateral", "unknown")] * 3
-    assert "image of unknown view" not in kept.left_out
+    assert "images of unknown view" not in kept.left_out
 
 
 def test_a_selection_without_a_study_is_refused():
-    with refused("tiny: no study is left .*9 study without a chosen view.*see data.views"):
+    with refused("tiny: no study is left .*9 studies without a chosen view.*see data.views"):
         Selection(TinyCorpus(9), ImageTransform(16), views="lateral").read()

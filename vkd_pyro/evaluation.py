@@ -121,7 +121,7 @@ class Evaluation:
             lines.append(f"active units of z: {units}")
         if with_report:
             lines.append("* of the report's own classifier q(y | z): not available at inference")
-        return "\n".join([*lines, "undefined: one class only"])
+        return "\n".join([*lines, "undefined: no label is known, or only one class"])
 
     def _explain(self, name: str, table: pd.DataFrame) -> str:
         defined = table["image AUC"].notna()

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from vkd_pyro.bundle import load_bundle
-from vkd_pyro.errors import UserError, one_line
+from vkd_pyro.errors import UserError
 from vkd_pyro.files import private_folder
 from vkd_pyro.model import VKD, ImageOnly
 
@@ -70,11 +70,13 @@ def load_checkpoint(network: VKD | ImageOnly, run: Path, name: str = "best") -> 
     if not path.is_file():
         raise UserError(f"{path}: not found; expected a run that vkd train has written")
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    try:
-        network.load_state_dict({key.removeprefix("vkd."): value for key, value in state.items()})
-    except RuntimeError as error:  # torch's own way to say which names and shapes differ
-        found = one_line(error)
-        raise UserError(
-            f"{path}: of another network than this arm and config describe ({found[:200]}); "
-            "give the arm and the model of that run"
-        ) from error
+    theirs = {key.removeprefix("vkd."): value for key, value in state.items()}
+    ours = network.state_dict()
+    for key in [*theirs, *ours]:
+        shapes = [list(getattr(one[key], "shape", ())) if key in one else "none" for one in (theirs, ours)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"{path}: of another network than this arm and config describe ({key}: found {shapes[0]}, expected "
+                f"{shapes[1]}); give the arm and the model of that run"
+            )
+    network.load_state_dict(theirs)

@@ -251,6 +251,11 @@ def fit(
         json.dumps(data.description(), default=str)
     )  # what cannot be written is found before training
     refuse_kept_uncertain(network, data)
+    if use_reports and not data.summary()["splits"]["train"]["with a report"]:
+        raise UserError(
+            f"{data.corpus.name}: no training study has a report, so the arm {arm} has nothing to learn from them; "
+            "use no_report or image_only, or check data.report and where the reports are"
+        )
     refuse_unlabelled_validation(data)
     if start_from is not None and not resume:
         start_with(network, Path(start_from))

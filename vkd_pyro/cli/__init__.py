@@ -7,6 +7,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from vkd_pyro import __version__
 from vkd_pyro.errors import UserError
 
 COMMANDS = {
@@ -38,16 +39,22 @@ def main(arguments: list[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print(USAGE)
         return 0
+    if name == "--version":
+        print(f"vkd {__version__}")
+        return 0
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return _command(name).main(options) or 0
-    except (UserError, OSError) as error:  # OSError: a folder that may not be written, a full disk
-        print(f"vkd: {_one_line(error)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("vkd: interrupted; the same command goes on, a training with --resume", file=sys.stderr)
         return 130
+    except Exception as error:
+        mendable = _mendable(error)
+        if mendable is None:
+            raise
+        print(f"vkd: {_one_line(mendable)}", file=sys.stderr)
+        return 2
 
 
 def _command(name: str) -> ModuleType:
@@ -56,6 +63,18 @@ def _command(name: str) -> ModuleType:
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise UserError(f"no command {name or 'given'}{hint}; expected one of {', '.join(COMMANDS)}")
     return import_module(f"vkd_pyro.cli.{name}")
+
+
+def _mendable(error: BaseException | None) -> Exception | None:
+    """What the user can mend of an error: itself, or what a library made another error of; None where nothing.
+
+    An OSError is a folder that may not be written, or a full disk.
+    """
+    while error is not None:
+        if isinstance(error, UserError | OSError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _one_line(error: Exception) -> str:

@@ -16,6 +16,10 @@ OF_THE_RUN = ("store", "labels", "max_train_studies")
 """Settings of a run's data that make no sense with any other."""
 
 
+OF_THE_MODEL = ("findings", "image_size")
+"""Settings of a run's data that its model was made for."""
+
+
 def evaluate_parser() -> ArgumentParser:
     """Arguments of `vkd evaluate`."""
     parser = new_parser(
@@ -41,8 +45,9 @@ def main(arguments: list[str]) -> None:
     """`vkd evaluate`."""
     from vkd_pyro.evaluation import save_evaluation
 
-    own, changes = _data_options(arguments)
+    own, options = _data_options(arguments)
     settings = parse(evaluate_parser(), own)
+    changes = options
     if settings.config is not None:
         changes = ["--config", yaml.safe_dump(parts_of_config(settings.config, "data")), *changes]
     if (settings.level, settings.fusion) == ("image", "product"):
@@ -52,9 +57,11 @@ def main(arguments: list[str]) -> None:
     )
     # Each way to evaluate has a folder of its own; other data by what was asked for.
     other = f"{evaluation.data['corpus']}-{hashlib.sha256(repr(changes).encode()).hexdigest()[:8]}-" if changes else ""
-    level = "" if (settings.level, settings.fusion) == ("study", "mean") else f"-{settings.level}-{settings.fusion}"
+    level = "-image" if settings.level == "image" else "-product" if settings.fusion == "product" else ""
     folder = settings.run / "evaluation" / f"{other}{settings.split}{level}"
-    print(f"{settings.run}, {evaluation.data['corpus']}, {settings.split} split")
+    print(f"{settings.run}, {evaluation.data['corpus']}, {settings.split} split{level.replace('-', ', ')}")
+    if changes:
+        print(f"other data than the run's: {' '.join(own[1:] + options)}")
     print(evaluation)
     save_evaluation(evaluation, folder)
     print(f"written: {folder}/evaluation.json, predictions.csv")
@@ -97,6 +104,8 @@ def _data_options(arguments: list[str]) -> tuple[list[str], list[str]]:
         if not option.startswith("--data."):
             own.append(option)
             continue
+        if option.split("=")[0].split(".")[1] in OF_THE_MODEL:
+            raise UserError(f"{option.split('=')[0]}: belongs to the model of the run; leave it out")
         data.append(option)
         if "=" not in option:
             if not rest:

@@ -6,6 +6,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from vkd_pyro.cli.settings import add_data, new_parser, parse, with_parts_of_config
+from vkd_pyro.errors import UserError
 
 
 def label_parser() -> ArgumentParser:
@@ -31,11 +32,15 @@ def main(arguments: list[str]) -> None:
 
     parser = label_parser()
     parts = parser.instantiate(parse(parser, with_parts_of_config(arguments, "data")))
+    if parts.output.exists():
+        raise UserError(f"--output: {parts.output} exists already; choose another file, or delete it")
     parts.output.parent.mkdir(parents=True, exist_ok=True)
     studies = parts.data.corpus.studies()
     whole = replace(parts.data.selection.report, mask_label_words=False)
     composed = whole([study.report for study in studies])
     texts = {study.study_id: text for study, text in zip(studies, composed, strict=True) if text}
+    if not texts:
+        raise UserError(f"{parts.data.corpus.name}: no study has a report, so there is nothing to label")
     labeller = Labeller()
     table = pd.DataFrame(labeller.label(texts.values(), progress=True), columns=labeller.findings)
     cells = table.astype(int).astype(str).mask(table == UNMENTIONED, "")

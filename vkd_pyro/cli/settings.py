@@ -70,6 +70,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A config file."""
     try:
         content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"--config: no file {path}; expected a YAML file such as configs/synthetic.yaml") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable YAML file ({one_line(error)})") from error
     if not isinstance(content, dict):

@@ -39,7 +39,7 @@ def train_parser() -> ArgumentParser:
 
 def main(arguments: list[str]) -> None:
     """`vkd train`."""
-    from vkd_pyro.run import CONFIG
+    from vkd_pyro.run import CONFIG, refuse_unless_ready
     from vkd_pyro.training import fit
 
     settings = parse(train_parser(), _with_config_of_a_run(arguments))
@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> None:
         settings.run = settings.resume
     if settings.run is None:
         raise UserError("--run: not given; name a folder for the run, e.g. --run runs/mine")
+    refuse_unless_ready(settings.run, resume)  # before anything takes its time
     parts = build(settings, trained=resume or settings.start_from is not None)
     print(describe_data(parts.data.summary()), flush=True)
     fit(
@@ -98,8 +99,8 @@ def describe_data(summary: dict[str, Any]) -> str:
         )
     lines += [f"  left out   {count:>8,} {reason}" for reason, count in summary["left_out"].items()]
     for name in ("train_policy", "eval_policy"):
-        arguments = summary[name]["init_args"]
-        lines.append(f"  {name}: uncertain {arguments.get('uncertain', '?')}, blank {arguments.get('blank', '?')}")
+        arguments = {key: value for key, value in summary[name]["init_args"].items() if value is not None}
+        lines.append(f"  {name}: {', '.join(f'{key} {value}' for key, value in arguments.items())}")
     return "\n".join(lines)
 
 

@@ -88,7 +88,7 @@ class Diagnosis:
         failures = sum(check.verdict == "failure" for check in self.checks)
         if failures or self.corpus is None:
             return "\n".join([*lines, f"Training would fail: {failures} to mend."])
-        return "\n".join([*lines, f"Training would work: vkd train --config CONFIG {self._arguments()}"])
+        return "\n".join([*lines, f"Training would work: vkd train --config CONFIG --run RUN {self._arguments()}"])
 
     def _arguments(self) -> str:
         if self.corpus == STORE:
@@ -284,7 +284,7 @@ def _corpus_checks(kind: _Kind, folder: Path, num_images: int, progress: bool) -
             yield _failure("studies", error)
         return
     studies = corpus.studies()
-    missing = corpus.left_out["image listed, but no file"]
+    missing = corpus.left_out["images listed, but no file"]
     yield _archive_check(path.parent if path.is_file() else folder, missing > 0 or not studies)
     yield _count_check(studies)
     if kind.published:

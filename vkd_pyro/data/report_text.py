@@ -64,8 +64,8 @@ class ReportText:
     """Which text of a report is read.
 
     Attributes:
-        sections: joined in this order, as far as a report has them; one that has none of them gives its last
-            paragraph, or else its whole text if it has no sections.
+        sections: joined in this order, as far as a report has them. A report with neither findings nor impression
+            gives its last paragraph instead, and one without any sections its whole text.
         mask_label_words: blank the phrases that the labeller takes for findings, to measure how much of a gain is
             that the report names the labels; wants the `label` extra. What denies or hedges them stays ("no ___"), and
             so does a sentence such as "normal chest": less leaks, not nothing.
@@ -78,12 +78,15 @@ class ReportText:
         """The text of each report; None where there is none.
 
         Raises:
-            UserError: no report has any of the sections.
+            UserError: no report has one of the sections, other than findings and impression.
         """
+        found = sorted({name for report in reports for name in report} - {WHOLE, LAST_PARAGRAPH})
+        usual = {"findings", "impression"} if set(self.sections) & set(found) else set()
+        if found and (absent := sorted(set(self.sections) - set(found) - usual)):
+            near = difflib.get_close_matches(absent[0], found, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise UserError(f"data.report.sections: no report has {absent[0]!r}{hint}; found {', '.join(found)}")
         texts = [self._compose(report) for report in reports]
-        if any(reports) and not any(texts):
-            found = sorted({name for report in reports for name in report})
-            raise UserError(f"data.report.sections: no report has {', '.join(self.sections)}; found {', '.join(found)}")
         if not self.mask_label_words:
             return texts
         from vkd_pyro.data.labeller import Labeller  # of the `label` extra

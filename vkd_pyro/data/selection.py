@@ -119,9 +119,9 @@ class Selection:
             wanted.add("unknown")
         kept = [i for i, view in enumerate(study.views) if view in wanted]
         for view in study.views:
-            left_out[f"image of {view} view"] += view not in wanted
+            left_out[f"images of {view} view"] += view not in wanted
         if not kept:
-            left_out["study without a chosen view" if study.images else "study without an image"] += 1
+            left_out["studies without a chosen view" if study.images else "studies without an image"] += 1
             return None
         return study.only(kept)
 
@@ -156,8 +156,8 @@ def keep_images(selected: Selected, kept: Sequence[Sequence[int]]) -> Selected:
     left_out = Counter(selected.left_out)
     pairs = []
     for study, text, numbers in zip(selected.studies, selected.texts, kept, strict=True):
-        left_out["image that cannot be read"] += len(study.images) - len(numbers)
-        left_out["study whose images cannot be read"] += not numbers
+        left_out["images that cannot be read"] += len(study.images) - len(numbers)
+        left_out["studies whose images cannot be read"] += not numbers
         if numbers:
             pairs.append((study.only(numbers), text))
     if not pairs:

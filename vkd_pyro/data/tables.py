@@ -3,6 +3,7 @@
 No cell is quoted in an error: it may be a patient's.
 """
 
+import difflib
 import re
 import zlib
 from collections import Counter
@@ -48,13 +49,14 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
         table = csv.read_csv(path, csv.ReadOptions(use_threads=False, block_size=1 << 26), options, as_text).to_pandas()
     except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as CSV ({_what_is_wrong(error)}); fetch it again") from error
+        found = _what_is_wrong(error)
+        raise UserError(f"{path}: not readable as CSV ({found}); fetch it again, or save it as CSV in UTF-8") from error
     if twice := [name for name, count in Counter(table.columns).items() if name and count > 1]:
         raise UserError(f"{path}: {len(twice)} of its columns stand there twice; leave one of each")
     if missing := [column for column in columns if column not in table]:
         raise UserError(
-            f"{path}: column {missing[0]!r} not found among the {len(table.columns)} of its first line; "
-            f"expected {', '.join(columns)}"
+            f"{path}: column {missing[0]!r} not found among the {len(table.columns)} of its first line"
+            f"{_hint(missing[0], names)}; expected {', '.join(columns)}"
         )
     if table.empty:
         raise UserError(f"{path}: no row below its header; fetch it again")
@@ -69,6 +71,15 @@ def _what_is_wrong(error: Exception) -> str:
     if "UTF8" in text:
         return "it is not text in UTF-8"
     return type(error).__name__ if "\n" in text else text.split(":")[0]
+
+
+def _hint(missing: str, names: Sequence[str]) -> str:
+    """What may be wrong where a column is missing. A name that is not near is not told: it may be a patient's cell."""
+    if len(names) == 1 and (separator := next((s for s in ";\t|" if s in names[0]), "")):
+        return f", which are separated by {separator!r} and not by commas"
+    lower = {name.strip().lower(): name for name in names}
+    near = difflib.get_close_matches(missing.lower(), lower, n=1, cutoff=0.7)
+    return f" (did you mean {lower[near[0]]!r}?)" if near else ""
 
 
 def read_labels(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float32]:

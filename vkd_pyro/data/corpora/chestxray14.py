@@ -74,9 +74,9 @@ class ChestXray14(Corpus):
         columns = (table[name] for name in ("Image Index", "Finding Labels", "Patient ID", "View Position"))
         for row, (image, present, patient, position) in enumerate(zip(*columns, strict=True), start=2):
             if image not in official:
-                self.left_out["image in neither train_val_list.txt nor test_list.txt"] += 1
+                self.left_out["images in neither train_val_list.txt nor test_list.txt"] += 1
             elif image not in files:
-                self.left_out["image listed, but no file"] += 1
+                self.left_out["images listed, but no file"] += 1
             else:
                 study = Study(
                     study_id=image.removesuffix(".png"),

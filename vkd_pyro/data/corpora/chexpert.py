@@ -48,7 +48,7 @@ class CheXpert(Corpus):
         table["view"] = table["Frontal/Lateral"]
         labels = read_labels(path, table, self.findings)
         exists = np.array([os.path.isfile(self.root / file) for file in table["file"]])
-        self.left_out["image listed, but no file"] += int((~exists).sum())
+        self.left_out["images listed, but no file"] += int((~exists).sum())
         return [
             Study(
                 study_id=study,

@@ -74,17 +74,23 @@ class Manifest(Corpus):
             raise UserError(f"{self.path}: row {int(np.flatnonzero(twice)[0]) + 2}: its image is in an earlier row too")
         table["study"] = self._table.get("study", table["image"])
         table["split"] = self._splits(table)
-        files = [self.path.parent / name for name in table["image"]]
+        files = [self.path.parent / name.replace("\\", "/") for name in table["image"]]
         table["file"] = pd.Series(files, dtype=object)
         unlabelled = np.full((len(table), len(self.findings)), np.nan, dtype=np.float32)
-        labels = read_labels(self.path, table, self.findings) if self._columns else unlabelled
+        labels = self._labels(table) if self._columns else unlabelled
         exists = np.array([os.path.isfile(file) for file in files], dtype=bool)
-        self.left_out["image listed, but no file"] += int((~exists).sum())
+        self.left_out["images listed, but no file"] += int((~exists).sum())
         used = table[["file", *REQUIRED, *OPTIONAL]][exists]
         return [
             self._study(study, rows, labels[[row.Index for row in rows]])
             for study, rows in group_rows(used, "study").items()
         ]
+
+    def _labels(self, table: pd.DataFrame) -> NDArray[np.float32]:
+        try:
+            return read_labels(self.path, table, self.findings)
+        except UserError as error:
+            raise UserError(f"{error}; a column that is no finding must be taken out of the file") from error
 
     @property
     def _columns(self) -> tuple[str, ...]:

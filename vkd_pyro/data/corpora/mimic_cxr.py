@@ -97,14 +97,14 @@ class MimicCXR(Corpus):
         refuse_strange(splits_path, splits, "split", "|".join(SPLITS))
         self.left_out.clear()
         images = metadata[[*keys, "ViewPosition"]].merge(splits[[*keys, "split"]], on=keys)
-        self.left_out["image in no split"] += len(metadata) - len(images)
+        self.left_out["images in no split"] += len(metadata) - len(images)
         files = [
             self.root / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{study}" / f"{dicom}.jpg"
             for subject, study, dicom in images[keys].itertuples(index=False)
         ]
         images["file"] = pd.Series(files, dtype=object)
         exists = np.array([os.path.isfile(file) for file in files], dtype=bool)
-        self.left_out["image listed, but no file"] += int((~exists).sum())
+        self.left_out["images listed, but no file"] += int((~exists).sum())
         return images[exists]
 
     def _labels(self) -> dict[str, NDArray[np.float32]]:

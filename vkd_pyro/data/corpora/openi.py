@@ -112,9 +112,10 @@ class OpenI(Corpus):
         studies = []
         for record in sorted(records, key=lambda record: int(record.uid)):
             present = [image_id for image_id in record.image_ids if image_id in files]
-            self.left_out["image listed, but no file"] += len(record.image_ids) - len(present)
+            self.left_out["images listed, but no file"] += len(record.image_ids) - len(present)
             if not present:
-                self.left_out["study without an image file" if record.image_ids else "report lists no image"] += 1
+                reason = "studies without an image file" if record.image_ids else "reports that list no image"
+                self.left_out[reason] += 1
                 continue
             study = Study(
                 study_id=f"CXR{record.uid}",
@@ -167,7 +168,7 @@ class OpenI(Corpus):
 
     def _projections(self) -> pd.DataFrame | None:
         path = self.root / "indiana_projections.csv"
-        if not path.is_file():
+        if not path.exists():
             return None
         table = read_table(path, ("uid", "filename", "projection"))
         table["image_id"] = [_canonical(f"CXR{name.removesuffix('.dcm.png')}") for name in table["filename"]]
