@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ from vkd_pyro.files import private_folder, write_json, written
 VERSION = 1
 PLAN, STUDIES, BAD_IMAGES, COMPLETE = "plan.json", "studies.arrow", "bad_images.csv", "store.json"
 STUDY_COLUMNS = ("row", "study_id", "patient_id", "split", "views", "has_report", "labels")
+PART = 16
+"""Images that a thread reads at a time."""
 SHARD = 256
 """Studies a shard: large enough to sort their reports by length, small enough that memory does not matter.
 Readers count by it, so another number is another `VERSION`."""
@@ -165,7 +168,10 @@ def write_images(
     """The shards of images that are missing. A row an image: its study, its number there, and its pixels; null where
     it cannot be read."""
 
-    def read(image: Path | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> str:
+    def read(images: Sequence[Path | NDArray[np.uint8]], pixels: NDArray[np.uint8]) -> list[str]:
+        return [problem_of(image, row) for image, row in zip(images, pixels, strict=True)]
+
+    def problem_of(image: Path | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> str:
         try:
             pixels[:] = transform(image).numpy().ravel()
             return ""
@@ -180,7 +186,9 @@ def write_images(
         for path, part in tqdm(_missing(folder, studies, "images"), "images", unit="shard", disable=not progress):
             places = [(i, j) for i in part for j in range(len(studies[i].images))]
             pixels = np.zeros((len(places), transform.size**2), np.uint8)
-            problems = list(pool.map(read, [studies[i].images[j] for i, j in places], pixels))
+            images = [studies[i].images[j] for i, j in places]
+            parts = [slice(start, start + PART) for start in range(0, len(images), PART)]
+            problems = list(chain(*pool.map(read, [images[p] for p in parts], [pixels[p] for p in parts])))
             _, readable = pa.array([not problem for problem in problems]).buffers()
             columns = {
                 "study": pa.array([i for i, _ in places], pa.int32()),
@@ -189,7 +197,7 @@ def write_images(
                     pa.binary(pixels.shape[1]), len(places), [readable, pa.py_buffer(pixels)]
                 ),
                 "problem": pa.array(problems, pa.string()),
-                "source": pa.array([_image_source(studies[i].images[j]) for i, j in places], pa.string()),
+                "source": pa.array(map(_image_source, images), pa.string()),
             }
             if written_before is not None:
                 written_before.result()
