@@ -80,6 +80,11 @@ class Guide(PyroModule):
 
     def __init__(self, report_encoder: ReportEncoder, posterior: Family, auxiliary: Likelihood) -> None:
         super().__init__()
+        if posterior.prior_only:
+            raise UserError(
+                f"model.posterior: {type(posterior).__name__} does not depend on the report, so it is a prior only; "
+                "take e.g. DiagonalNormal, NormalMixture or Flow"
+            )
         self.report_encoder, self.posterior, self.auxiliary = report_encoder, posterior, auxiliary
 
     def forward(self, batch: Batch) -> Tensor:

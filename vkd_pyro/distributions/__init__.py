@@ -1,0 +1,56 @@
+"""Distributions over z and over labels, each a network from features to a Pyro distribution; divergences."""
+
+from vkd_pyro.distributions.base import MIN_SCALE, Distribution, Family, NetworkFamily, mlp
+from vkd_pyro.distributions.divergences import (
+    KL,
+    MMD,
+    BalancedKL,
+    Divergence,
+    FreeBits,
+    JensenShannon,
+    Renyi,
+    ReverseKL,
+    Wasserstein2,
+)
+from vkd_pyro.distributions.families import (
+    DiagonalNormal,
+    FullNormal,
+    Laplace,
+    LowRankNormal,
+    StandardNormal,
+    StudentT,
+    product,
+)
+from vkd_pyro.distributions.flows import Flow
+from vkd_pyro.distributions.likelihoods import BernoulliLikelihood, Likelihood, SoftBernoulli
+from vkd_pyro.distributions.mixtures import NormalMixture, VampPrior
+
+__all__ = [
+    "KL",
+    "MIN_SCALE",
+    "MMD",
+    "BalancedKL",
+    "BernoulliLikelihood",
+    "DiagonalNormal",
+    "Distribution",
+    "Divergence",
+    "Family",
+    "Flow",
+    "FreeBits",
+    "FullNormal",
+    "JensenShannon",
+    "Laplace",
+    "Likelihood",
+    "LowRankNormal",
+    "NetworkFamily",
+    "NormalMixture",
+    "Renyi",
+    "ReverseKL",
+    "SoftBernoulli",
+    "StandardNormal",
+    "StudentT",
+    "VampPrior",
+    "Wasserstein2",
+    "mlp",
+    "product",
+]
