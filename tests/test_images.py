@@ -19,10 +19,10 @@ from vkd_pyro.data.transforms import MAX_PIXELS, ImageTransform, read_gray
 from vkd_pyro.errors import UserError
 
 pydicom = pytest.importorskip("pydicom", minversion="3")
-from pydicom import Dataset, Sequence  # noqa: E402
-from pydicom.dataset import FileMetaDataset  # noqa: E402
-from pydicom.encaps import encapsulate  # noqa: E402
-from pydicom.uid import (  # noqa: E402
+from pydicom import Dataset, Sequence  # noqa: E402  (once it is known to be there)
+from pydicom.dataset import FileMetaDataset  # noqa: E402  (once it is known to be there)
+from pydicom.encaps import encapsulate  # noqa: E402  (once it is known to be there)
+from pydicom.uid import (  # noqa: E402  (once it is known to be there)
     MPEG2MPML,
     DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,

@@ -230,7 +230,7 @@ def test_a_model_trained_from_a_store_is_that_trained_from_the_files(tmp_path):
         code, _, err = vkd(*command)
         assert code == 0, err
     raw, stored = (
-        torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+        torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         for run in ("raw", "stored")
     )
     assert raw.keys() == stored.keys()
