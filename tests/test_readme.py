@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vkd_pyro.bundle import load_bundle
 from vkd_pyro.cli import main
 from vkd_pyro.cli.train import train_parser
 
@@ -23,7 +24,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_python_example_is_short_and_runs(tmp_path):
-    (example,) = blocks("python")
+    example, _ = blocks("python")
     lines = [line for line in example.splitlines() if line.strip() and not line.startswith(("import", "from"))]
     assert len(lines) <= 20
     result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -72,6 +73,21 @@ def write_hospital(folder):
             text, view = '"' + first.split('"')[1] + '"', "PA"
         lines.append(f"{image},{text},{patient},{view}")
     (folder / "studies.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.filterwarnings("default:never positive in training")
+def test_the_family_of_ones_own_is_swapped_in_by_name(tmp_path, monkeypatch):
+    _, family = blocks("python")
+    (tmp_path / "my_family.py").write_text(family)
+    (settings,) = (block for block in blocks("yaml") if "my_family" in block)
+    (tmp_path / "swap.yaml").write_text(settings)
+    monkeypatch.syspath_prepend(tmp_path)
+    command = ["train", "--config", str(ROOT / "configs" / "synthetic.yaml"), "--config", str(tmp_path / "swap.yaml")]
+    small = ["--data.corpus.init_args.num_studies=300", "--training.max_epochs=1", "--training.accelerator=cpu"]
+    assert main([*command, *small, "--run", str(tmp_path / "run")]) == 0
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    assert type(bundle.model.prior).__name__ == "Logistic"
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
 
 
 def test_the_scripts_it_names_are_there():
