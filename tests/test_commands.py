@@ -373,3 +373,15 @@ def test_a_dicom_file_of_another_kind_is_refused_unless_wanted(run, tmp_path, ta
     assert code == 0
     assert "Cardiomegaly" in out
     assert err.startswith(f"vkd: warning: {other}: ")
+
+
+def test_a_corpus_without_training_studies_is_one_line(tmp_path):
+    write_hospital(tmp_path / "a", 0)
+    table = pd.read_csv(tmp_path / "a" / "studies.csv")
+    table["split"] = ["validation", "test"] * (len(table) // 2)
+    table["report"] = "Bright."
+    table.to_csv(tmp_path / "a" / "studies.csv", index=False)
+    settings = ["--data.corpus=Manifest", f"--data.corpus.path={tmp_path}/a/studies.csv", "--data.image_size=32"]
+    settings += ["--model.image_encoder=ConvEncoder", "--model.report_encoder=WordEncoder"]
+    assert "the train split is empty" in refusal("train", *settings, "--run", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

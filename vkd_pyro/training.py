@@ -247,11 +247,10 @@ def fit(
     refuse_unless_ready(run, resume)
     network, objective, use_reports = for_arm(arm, vkd, objective or TraceVKD_ELBO())
     check_rebuildable(network.model)
-    description = json.loads(
-        json.dumps(data.description(), default=str)
-    )  # what cannot be written is found before training
+    # What cannot be written is found before training.
+    description, summary = (json.loads(json.dumps(d, default=str)) for d in (data.description(), data.summary()))
     refuse_kept_uncertain(network, data)
-    if use_reports and not data.summary()["splits"]["train"]["with a report"]:
+    if use_reports and not data.count("train")["with a report"]:
         raise UserError(
             f"{data.corpus.name}: no training study has a report, so the arm {arm} has nothing to learn from them; "
             "use no_report or image_only, or check data.report and where the reports are"
@@ -260,7 +259,7 @@ def fit(
     if start_from is not None and not resume:
         start_with(network, Path(start_from))
     if resume:
-        refuse_changed_data(run, data)
+        refuse_changed_data(run, summary)
     warn_of_absent_findings(data)
     encoder = vkd.guide.report_encoder.to(training.device) if use_reports and isinstance(vkd.guide, Guide) else None
     loaders = data.train_loader(encoder, seed), data.evaluation_loader("validation", encoder)
@@ -273,7 +272,7 @@ def fit(
         with claimed(run, resume, keep_if=last):
             if not resume:
                 (run / CONFIG).write_text(config)
-                write_json(run / DATA, data.summary())
+                write_json(run / DATA, summary)
                 if data.bad_list:
                     with written(run / BAD_IMAGES) as file:
                         pd.DataFrame(data.bad_list, columns=["study", "problem"]).to_csv(file, index=False)
@@ -321,10 +320,10 @@ def refuse_unlabelled_validation(data: StudyData) -> None:
         )
 
 
-def refuse_changed_data(run: Path, data: StudyData) -> None:
+def refuse_changed_data(run: Path, summary: dict[str, Any]) -> None:
     """Raises `UserError` where a run would go on with other studies or labels than it began with."""
     path = run / DATA
-    if path.is_file() and json.loads(path.read_text()) != json.loads(json.dumps(data.summary())):
+    if path.is_file() and json.loads(path.read_text()) != summary:
         raise UserError(f"{path}: the data is not what this run began with; put it back, or start a new run")
 
 

@@ -101,7 +101,7 @@ class StudyData:
         """What there is in each split, what was left out and why, and the policies; for JSON."""
         return {
             "corpus": self.corpus.name,
-            "splits": {split: self._count(split) for split, rows in self._splits.items() if rows},
+            "splits": {split: self.count(split) for split, rows in self._splits.items() if rows},
             "left_out": dict(self._source.left_out),
             "train_policy": describe(self.train_policy),
             "eval_policy": describe(self.eval_policy),
@@ -157,7 +157,8 @@ class StudyData:
             **batches,
         )
 
-    def _count(self, split: str) -> dict[str, Any]:
+    def count(self, split: str) -> dict[str, Any]:
+        """How much there is of what in a split; raises `UserError` where it is empty."""
         studies = self.studies(split)
         targets = self.targets(split, self.train_policy if split == "train" else self.eval_policy)
         return {

@@ -28,10 +28,8 @@ from vkd_pyro.errors import UserError
 MAX_FULL_DIM = 64
 
 
-class DiagonalNormal(NetworkFamily):
-    """z ~ Normal(loc(features), scale(features)), independent over dimensions (paper, Sec. 3.4).
-
-    Two hidden layers to loc and scale; scale = softplus(raw) + 1e-4. Dropout follows each hidden layer, not the last.
+class LocScaleFamily(NetworkFamily):
+    """A family of a location and a scale for each dimension, read off the features; scale = softplus(raw) + 1e-4.
 
     Args:
         in_features: width of the features.
@@ -46,10 +44,27 @@ class DiagonalNormal(NetworkFamily):
         super().__init__(in_features, latent_dim, hidden, dropout)
         self.loc_and_scale = nn.Linear(self.hidden[-1], 2 * latent_dim)
 
+    def parameters_of(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Args: float [B, in_features]. Returns: loc and scale, float [B, latent_dim] each."""
+        loc, raw_scale = full_precision(self.loc_and_scale(self.network(features))).chunk(2, dim=-1)
+        return loc, softplus(raw_scale) + MIN_SCALE
+
+
+class DiagonalNormal(LocScaleFamily):
+    """z ~ Normal(loc(features), scale(features)), independent over dimensions (paper, Sec. 3.4).
+
+    Two hidden layers to loc and scale; scale = softplus(raw) + 1e-4. Dropout follows each hidden layer, not the last.
+
+    Args:
+        in_features: width of the features.
+        latent_dim: D.
+        hidden: widths of the hidden layers.
+        dropout: probability.
+    """
+
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: Normal, batch shape [B], event shape [latent_dim]."""
-        loc, raw_scale = full_precision(self.loc_and_scale(self.network(features))).chunk(2, dim=-1)
-        return dist.Normal(loc, softplus(raw_scale) + MIN_SCALE).to_event(1)
+        return dist.Normal(*self.parameters_of(features)).to_event(1)
 
 
 class LowRankNormal(NetworkFamily):
@@ -147,7 +162,7 @@ class ExactNormal(_Exact, dist.MultivariateNormal):
     """A full normal that autocast leaves alone."""
 
 
-class Laplace(NetworkFamily):
+class Laplace(LocScaleFamily):
     """z ~ Laplace(loc(features), scale(features)), independent over dimensions: a peak, and tails of e^-|z|.
 
     Args:
@@ -157,16 +172,9 @@ class Laplace(NetworkFamily):
         dropout: probability.
     """
 
-    def __init__(
-        self, in_features: int, latent_dim: int, hidden: Sequence[int] = (512, 512), dropout: float = 0.5
-    ) -> None:
-        super().__init__(in_features, latent_dim, hidden, dropout)
-        self.loc_and_scale = nn.Linear(self.hidden[-1], 2 * latent_dim)
-
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: Laplace, batch shape [B], event shape [latent_dim]."""
-        loc, raw_scale = full_precision(self.loc_and_scale(self.network(features))).chunk(2, dim=-1)
-        return dist.Laplace(loc, softplus(raw_scale) + MIN_SCALE).to_event(1)
+        return dist.Laplace(*self.parameters_of(features)).to_event(1)
 
 
 class StudentT(NetworkFamily):
