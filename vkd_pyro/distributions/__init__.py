@@ -1,6 +1,7 @@
 """Distributions over z and over labels, each a network from features to a Pyro distribution; divergences."""
 
 from vkd_pyro.distributions.base import MIN_SCALE, Distribution, Family, NetworkFamily, mlp
+from vkd_pyro.distributions.correlated import LowRankProbit, LowRankProbitLikelihood
 from vkd_pyro.distributions.divergences import (
     KL,
     MMD,
@@ -22,8 +23,10 @@ from vkd_pyro.distributions.families import (
     product,
 )
 from vkd_pyro.distributions.flows import Flow
-from vkd_pyro.distributions.likelihoods import BernoulliLikelihood, Likelihood, SoftBernoulli
+from vkd_pyro.distributions.imbalance import FocalBernoulliLikelihood, WeightedBernoulliLikelihood
+from vkd_pyro.distributions.likelihoods import BernoulliLikelihood, Likelihood, NetworkLikelihood, SoftBernoulli
 from vkd_pyro.distributions.mixtures import NormalMixture, VampPrior
+from vkd_pyro.distributions.outcomes import CategoricalLikelihood, ThreeOutcomeLikelihood
 
 __all__ = [
     "KL",
@@ -31,26 +34,33 @@ __all__ = [
     "MMD",
     "BalancedKL",
     "BernoulliLikelihood",
+    "CategoricalLikelihood",
     "DiagonalNormal",
     "Distribution",
     "Divergence",
     "Family",
     "Flow",
+    "FocalBernoulliLikelihood",
     "FreeBits",
     "FullNormal",
     "JensenShannon",
     "Laplace",
     "Likelihood",
     "LowRankNormal",
+    "LowRankProbit",
+    "LowRankProbitLikelihood",
     "NetworkFamily",
+    "NetworkLikelihood",
     "NormalMixture",
     "Renyi",
     "ReverseKL",
     "SoftBernoulli",
     "StandardNormal",
     "StudentT",
+    "ThreeOutcomeLikelihood",
     "VampPrior",
     "Wasserstein2",
+    "WeightedBernoulliLikelihood",
     "mlp",
     "product",
 ]

@@ -1,6 +1,7 @@
-"""Distributions over labels, given z and the image's features or not."""
+"""Distributions over labels, given z and the image's features or not: the interface, and the Bernoulli."""
 
 import abc
+from collections.abc import Sequence
 from typing import ClassVar
 
 import pyro.distributions as dist
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from vkd_pyro.distributions.base import Distribution
+from vkd_pyro.distributions.base import Distribution, full_precision
 
 
 class Likelihood(nn.Module, abc.ABC):
@@ -18,13 +19,15 @@ class Likelihood(nn.Module, abc.ABC):
 
     Attributes:
         takes_uncertain: whether a label of -1, "uncertain", is one of its outcomes (policy "keep").
+        takes_soft: whether a label may lie between 0 and 1 (policy "soft").
     """
 
     takes_uncertain: ClassVar[bool] = False
+    takes_soft: ClassVar[bool] = False
 
     @abc.abstractmethod
     def forward(self, z: Tensor, features: Tensor | None = None, known: Tensor | None = None) -> Distribution:
-        """A distribution over labels, with unknown labels masked out of its log-probability.
+        """A distribution over labels, in whose log-probability unknown labels take no part.
 
         Args:
             z: float [..., B, latent_dim].
@@ -37,6 +40,65 @@ class Likelihood(nn.Module, abc.ABC):
     def probabilities(self, z: Tensor, features: Tensor | None = None) -> Tensor:
         """p(y_k = 1 | z, features), float [..., B, K] in [0, 1]."""
 
+    def check_labels(self, labels: Tensor, study_ids: Sequence[str]) -> None:
+        """Called before training with labels of each split it sees, float [N, K], NaN unknown, and N names.
+
+        Raises:
+            UserError: labels that are none of its outcomes.
+        """
+
+    def see_labels(self, labels: Tensor) -> None:
+        """Called once before training with the training labels, float [N, K], NaN unknown.
+
+        What it takes from them it keeps in buffers, so that checkpoints and bundles bring it back.
+        """
+
+
+class NetworkLikelihood(Likelihood):
+    """A likelihood whose parameters f([features, z]) are read off a network of at most one hidden layer.
+
+    Args:
+        latent_dim: D.
+        num_findings: K.
+        features_dim: width of the image features that f sees beside z; 0 is z alone.
+        hidden_dim: width of the hidden layer of f (dropout, Linear, ReLU, dropout, Linear); 0 is a linear f
+            (dropout, Linear).
+        dropout: probability.
+
+    Attributes:
+        outputs_per_finding: how many numbers f says of each finding.
+    """
+
+    outputs_per_finding: ClassVar[int] = 1
+
+    def __init__(
+        self, latent_dim: int, num_findings: int, features_dim: int = 0, hidden_dim: int = 512, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.latent_dim, self.num_findings, self.features_dim = latent_dim, num_findings, features_dim
+        self.hidden_dim, self.dropout = hidden_dim, dropout
+        outputs = num_findings * self.outputs_per_finding
+        self.network = head(features_dim + latent_dim, outputs, hidden_dim, dropout)
+
+    def outputs(self, z: Tensor, features: Tensor | None = None) -> Tensor:
+        """f: float [..., B, latent_dim]; float [B, features_dim] -> float [..., B, K * outputs_per_finding]."""
+        if self.features_dim and features is not None:
+            z = torch.cat([features.expand(*z.shape[:-1], -1), z], dim=-1)
+        return full_precision(self.network(z))
+
+
+def head(in_features: int, out_features: int, hidden_dim: int, dropout: float) -> nn.Sequential:
+    """Dropout, Linear, ReLU, dropout, Linear; without a hidden layer dropout, Linear."""
+    if not hidden_dim:
+        return nn.Sequential(nn.Dropout(dropout), nn.Linear(in_features, out_features))
+    hidden = nn.Dropout(dropout), nn.Linear(in_features, hidden_dim), nn.ReLU()
+    return nn.Sequential(*hidden, nn.Dropout(dropout), nn.Linear(hidden_dim, out_features))
+
+
+def independent(labels: Distribution, known: Tensor | None) -> Distribution:
+    """Labels [..., B, K] that are independent of each other, the unknown ones masked: batch [..., B], event [K]."""
+    return (labels if known is None else labels.mask(known)).to_event(1)
+
 
 class SoftBernoulli(dist.Bernoulli):
     """A Bernoulli whose log-probability is also defined for a soft target t in [0, 1]: t log p + (1 - t) log(1 - p).
@@ -47,42 +109,19 @@ class SoftBernoulli(dist.Bernoulli):
     support = constraints.unit_interval
 
 
-class BernoulliLikelihood(Likelihood):
-    """y_k ~ Bernoulli(logits = f([features, z])_k), independent given z: dropout, Linear, ReLU, dropout, Linear.
+class BernoulliLikelihood(NetworkLikelihood):
+    """y_k ~ Bernoulli(logits = f([features, z])_k), independent given z. See `NetworkLikelihood` for the arguments."""
 
-    Args:
-        latent_dim: D.
-        num_findings: K.
-        features_dim: width of the image features that f sees beside z; 0 is z alone.
-        hidden_dim: width of the hidden layer.
-        dropout: probability.
-    """
-
-    def __init__(
-        self, latent_dim: int, num_findings: int, features_dim: int = 0, hidden_dim: int = 512, dropout: float = 0.5
-    ) -> None:
-        super().__init__()
-        self.latent_dim, self.num_findings, self.features_dim = latent_dim, num_findings, features_dim
-        self.hidden_dim, self.dropout = hidden_dim, dropout
-        self.network = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(features_dim + latent_dim, hidden_dim),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_dim, num_findings),
-        )
+    takes_soft = True
 
     def forward(self, z: Tensor, features: Tensor | None = None, known: Tensor | None = None) -> Distribution:
         """See `Likelihood`: batch shape [..., B], event shape [K]."""
-        bernoulli = SoftBernoulli(logits=self.logits(z, features))
-        return (bernoulli if known is None else bernoulli.mask(known)).to_event(1)
+        return independent(SoftBernoulli(logits=self.logits(z, features)), known)
 
     def probabilities(self, z: Tensor, features: Tensor | None = None) -> Tensor:
         """p(y_k = 1 | z, features), float [..., B, K] in [0, 1]."""
         return self.logits(z, features).sigmoid()
 
     def logits(self, z: Tensor, features: Tensor | None = None) -> Tensor:
-        """Args: float [..., B, latent_dim]; float [B, features_dim]. Returns: float32 [..., B, K]."""
-        if self.features_dim and features is not None:
-            z = torch.cat([features.expand(*z.shape[:-1], -1), z], dim=-1)
-        return self.network(z).float()
+        """Args: float [..., B, latent_dim]; float [B, features_dim]. Returns: float [..., B, K]."""
+        return self.outputs(z, features)
