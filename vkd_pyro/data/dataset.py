@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import count, groupby, islice
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from vkd_pyro.data.study import Study
 from vkd_pyro.data.transforms import Augmentation, ImageTransform
 
 Draw = tuple[int, int]
-"""(epoch, row): what a sampler asks of a dataset; the epoch decides the augmentation. Evaluation uses epoch -1."""
+"""(epoch, row): what a sampler asks of a dataset; the epoch decides the augmentation. Evaluation uses epoch -1, and
+`HalfLabelledSampler` the number of its pass over the rows, so that a row is never augmented twice alike."""
 
 NO_REPORT = torch.zeros(1, dtype=torch.long)
 """Stands in a batch where reports are not read: one token, which `has_report` masks out."""
@@ -101,6 +102,51 @@ class ShuffledSampler(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
         return ((self.epoch, row) for row in torch.randperm(self.num_rows, generator=generator).tolist())
+
+
+class HalfLabelledSampler(Sampler[Draw]):
+    """Batches that begin with a labelled half, the same whatever the other half is; the trainer calls `set_epoch`.
+
+    The rows of a half are drawn in passes: all of them in a new order, then again. Passes go on from one epoch to the
+    next, so at any time no row has come more than once more often than another of its half. The order is a pure
+    function of (seed, epoch).
+
+    Args:
+        labelled: rows of the first half.
+        unlabelled: rows of the second; where there is none, a batch is its labelled half.
+        half: rows of a batch from each.
+        num_batches: of an epoch.
+        seed: of the order.
+    """
+
+    def __init__(
+        self, labelled: Sequence[int], unlabelled: Sequence[int], half: int, num_batches: int, seed: int
+    ) -> None:
+        self.halves = {name: rows for name, rows in (("labelled", labelled), ("unlabelled", unlabelled)) if rows}
+        self.half, self.num_batches, self.seed, self.epoch = half, num_batches, seed, 0
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        return self.half * len(self.halves)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_batches * self.batch_size
+
+    def __iter__(self) -> Iterator[Draw]:
+        halves = [self._draws(name, rows) for name, rows in self.halves.items()]
+        return (draw for _ in range(self.num_batches) for draws in halves for draw in islice(draws, self.half))
+
+    def _draws(self, name: str, rows: Sequence[int]) -> Iterator[Draw]:
+        """(pass, row) from the first draw of the epoch on, without end."""
+        first, done = divmod(self.epoch * self.num_batches * self.half, len(rows))
+        for number in count(first):
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, name, number))
+            order = torch.randperm(len(rows), generator=generator).tolist()
+            yield from ((number, rows[place]) for place in order[done if number == first else 0 :])
 
 
 class StudyBatches(Sampler[list[Draw]]):

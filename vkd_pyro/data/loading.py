@@ -1,21 +1,26 @@
 """A corpus made ready for training."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vkd_pyro.data.batch import Example, collate
-from vkd_pyro.data.dataset import ShuffledSampler, StudyBatches, StudyDataset
+from vkd_pyro.data.controls import Control, labels_as_report, prepare_once, shuffled_reports
+from vkd_pyro.data.dataset import HalfLabelledSampler, ShuffledSampler, StudyBatches, StudyDataset
 from vkd_pyro.data.policy import LabelPolicy
 from vkd_pyro.data.report_text import ReportText
 from vkd_pyro.data.selection import BadImages, Selection, Views, reindex_labels
 from vkd_pyro.data.source import RawSource, Source
+from vkd_pyro.data.splits import Folds, keeps_labels
 from vkd_pyro.data.store import Store
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.data.transforms import Augmentation, ImageTransform
@@ -46,6 +51,12 @@ class StudyData:
         bad_images: what to do with images that cannot be read.
         store: a folder that `vkd prepare` has written from the same settings, read in place of the corpus's files;
             it changes speed only.
+        folds: cross-fitting by patient, in place of the corpus's own splits.
+        label_share: the labels of this share of the training patients are kept, and every training batch has them in
+            its first half: `batch_size // 2` labelled images, then as many unlabelled ones whose report is read. Where
+            no report is read it has the same first half, and no other.
+        control: "shuffled_reports" exchanges the reports within each split; "labels_as_report" reads the known labels,
+            in words, in place of reports.
     """
 
     def __init__(
@@ -66,9 +77,19 @@ class StudyData:
         eval_policy: LabelPolicy | None = None,
         bad_images: BadImages = BadImages(),
         store: Path | None = None,
+        folds: Folds | None = None,
+        label_share: float = 1.0,
+        control: Control = "none",
     ) -> None:
         if min(image_size, batch_size, num_workers + 1) < 1:
             raise UserError("data: image_size and batch_size must be at least 1, num_workers at least 0")
+        if not 0 < label_share <= 1:
+            raise UserError(f"data.label_share: found {label_share:g}, expected more than 0, at most 1")
+        if label_share < 1 and batch_size < 2:
+            raise UserError("data.batch_size: found 1, expected at least 2 with data.label_share below 1")
+        if control not in get_args(Control):
+            raise UserError(f"data.control: found {control!r}, expected one of {', '.join(get_args(Control))}")
+        self.folds, self.label_share, self.control = folds, label_share, control
         self.corpus, self.batch_size, self.num_workers = corpus, batch_size, num_workers
         self.transform, self.augmentation = ImageTransform(image_size), augmentation
         self.selection = Selection(corpus, self.transform, views, unknown_views, report, labels and Path(labels))
@@ -82,7 +103,7 @@ class StudyData:
             raise UserError(f"data.findings: {corpus.name} has none of them; it has {', '.join(corpus.findings)}")
 
     def studies(self, split: str) -> list[Study]:
-        """The studies of a split; no patient is in two of them. Their labels are as the corpus gives them.
+        """The studies of a split; no patient is in two of them. Labels and `split` are as the corpus gives them.
 
         Raises:
             UserError: there are none.
@@ -92,10 +113,14 @@ class StudyData:
         return [self._source.studies[i] for i in self._splits[split]]
 
     def targets(self, split: str, policy: LabelPolicy) -> NDArray[np.float32]:
-        """float32 [N, K], what a policy makes of the labels of a split; NaN unknown."""
+        """float32 [N, K], what a policy makes of the labels of a split; NaN unknown, or not in `label_share`."""
         studies = self.studies(split)
         labels = reindex_labels(studies, self.corpus.findings, self.findings)
-        return policy(labels, self.findings, [study.study_id for study in studies])
+        targets = policy(labels, self.findings, [study.study_id for study in studies])
+        if split == "train" and self.label_share < 1:
+            kept = [keeps_labels(self.corpus.name, study.patient_id, self.label_share) for study in studies]
+            targets[~np.array(kept)] = np.nan
+        return targets
 
     def summary(self) -> dict[str, Any]:
         """What there is in each split, what was left out and why, and the policies; for JSON."""
@@ -105,14 +130,18 @@ class StudyData:
             "left_out": dict(self._source.left_out),
             "train_policy": describe(self.train_policy),
             "eval_policy": describe(self.eval_policy),
-        }
+        } | self._experiment()
 
     def description(self) -> dict[str, Any]:
         """What a bundle keeps of the data: how studies were chosen and labels understood; for JSON."""
-        return self.selection.identity() | {
-            "train_policy": describe(self.train_policy),
-            "eval_policy": describe(self.eval_policy),
-        }
+        policies = {"train_policy": describe(self.train_policy), "eval_policy": describe(self.eval_policy)}
+        return self.selection.identity() | policies | self._experiment()
+
+    def _experiment(self) -> dict[str, Any]:
+        """Folds, label share and control, as far as they are set; for JSON."""
+        unset = {"folds": None, "label_share": 1.0, "control": "none"}
+        found = {"folds": self.folds and asdict(self.folds), "label_share": self.label_share, "control": self.control}
+        return {name: value for name, value in found.items() if value != unset[name]}
 
     @property
     def bad_list(self) -> list[tuple[str, str]]:
@@ -120,14 +149,27 @@ class StudyData:
         return self._source.bad
 
     def train_loader(self, encoder: ReportEncoder | None, seed: int) -> DataLoader[Example]:
-        """Augmented, shuffled by (seed, epoch)."""
+        """Augmented, shuffled by (seed, epoch). Without an encoder no report is read."""
         dataset = self._dataset("train", encoder, self.train_policy, seed)
         if len(dataset) < self.batch_size:
             raise UserError(
                 f"data.batch_size: {self.batch_size} is more than the {len(dataset)} training images; set it lower"
             )
+        if self.label_share < 1:
+            halves = self._half_labelled(dataset, seed)
+            return self._loader(dataset, batch_size=halves.batch_size, sampler=halves)
         sampler = ShuffledSampler(len(dataset), seed)
         return self._loader(dataset, batch_size=self.batch_size, sampler=sampler, drop_last=True)
+
+    def _half_labelled(self, dataset: StudyDataset, seed: int) -> HalfLabelledSampler:
+        """Unlabelled studies without a report would teach nothing, and are not drawn."""
+        known = [not np.isnan(targets).all() for targets in dataset.targets]
+        reads = [dataset.reports is not None and has_report for has_report in dataset.has_report]
+        labelled = [row for row, (study, _) in enumerate(dataset.rows) if known[study]]
+        unlabelled = [row for row, (study, _) in enumerate(dataset.rows) if reads[study] and not known[study]]
+        if not labelled:
+            raise UserError(f"data.label_share: {self.label_share:g} leaves no training label known; set it higher")
+        return HalfLabelledSampler(labelled, unlabelled, self.batch_size // 2, len(dataset) // self.batch_size, seed)
 
     def evaluation_loader(self, split: str, encoder: ReportEncoder | None) -> DataLoader[Example]:
         """In order, not augmented, the images of a study in one batch. Without an encoder no report is read."""
@@ -139,13 +181,33 @@ class StudyData:
         return StudyDataset(
             self._source.some(rows),
             self.targets(split, policy),
-            None if encoder is None else self._source.reports(encoder, rows),
-            [self._source.has_report[i] for i in rows],
+            None if encoder is None else self._reports(split, encoder),
+            self._has_report(split),
             self.transform,
             self.augmentation,
             seed,
             self.cache_images,
         )
+
+    def _reports(self, split: str, encoder: ReportEncoder) -> Sequence[Tensor]:
+        """What the encoder prepared of the report of each study of a split."""
+        rows = self._splits[split]
+        if self.control == "labels_as_report":
+            return prepare_once(encoder, self._labels_as_report(split))
+        if self.control == "shuffled_reports":
+            rows = shuffled_reports(rows, self._has_report(split), self.corpus.name, split)
+        return self._source.reports(encoder, rows)
+
+    def _has_report(self, split: str) -> list[bool]:
+        if self.control == "labels_as_report":
+            return [text is not None for text in self._labels_as_report(split)]
+        return [self._source.has_report[i] for i in self._splits[split]]
+
+    def _labels_as_report(self, split: str) -> list[str | None]:
+        return labels_as_report(self.targets(split, self._policy(split)), self.findings)
+
+    def _policy(self, split: str) -> LabelPolicy:
+        return self.train_policy if split == "train" else self.eval_policy
 
     def _loader(self, dataset: StudyDataset, **batches: Any) -> DataLoader[Example]:
         return DataLoader(
@@ -160,12 +222,12 @@ class StudyData:
     def count(self, split: str) -> dict[str, Any]:
         """How much there is of what in a split; raises `UserError` where it is empty."""
         studies = self.studies(split)
-        targets = self.targets(split, self.train_policy if split == "train" else self.eval_policy)
+        targets = self.targets(split, self._policy(split))
         return {
             "patients": len({study.patient_id for study in studies}),
             "studies": len(studies),
             "images": sum(len(study.images) for study in studies),
-            "with a report": sum(self._source.has_report[i] for i in self._splits[split]),
+            "with a report": sum(self._has_report(split)),
             "without any label": int(np.isnan(targets).all(axis=1).sum()),
             "positive": dict(zip(self.findings, (targets == 1).sum(axis=0).tolist(), strict=True)),
         }
@@ -184,9 +246,10 @@ class StudyData:
         name, studies = self.corpus.name, self._source.studies
         splits: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
         for number, study in enumerate(studies):
-            if study.split not in splits:
-                raise UserError(f"{name}: {study.split!r} is no split; expected train, validation or test")
-            splits[study.split].append(number)
+            split = self.folds.split_of(name, study.patient_id) if self.folds else study.split
+            if split not in splits:
+                raise UserError(f"{name}: {split!r} is no split; expected train, validation or test")
+            splits[split].append(number)
         if len({study.study_id for study in studies}) < len(studies):
             raise UserError(f"{name}: two studies have the same study_id; give each its own")
         patients = {split: {studies[i].patient_id for i in rows} for split, rows in splits.items()}

@@ -1,6 +1,9 @@
-"""Splits for corpora that ship none, or ship no validation: by patient, the same on every machine."""
+"""Splits by patient, the same on every machine: for corpora that ship none or no validation, and for cross-fitting."""
 
 import hashlib
+from dataclasses import dataclass
+
+from vkd_pyro.errors import UserError
 
 TRAIN_SHARE, VALIDATION_SHARE = 0.7, 0.1
 
@@ -18,6 +21,41 @@ def train_or_validation(corpus: str, patient: str) -> str:
     return "train" if _position(corpus, patient) < TRAIN_SHARE / (TRAIN_SHARE + VALIDATION_SHARE) else "validation"
 
 
-def _position(corpus: str, patient: str) -> float:
-    digest = hashlib.sha256(f"{corpus}:{patient}".encode()).digest()
+@dataclass(frozen=True)
+class Folds:
+    """Cross-fitting: one of several splits by patient, whose test sets together are all patients.
+
+    Attributes:
+        fold: which of the parts is the test split, from 0.
+        num_folds: equal parts that the patients are cut in.
+        validation_share: of the other patients; a patient is of these or not whichever fold is the test split.
+    """
+
+    fold: int = 0
+    num_folds: int = 5
+    validation_share: float = 0.125
+
+    def __post_init__(self) -> None:
+        if self.num_folds < 2:
+            raise UserError(f"data.folds.num_folds: found {self.num_folds}, expected at least 2")
+        if not 0 <= self.fold < self.num_folds:
+            raise UserError(f"data.folds.fold: found {self.fold}, expected 0 to {self.num_folds - 1}")
+        if not 0 < self.validation_share < 1:
+            raise UserError(f"data.folds.validation_share: found {self.validation_share:g}, expected between 0 and 1")
+
+    def split_of(self, corpus: str, patient: str) -> str:
+        """The split of a patient: sha256 of "fold:corpus:patient" says the part, that of "validation:..." the rest."""
+        if int(_position("fold", corpus, patient) * self.num_folds) == self.fold:
+            return "test"
+        return "validation" if _position("validation", corpus, patient) < self.validation_share else "train"
+
+
+def keeps_labels(corpus: str, patient: str, share: float) -> bool:
+    """Whether a patient is among the share whose labels are kept; those of a smaller share are among a larger one's."""
+    return _position("label", corpus, patient) < share
+
+
+def _position(*names: str) -> float:
+    """sha256 of the names, joined by colons, as a number in [0, 1)."""
+    digest = hashlib.sha256(":".join(names).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
