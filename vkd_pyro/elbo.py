@@ -29,6 +29,8 @@ class Terms:
         kl: the divergence of the posterior from the prior; zero without a report.
         auxiliary_weight: w_MI.
         kl_weight: what multiplies the divergence: beta times the constant scale.
+        tightening: what the log of a mean over M draws has above the mean of their logs, at least 0; zero without
+            `log_mean_exp`. Under posterior samples, with beta = 1, it vanishes where q is the exact posterior.
     """
 
     log_likelihood: Tensor
@@ -36,11 +38,13 @@ class Terms:
     kl: Tensor
     auxiliary_weight: float
     kl_weight: float
+    tightening: Tensor | float = 0.0
 
     @property
     def loss(self) -> Tensor:
         """The scalar that is minimised: the mean over studies of the weighted parts."""
-        return (-self.log_likelihood - self.auxiliary_weight * self.auxiliary + self.kl_weight * self.kl).mean()
+        gains = self.log_likelihood + self.tightening + self.auxiliary_weight * self.auxiliary
+        return (self.kl_weight * self.kl - gains).mean()
 
 
 class TraceVKD_ELBO(ELBO):
@@ -60,6 +64,16 @@ class TraceVKD_ELBO(ELBO):
     * terms are summed over findings and latent dimensions, then averaged over studies. KL and auxiliary terms are zero
       for studies without a report, and unknown labels take no part.
 
+    With `log_mean_exp`, the log of a mean over the M draws z_m ~ s stands in place of the mean of logs. Under the
+    prior it is that of the likelihood alone (Eq. 2, what prediction averages), beside the KL. Under the posterior it
+    holds the KL as well, and first and last term together are the importance-weighted bound:
+
+        - E log 1/M sum_m p(y | x_I, z_m) (p(z_m | x_I) / q(z_m | x_T))^beta
+
+    At beta = 1 this is never below - log p(y | x_I), falls to it as M grows, and equals it for any M where q is the
+    exact posterior (Burda et al. 2016, "Importance weighted autoencoders", arXiv 1509.00519); at M = 1 it is the ELBO
+    with the KL estimated from its one draw. A mixture is alpha times this plus 1 - alpha times the prior's with its KL.
+
     It sees traces only. Every sample site that is not observed is a latent variable; the observed sites of the model
     are the likelihood, those of the guide the auxiliary classifier.
 
@@ -68,15 +82,20 @@ class TraceVKD_ELBO(ELBO):
 
     .. warning:: Latent distributions need reparametrised samples (`rsample`): there is no score-function estimator.
 
+    .. warning:: Under the posterior, more draws of a log of a mean teach the posterior less: its gradient's
+       signal-to-noise ratio falls as M^-1/2, while the model's rises as M^1/2 (Rainforth et al. 2018, "Tighter
+       variational bounds are not necessarily better", arXiv 1802.04537). Keep M small, or compare with M = 1.
+
     Args:
         num_particles: M, samples of z for the likelihood.
         num_auxiliary_particles: L, samples of z for the auxiliary term.
         likelihood_samples: "prior", "posterior", or "mixture".
         alpha: the posterior's share of a mixture, in [0, 1].
-        log_mean_exp: log of the mean over M instead of the mean of logs (Eq. 2, what prediction averages).
+        log_mean_exp: log of the mean over M instead of the mean of logs: under the prior what prediction averages,
+            under the posterior the importance-weighted bound.
         auxiliary_weight: w_MI; 0 is the paper's "without L_MI".
         kl_scale: a constant that multiplies every `kl_weight`.
-        divergence: in place of KL(q || p).
+        divergence: in place of KL(q || p); importance weights know no other.
     """
 
     def __init__(
@@ -105,6 +124,12 @@ class TraceVKD_ELBO(ELBO):
         self.auxiliary_weight = auxiliary_weight
         self.kl_scale = kl_scale
         self.divergence = divergence or KL()
+        self.importance_weighted = log_mean_exp and self.posterior_share > 0
+        if self.importance_weighted and not isinstance(self.divergence, KL):
+            raise UserError(
+                f"objective.divergence: found {type(self.divergence).__name__}, but with log_mean_exp under posterior "
+                "samples each draw is weighed by p / q, which is the KL; leave divergence or log_mean_exp out"
+            )
 
     def terms(self, model: Any, guide: Any, batch: Batch, kl_weight: float = 1.0) -> Terms:
         """The parts of the objective for one batch, with the beta of this step."""
@@ -117,14 +142,18 @@ class TraceVKD_ELBO(ELBO):
         with prior:
             model_trace = poutine.trace(model).get_trace(batch)
 
+        weight = self.kl_scale * kl_weight
         likelihood = _observed_log_prob(model_trace, batch)
-        from_prior, from_posterior = self._reduce(likelihood[:num_p]), self._reduce(likelihood[-num_p:])
+        from_prior, from_posterior = likelihood[:num_p], likelihood[-num_p:]
+        divergence = self._divergence(guide_trace, posterior, prior, batch)
+        log_weights = from_posterior - weight * divergence
         return Terms(
-            log_likelihood=(1 - alpha) * from_prior + alpha * from_posterior,
+            log_likelihood=(1 - alpha) * from_prior.mean(0) + alpha * from_posterior.mean(0),
+            tightening=(1 - alpha) * self._tightening(from_prior) + alpha * self._tightening(log_weights),
             auxiliary=_observed_log_prob(guide_trace, batch)[:num_q].mean(0),
-            kl=self._divergence(guide_trace, posterior, prior, batch),
+            kl=divergence.mean(0),
             auxiliary_weight=self.auxiliary_weight,
-            kl_weight=self.kl_scale * kl_weight,
+            kl_weight=weight,
         )
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -145,14 +174,22 @@ class TraceVKD_ELBO(ELBO):
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
         raise NotImplementedError("TraceVKD_ELBO draws the model's z by its own rule; use terms(model, guide, batch)")
 
-    def _reduce(self, log_probs: Tensor) -> Tensor:
-        """Over particles: [M, B] -> [B]."""
-        return log_probs.logsumexp(0) - math.log(len(log_probs)) if self.log_mean_exp else log_probs.mean(0)
+    def _tightening(self, log_weights: Tensor) -> Tensor:
+        """The log of the mean less the mean of logs, [M, B] -> [B]; zero where it is not asked for."""
+        if not self.log_mean_exp:
+            return torch.zeros_like(log_weights[0])
+        return log_weights.logsumexp(0) - math.log(len(log_weights)) - log_weights.mean(0)
 
     def _divergence(self, guide_trace: Any, posterior: "_Particles", prior: "_Particles", batch: Batch) -> Tensor:
-        total = batch.images.new_zeros(len(batch))
+        """Of each study, float [1, B]; with importance weights log q - log p at each of its draws, float [M, B]."""
+        total = batch.images.new_zeros(1, len(batch))
         for name, q in posterior.distributions.items():
-            divergence = self.divergence(q, prior.distributions[name], posterior.samples[name])
+            p, z = prior.distributions[name], posterior.samples[name]
+            if self.importance_weighted:
+                z = z[: self.num_particles]
+                divergence = q.log_prob(z) - p.log_prob(z)
+            else:
+                divergence = self.divergence(q, p, z)
             total = total + scale_and_mask(divergence, mask=guide_trace.nodes[name]["mask"])
         return total
 
@@ -261,6 +298,19 @@ class Monotonic(KLSchedule):
     def __call__(self, step: int, steps_per_epoch: int) -> float:
         """See `KLSchedule`."""
         return RAMPS[self.ramp](min(1.0, (step - 1) / (self.epochs * steps_per_epoch)))
+
+
+class Switch(KLSchedule):
+    """beta = before for the first `epochs` epochs, then after: from 0 to 1, the report's branch learns first."""
+
+    def __init__(self, epochs: float = 5.0, before: float = 0.0, after: float = 1.0) -> None:
+        if epochs <= 0:
+            raise UserError(f"kl_schedule.epochs: found {epochs}, expected more than 0")
+        self.epochs, self.before, self.after = epochs, before, after
+
+    def __call__(self, step: int, steps_per_epoch: int) -> float:
+        """See `KLSchedule`."""
+        return self.before if step - 1 < self.epochs * steps_per_epoch else self.after
 
 
 class Cyclical(KLSchedule):

@@ -177,10 +177,18 @@ class VKD(PyroModule):
 
 
 class ImageOnly(PyroModule):
-    """The baseline without z, with the two attributes of `VKD`, so that it trains and predicts the same way."""
+    """The baseline without z, with the attributes of `VKD`, so that it trains and predicts the same way.
 
-    def __init__(self, findings: tuple[str, ...], image_encoder: ImageEncoder) -> None:
+    Args:
+        findings: names of the K labels.
+        image_encoder: reads X-rays.
+        guide: what only training needs, where reports help in another way than VKD's (`vkd_pyro.rivals`).
+    """
+
+    def __init__(
+        self, findings: tuple[str, ...], image_encoder: ImageEncoder, guide: PyroModule | None = None
+    ) -> None:
         super().__init__()
         self.findings = tuple(findings)
         self.model = ImageClassifier(image_encoder, len(self.findings))
-        self.guide = NoGuide()
+        self.guide = guide or NoGuide()

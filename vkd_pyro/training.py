@@ -27,14 +27,17 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from vkd_pyro import metrics
 from vkd_pyro.bundle import check_rebuildable, save_bundle
 from vkd_pyro.callbacks import BestCheckpoint, MetricsTable, RelativeEarlyStopping
+from vkd_pyro.collapse import LatentUse, beta_so_far, warn_if_ignored
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.dataset import derive_seed
 from vkd_pyro.data.loading import StudyData
+from vkd_pyro.distributions import Likelihood
 from vkd_pyro.elbo import Cyclical, KLSchedule, Terms, TraceVKD_ELBO
 from vkd_pyro.errors import UserError, one_line
 from vkd_pyro.files import write_json, written
-from vkd_pyro.model import VKD, Guide, ImageOnly
+from vkd_pyro.model import VKD, ImageOnly
 from vkd_pyro.predictive import StudyOutputs, seeded, study_outputs
+from vkd_pyro.rivals import Rival
 from vkd_pyro.run import (
     BAD_IMAGES,
     BUNDLE,
@@ -48,7 +51,7 @@ from vkd_pyro.run import (
     start_with,
 )
 
-Arm = Literal["vkd", "vkd_without_mi", "no_report", "image_only"]
+Arm = Literal["vkd", "vkd_without_mi", "no_report", "image_only", "rival"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class VKDTrainer(L.LightningModule):
     def __init__(
         self,
         vkd: VKD | ImageOnly,
-        objective: TraceVKD_ELBO,
+        objective: TraceVKD_ELBO | Rival,
         kl_schedule: KLSchedule,
         training: Training,
         seed: int,
@@ -151,7 +154,9 @@ class VKDTrainer(L.LightningModule):
             raise UserError(
                 "val/nll is not a number: no label of the validation split is known; more studies are needed"
             )
-        self.log_dict(summary)
+        steps = self.global_step if self.use_reports else 0  # without reports beta weighs nothing
+        betas = beta_so_far(self.kl_schedule, steps, self.steps_per_epoch)
+        self.log_dict(summary | {f"val/{name}": beta for name, beta in betas.items()})
         if self.training_settings.learning_rate_schedule == "plateau":
             cast(ReduceLROnPlateau, self.lr_schedulers()).step(summary["val/nll"])
 
@@ -205,8 +210,7 @@ def summarise(outputs: list[StudyOutputs]) -> dict[str, float]:
         "val/micro_auc": metrics.micro_auroc(image, labels),
         "val/report_macro_auc": metrics.macro_auroc(report, labels),
         "val/report_micro_auc": metrics.micro_auroc(report, labels),
-        "val/kl": rows.mean_kl(),
-        **{f"val/active_units_{name}": value for name, value in rows.active_units().items()},
+        **{f"val/{name}": value for name, value in LatentUse.of(rows).columns().items()},
     }
 
 
@@ -226,6 +230,7 @@ def fit(
     start_from: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    rival: Rival | None = None,
 ) -> VKD | ImageOnly:
     """Trains one arm and writes a run; returns the network of the best epoch, in eval mode.
 
@@ -233,7 +238,8 @@ def fit(
         vkd: with fresh weights; `image_only` uses its image encoder alone.
         data: the corpus, ready for training.
         run: folder to write, refused if it holds another run.
-        arm: "vkd"; "vkd_without_mi" (w_MI = 0); "no_report" (no KL, no auxiliary); "image_only" (no z).
+        arm: "vkd"; "vkd_without_mi" (w_MI = 0); "no_report" (no KL, no auxiliary); "image_only" (no z);
+            "rival" (no z, reports by another method).
         objective: `TraceVKD_ELBO()` by default.
         kl_schedule: `Cyclical()` by default.
         training: how to train.
@@ -242,32 +248,27 @@ def fit(
         start_from: a run of the same arm or of the same network, whose best weights to begin with (fine-tuning).
         resume: go on from `checkpoints/last.ckpt` of `run`.
         progress: show a progress bar.
+        rival: the method of the arm "rival"; it takes the place of `objective`.
     """
     run, training = Path(run), training or Training()
     refuse_unless_ready(run, resume)
-    network, objective, use_reports = for_arm(arm, vkd, objective or TraceVKD_ELBO())
-    check_rebuildable(network.model)
+    network, method, use_reports = ready_for_arm(arm, vkd, data, objective or TraceVKD_ELBO(), rival)
     # What cannot be written is found before training.
     description, summary = (json.loads(json.dumps(d, default=str)) for d in (data.description(), data.summary()))
-    refuse_kept_uncertain(network, data)
-    if use_reports and not data.count("train")["with a report"]:
-        raise UserError(
-            f"{data.corpus.name}: no training study has a report, so the arm {arm} has nothing to learn from them; "
-            "use no_report or image_only, or check data.report and where the reports are"
-        )
-    refuse_unlabelled_validation(data)
     if start_from is not None and not resume:
         start_with(network, Path(start_from))
     if resume:
         refuse_changed_data(run, summary)
+    else:  # a resumed run finds in its checkpoint what was taken from the labels
+        show_labels(network, data)
     warn_of_absent_findings(data)
-    encoder = vkd.guide.report_encoder.to(training.device) if use_reports and isinstance(vkd.guide, Guide) else None
+    encoder = vkd.guide.report_encoder.to(training.device) if use_reports else None
     loaders = data.train_loader(encoder, seed), data.evaluation_loader("validation", encoder)
 
-    module = VKDTrainer(network, objective, kl_schedule or Cyclical(), training, seed, use_reports)
+    module = VKDTrainer(network, method, kl_schedule or Cyclical(), training, seed, use_reports)
     best = BestCheckpoint(run / CHECKPOINTS)
     with quiet():
-        trainer = _trainer(training, run, best, progress)
+        trainer = make_trainer(training, run, best, progress)
         last = run / CHECKPOINTS / "last.ckpt"
         with claimed(run, resume, keep_if=last):
             if not resume:
@@ -285,11 +286,37 @@ def fit(
     if trainer.is_global_zero:
         card = write_card(arm, data, float(best.best_model_score or math.nan))
         save_bundle(run / BUNDLE, network.model, network.findings, data.transform, card, description)
+        warn_if_ignored(run / METRICS)
     return network.eval()
 
 
-def for_arm(arm: Arm, vkd: VKD, objective: TraceVKD_ELBO) -> tuple[VKD | ImageOnly, TraceVKD_ELBO, bool]:
+def ready_for_arm(
+    arm: Arm, vkd: VKD, data: StudyData, objective: TraceVKD_ELBO, rival: Rival | None = None
+) -> tuple[VKD | ImageOnly, TraceVKD_ELBO | Rival, bool]:
+    """As `for_arm`; raises `UserError` for what these data could not train, or what no bundle could rebuild."""
+    network, method, use_reports = for_arm(arm, vkd, objective, rival)
+    check_rebuildable(network.model)
+    refuse_kept_uncertain(network, data)
+    if use_reports and not data.count("train")["with a report"]:
+        raise UserError(
+            f"{data.corpus.name}: no training study has a report, so the arm {arm} has nothing to learn from them; "
+            "use no_report or image_only, or check data.report and where the reports are"
+        )
+    refuse_unlabelled_validation(data)
+    return network, method, use_reports
+
+
+def for_arm(
+    arm: Arm, vkd: VKD, objective: TraceVKD_ELBO, rival: Rival | None = None
+) -> tuple[VKD | ImageOnly, TraceVKD_ELBO | Rival, bool]:
     """Network, objective, and whether reports are used, of an arm."""
+    if (arm == "rival") != (rival is not None):
+        raise UserError(
+            f"arm: found {arm!r} and {'a' if rival else 'no'} rival; "
+            "a rival, e.g. vkd_pyro.rivals.LogitDistillation, is trained by the arm 'rival', and by no other"
+        )
+    if rival is not None:
+        return rival.network(vkd), rival, True
     if arm == "image_only":
         return ImageOnly(vkd.findings, vkd.model.image_encoder), objective, False
     if arm == "vkd_without_mi":
@@ -299,16 +326,35 @@ def for_arm(arm: Arm, vkd: VKD, objective: TraceVKD_ELBO) -> tuple[VKD | ImageOn
 
 
 def refuse_kept_uncertain(network: VKD | ImageOnly, data: StudyData) -> None:
-    """Raises `UserError` where labels stay uncertain and a likelihood does not model that."""
-    if not data.train_policy.takes("keep"):
-        return
-    parts = [getattr(network.model, "likelihood", None), getattr(network.guide, "auxiliary", None)]
-    for part in parts:
-        if not getattr(part, "takes_uncertain", False):
+    """Raises `UserError` where uncertain labels stay so, or become soft, and a likelihood does not model that."""
+    model: list[Any] = likelihoods(network.model) or [network.model]  # without z, it is a Bernoulli itself
+    for part in [*model, *likelihoods(network.guide)]:
+        name = type(part).__name__
+        if data.train_policy.takes("keep") and not getattr(part, "takes_uncertain", False):
             raise UserError(
-                f"data.train_policy.uncertain: 'keep' wants a likelihood with an outcome 'uncertain', found "
-                f"{type(part).__name__}; use ignore, zeros, ones or soft"
+                f"data.train_policy.uncertain: 'keep' wants a likelihood with an outcome 'uncertain', found {name}; "
+                "use ignore, zeros, ones or soft, or ThreeOutcomeLikelihood as model.likelihood and model.auxiliary"
             )
+        if data.train_policy.takes("soft") and not getattr(part, "takes_soft", True):
+            raise UserError(
+                f"data.train_policy.uncertain: 'soft' wants a likelihood of labels between 0 and 1, found {name}; "
+                "use ignore, zeros or ones, or BernoulliLikelihood as model.likelihood and model.auxiliary"
+            )
+
+
+def likelihoods(network: torch.nn.Module) -> list[Likelihood]:
+    """Those that are parts of a network."""
+    return [part for part in network.modules() if isinstance(part, Likelihood)]
+
+
+def show_labels(network: VKD | ImageOnly, data: StudyData) -> None:
+    """Lets each likelihood refuse labels that it has no outcome for, and take what it needs of the training labels."""
+    policies = {"train": data.train_policy, "validation": data.eval_policy}
+    for part in likelihoods(network):
+        for split, policy in policies.items():
+            names = [study.study_id for study in data.studies(split)]
+            part.check_labels(torch.from_numpy(data.targets(split, policy)), names)
+        part.see_labels(torch.from_numpy(data.targets("train", data.train_policy)))
 
 
 def refuse_unlabelled_validation(data: StudyData) -> None:
@@ -348,7 +394,8 @@ def write_card(arm: Arm, data: StudyData, nll: float) -> str:
     )
 
 
-def _trainer(training: Training, run: Path, best: ModelCheckpoint, progress: bool) -> L.Trainer:
+def make_trainer(training: Training, run: Path, best: ModelCheckpoint, progress: bool) -> L.Trainer:
+    """Lightning's trainer, with what happens between epochs; nothing is written before it fits."""
     last = ModelCheckpoint(run / CHECKPOINTS, "last", every_n_epochs=1, enable_version_counter=False)
     callbacks: list[Callback] = [MetricsTable(run / METRICS), best, last]
     if training.patience is not None:

@@ -90,7 +90,7 @@ def evaluate_run(
         bundle = load_bundle(run / BUNDLE)
         settings.data.findings, settings.data.image_size = list(bundle.findings), bundle.transform.size
     parts = build(settings, trained=True)
-    network, _, use_reports = for_arm(settings.arm, parts.model, parts.objective)
+    network, _, use_reports = for_arm(settings.arm, parts.model, parts.objective, parts.get("rival"))
     load_checkpoint(network, run)
     network.to(parts.training.device)
     return evaluate(network, parts.data, split, num_samples, use_reports, level, fusion)

@@ -15,6 +15,7 @@ def train_parser() -> ArgumentParser:
     """Every setting of a training; groups are named after what they make."""
     from vkd_pyro.elbo import Cyclical, KLSchedule, TraceVKD_ELBO
     from vkd_pyro.model import VKD
+    from vkd_pyro.rivals import Rival
     from vkd_pyro.training import Arm, Training
 
     parser = new_parser(
@@ -32,6 +33,7 @@ def train_parser() -> ArgumentParser:
     parser.add_class_arguments(VKD, "model")
     parser.link_arguments("data.findings", "model.findings", apply_on="instantiate")
     parser.add_class_arguments(TraceVKD_ELBO, "objective")
+    parser.add_subclass_arguments(Rival, "rival", required=False)
     parser.add_subclass_arguments(KLSchedule, "kl_schedule", default=lazy_instance(Cyclical))
     parser.add_class_arguments(Training, "training")
     return parser
@@ -63,6 +65,7 @@ def main(arguments: list[str]) -> None:
         config=train_parser().dump(settings, skip_unset=False),
         start_from=settings.start_from,
         resume=resume,
+        rival=parts.get("rival"),
     )
     print(f"trained: {settings.run} ({CONFIG}, data.json, metrics.csv, checkpoints/, bundle/)")
     print(f"next: vkd evaluate {settings.run}")

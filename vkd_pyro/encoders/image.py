@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
 
 from vkd_pyro.errors import UserError
 
@@ -86,6 +87,40 @@ class ConvEncoder(ImageEncoder):
     def forward(self, images: Tensor) -> Tensor:
         """Args: float [B, 1, height, width] in [0, 1]. Returns: float32 [B, features_dim]."""
         return self.network((images - 0.5) / 0.25).float()
+
+
+class SmallResNetEncoder(ImageEncoder):
+    """A narrow residual network for few or small images: ResNet's stem, then stages of torchvision's basic blocks.
+
+    Args:
+        channels: output channels of each stage; the last is `features_dim`. Each but the first halves the picture.
+        blocks: basic blocks a stage.
+    """
+
+    def __init__(self, channels: tuple[int, ...] = (32, 64, 128, 256), blocks: int = 1) -> None:
+        super().__init__()
+        self.channels, self.blocks = tuple(channels), blocks
+        self.features_dim = self.channels[-1]
+        layers: list[nn.Module] = [nn.Conv2d(1, self.channels[0], 7, stride=2, padding=3, bias=False)]
+        layers += [nn.BatchNorm2d(self.channels[0]), nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1)]
+        inputs = self.channels[0]
+        for stage, outputs in enumerate(self.channels):
+            for block in range(blocks):
+                layers.append(_basic_block(inputs, outputs, stride=2 if stage and not block else 1))
+                inputs = outputs
+        self.network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.network.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Args: float [B, 1, height, width] in [0, 1]. Returns: float32 [B, features_dim]."""
+        return self.network(((images - 0.5) / 0.25).contiguous(memory_format=torch.channels_last)).float()
+
+
+def _basic_block(inputs: int, outputs: int, stride: int) -> nn.Module:
+    shortcut = None
+    if stride > 1 or inputs != outputs:
+        shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    return BasicBlock(inputs, outputs, stride, shortcut)
 
 
 def load_image_weights(network: nn.Module, name: str, weights: str, head: str) -> None:

@@ -1,0 +1,33 @@
+"""`vkd check`."""
+
+from vkd_pyro.cli.settings import parse
+from vkd_pyro.cli.train import _with_config_of_a_run, build, train_parser
+from vkd_pyro.errors import UserError
+
+
+def main(arguments: list[str]) -> None:
+    """`vkd check`; the options of `vkd train`, of which it writes nothing."""
+    from vkd_pyro.inspection import inspect_training
+
+    parser = train_parser()
+    parser.prog = "vkd check"
+    parser.description = (
+        "Says what vkd train would do with the same options, from one batch: random variables, parameters, what "
+        "trains and what does not, and what does not go together. Writes nothing."
+    )
+    settings = parse(parser, _with_config_of_a_run(arguments))
+    parts = build(settings, trained=settings.start_from is not None)
+    inspection = inspect_training(
+        vkd=parts.model,
+        data=parts.data,
+        arm=settings.arm,
+        objective=parts.objective,
+        kl_schedule=parts.kl_schedule,
+        training=parts.training,
+        seed=settings.seed,
+        start_from=settings.start_from,
+        rival=parts.get("rival"),
+    )
+    print(inspection)
+    if inspection.problems:
+        raise UserError(f"would not train: {'; '.join(inspection.problems)}")
