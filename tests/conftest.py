@@ -5,6 +5,12 @@ import numpy as np
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
 
+
+def pytest_configure(config):
+    """A network of a few steps ignores z, and says so; `test_collapse.py` is about that."""
+    config.addinivalue_line("filterwarnings", "ignore:(z is|reports are) ignored")
+
+
 CORNERS = {"Upper Square": (2, 2), "Lower Square": (20, 20), "Rare Square": (2, 20)}
 
 

@@ -1,6 +1,8 @@
 """The objective against closed forms, against the same objective in plain torch, and against itself."""
 
+import itertools
 import math
+from dataclasses import replace
 
 import pyro
 import pyro.distributions as dist
@@ -11,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from vkd_pyro import elbo as elbo_module
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import KL, BalancedKL, DiagonalNormal, Distribution, Family, Likelihood
+from vkd_pyro.distributions import KL, BalancedKL, DiagonalNormal, Distribution, Divergence, Family, Likelihood
 from vkd_pyro.elbo import Constant, Cyclical, Monotonic, TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
@@ -49,11 +51,10 @@ def make_vkd(dropout: float = 0.0, **options) -> VKD:
 
 @pytest.fixture
 def fixed_noise(monkeypatch):
-    """In place of a random draw, the mean plus 0.3 standard deviations: the same for a study in any batch."""
+    """In place of random draws, the mean plus 0.3, 0.8, ... standard deviations: the same for a study in any batch."""
 
     def draw(distribution: Distribution, num_particles: int) -> Tensor:
-        mean = distribution.mean + 0.3 * distribution.variance.sqrt()
-        return mean.expand(num_particles, *mean.shape)
+        return torch.stack([distribution.mean + (0.3 + 0.5 * i) * distribution.stddev for i in range(num_particles)])
 
     monkeypatch.setattr(elbo_module, "_draw", draw)
 
@@ -122,12 +123,12 @@ class LinearGaussianLikelihood(Likelihood):
 class LinearGaussian:
     """A model and guide whose every term is known in closed form."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = 6) -> None:
         self.p, self.q = LinearNormal(0.8, 1), LinearNormal(0.5, 2)
         self.likelihood, self.auxiliary = LinearGaussianLikelihood(0.9, 3), LinearGaussianLikelihood(1.1, 4)
         self.model = Model(Pixels(), self.p, self.likelihood)
         self.guide = Guide(Tokens(), self.q, self.auxiliary)
-        self.batch = make_batch()
+        self.batch = make_batch(size)
         self.p_loc = self.p(Pixels()(self.batch.images)).mean
         self.q_loc = self.q(Tokens()(self.batch.report, self.batch.report_mask)).mean
 
@@ -163,7 +164,8 @@ def test_kl_term_is_exact():
     torch.testing.assert_close(terms.kl, truth.kl())
 
 
-@pytest.mark.parametrize(("source", "log_mean_exp"), [("prior", False), ("prior", True), ("posterior", False)])
+@pytest.mark.parametrize("log_mean_exp", [False, True])
+@pytest.mark.parametrize("source", ["prior", "posterior", "mixture"])
 def test_without_auxiliary_the_negative_loss_never_exceeds_the_evidence(source, log_mean_exp):
     truth = LinearGaussian()
     objective = TraceVKD_ELBO(4000, likelihood_samples=source, auxiliary_weight=0.0, log_mean_exp=log_mean_exp)
@@ -178,7 +180,142 @@ def test_log_mean_exp_under_the_prior_is_the_evidence():
     torch.manual_seed(0)
     terms = objective.terms(truth.model, truth.guide, truth.batch)
     evidence = truth.likelihood.evidence(truth.batch.labels, truth.p_loc, truth.p.scale)
-    torch.testing.assert_close(terms.log_likelihood, evidence, atol=0.1, rtol=0.02)
+    torch.testing.assert_close(terms.log_likelihood + terms.tightening, evidence, atol=0.1, rtol=0.02)
+
+
+# ------------------------------------------------------------------------- importance-weighted bound
+
+
+class ExactPosterior(Family):
+    """p(z | x_I, y) of a linear-Gaussian model; the features are [x_I, y]."""
+
+    def __init__(self, prior: LinearNormal, likelihood: LinearGaussianLikelihood) -> None:
+        super().__init__()
+        self.prior, self.likelihood = prior, likelihood
+
+    def forward(self, features: Tensor) -> Distribution:
+        prior_precision, a = self.prior.scale**-2, self.likelihood.weight / self.likelihood.noise
+        precision = prior_precision * torch.eye(2) + a.T @ a
+        x, y = features.split([2, K], dim=-1)
+        weighted = prior_precision * self.prior(x).mean + y / self.likelihood.noise @ a
+        covariance = precision.inverse()
+        return dist.MultivariateNormal(weighted @ covariance, covariance)
+
+
+class FirstToken(ReportEncoder):
+    """A report of one token, whose embedding is [x_I, y]: it says all there is to know."""
+
+    features_dim = 2 + K
+
+    def prepare(self, reports):
+        raise NotImplementedError
+
+    def forward(self, report: Tensor, mask: Tensor) -> Tensor:
+        return report[:, 0]
+
+
+class OneDrawKL(Divergence):
+    """The KL's Monte Carlo estimate, also where there is a closed form."""
+
+    def __call__(self, q: Distribution, p: Distribution, z: Tensor) -> Tensor:
+        return (q.log_prob(z) - p.log_prob(z)).mean(0)
+
+
+def importance_weighted(num_particles: int, source: str = "posterior", **options) -> TraceVKD_ELBO:
+    return TraceVKD_ELBO(num_particles, likelihood_samples=source, log_mean_exp=True, **options)
+
+
+@torch.no_grad()
+def test_the_bound_rises_to_the_evidence_with_the_number_of_draws():
+    truth = LinearGaussian(size=2000)
+    evidence = truth.likelihood.evidence(truth.batch.labels, truth.p_loc, truth.p.scale)
+    torch.manual_seed(0)
+    gaps = []
+    for num_particles in (1, 4, 16, 64, 2000):
+        terms = importance_weighted(num_particles).terms(truth.model, truth.guide, truth.batch)
+        gaps.append(evidence - (terms.log_likelihood - terms.kl + terms.tightening))
+    for looser, tighter in itertools.pairwise(gaps):
+        gained = looser - tighter
+        assert gained.mean() > 5 * gained.std() / math.sqrt(2000)
+    error = gaps[-1].std() / math.sqrt(2000)
+    assert -3 * error < gaps[-1].mean() < 0.05 < gaps[0].mean() / 30
+
+
+@pytest.mark.parametrize("num_particles", [1, 5])
+def test_under_the_exact_posterior_every_draw_gives_the_evidence(num_particles):
+    truth = LinearGaussian()
+    guide = Guide(FirstToken(), ExactPosterior(truth.p, truth.likelihood), truth.auxiliary)
+    x = Pixels()(truth.batch.images)
+    batch = replace(truth.batch, report=torch.cat([x, truth.batch.labels], dim=-1)[:, None])
+    terms = importance_weighted(num_particles).terms(truth.model, guide, batch)
+    evidence = truth.likelihood.evidence(truth.batch.labels, truth.p_loc, truth.p.scale)
+    torch.testing.assert_close(terms.log_likelihood - terms.kl, evidence, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(terms.tightening, torch.zeros(6), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("source", "alpha"), [("posterior", 0.5), ("mixture", 0.3)])
+def test_with_one_draw_the_bound_is_the_elbo(source, alpha):
+    vkd, batch = make_vkd(), make_batch(has_report=torch.tensor([True, True, True, True, False, False]))
+    losses = {}
+    for objective in (
+        importance_weighted(1, source, alpha=alpha),
+        TraceVKD_ELBO(1, 1, source, alpha=alpha, divergence=OneDrawKL()),
+    ):
+        torch.manual_seed(3)
+        loss = objective(vkd.model, vkd.guide)(batch, kl_weight=0.4)
+        losses[objective.log_mean_exp] = loss, torch.autograd.grad(loss, list(vkd.parameters()))
+    torch.testing.assert_close(losses[True], losses[False])
+
+
+@pytest.mark.parametrize("kl_weight", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("num_auxiliary", [1, 5])
+def test_the_bound_and_its_gradients_equal_plain_torch(kl_weight, num_auxiliary):
+    vkd = make_vkd()
+    batch = make_batch(
+        has_report=torch.tensor([True, True, True, True, False, False]),
+        known=torch.rand(6, K, generator=torch.Generator().manual_seed(5)) > 0.3,
+    )
+    objective = importance_weighted(3, num_auxiliary_particles=num_auxiliary, auxiliary_weight=0.7)
+    torch.manual_seed(3)
+    ours = objective(vkd.model, vkd.guide)(batch, kl_weight=kl_weight)
+    torch.manual_seed(3)
+    plain = plain_importance_weighted_loss(vkd, batch, 3, num_auxiliary, kl_weight, 0.7)
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+    parameters = list(vkd.parameters())
+    gradients = (torch.autograd.grad(loss, parameters, materialize_grads=True) for loss in (ours, plain))
+    for found, expected in zip(*gradients, strict=True):
+        assert found.isfinite().all()
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def plain_importance_weighted_loss(vkd: VKD, batch: Batch, m: int, n: int, kl_weight: float, w_mi: float) -> Tensor:
+    """The bound written by hand: weights of importance for studies with a report, the prior's draws for the others."""
+    model, guide = vkd.model, vkd.guide
+
+    def log_prob(likelihood: Likelihood, z: Tensor, features: Tensor | None = None) -> Tensor:
+        logits = likelihood.logits(z, features)
+        bce = binary_cross_entropy_with_logits(logits, batch.labels.expand_as(logits), reduction="none")
+        return -torch.where(batch.known, bce, 0.0).sum(-1)
+
+    x = model.image_encoder(batch.images)
+    p, q = model.prior(x), guide.posterior(guide.report_encoder(batch.report, batch.report_mask))
+    z_q = q.mean + q.stddev * torch.randn(max(m, n), *q.mean.shape)
+    z_p = p.mean + p.stddev * torch.randn(m, *p.mean.shape)
+    ratios = (p.log_prob(z_q[:m]) - q.log_prob(z_q[:m])).exp() ** kl_weight
+    with_report = log_prob(model.likelihood, z_q[:m], x).exp() * ratios
+    without = log_prob(model.likelihood, z_p, x).exp()
+    bound = torch.where(batch.has_report, with_report, without).mean(0).log()
+    auxiliary = log_prob(guide.auxiliary, z_q[:n]).mean(0)
+    return -(bound + w_mi * batch.has_report.float() * auxiliary).mean()
+
+
+def test_what_a_log_of_a_mean_adds_is_a_term_of_its_own():
+    vkd, batch = make_vkd(), make_batch()
+    for source in ("prior", "posterior", "mixture"):
+        terms = importance_weighted(4, source, auxiliary_weight=0.0).terms(vkd.model, vkd.guide, batch, kl_weight=0.5)
+        assert terms.tightening.min() > 0
+        torch.testing.assert_close(terms.loss, (0.5 * terms.kl - terms.log_likelihood - terms.tightening).mean())
+    assert TraceVKD_ELBO(4).terms(vkd.model, vkd.guide, batch).tightening.abs().max() == 0
 
 
 # ------------------------------------------------------------------------- the same in plain torch
@@ -316,11 +453,12 @@ def test_the_value_stored_for_an_unknown_label_is_never_read(fixed_noise):
     assert terms.kl.min() > 0  # an unlabelled study with a report still teaches through the KL
 
 
+@pytest.mark.parametrize("log_mean_exp", [False, True])
 @pytest.mark.parametrize("source", ["prior", "posterior", "mixture"])
-def test_a_mixed_batch_is_the_sum_of_its_parts(fixed_noise, source):
+def test_a_mixed_batch_is_the_sum_of_its_parts(fixed_noise, source, log_mean_exp):
     has_report = torch.tensor([True, True, True, True, False, False])
     vkd, batch = make_vkd(), make_batch(has_report=has_report)
-    objective = TraceVKD_ELBO(2, 2, source)
+    objective = TraceVKD_ELBO(2, 2, source, log_mean_exp=log_mean_exp)
 
     def loss(part: Batch) -> Tensor:
         return len(part) * objective(vkd.model, vkd.guide)(part, kl_weight=0.6)
@@ -328,14 +466,15 @@ def test_a_mixed_batch_is_the_sum_of_its_parts(fixed_noise, source):
     torch.testing.assert_close(loss(batch), loss(batch[:4]) + loss(batch[4:]))
 
 
+@pytest.mark.parametrize("log_mean_exp", [False, True])
 @pytest.mark.parametrize("source", ["prior", "posterior", "mixture"])
-def test_without_reports_only_the_likelihood_under_the_prior_is_left(fixed_noise, source):
+def test_without_reports_only_the_likelihood_under_the_prior_is_left(fixed_noise, source, log_mean_exp):
     vkd, batch = make_vkd(), make_batch().without_reports()
-    terms = TraceVKD_ELBO(likelihood_samples=source).terms(vkd.model, vkd.guide, batch)
-    under_prior = TraceVKD_ELBO().terms(vkd.model, vkd.guide, batch)
+    terms = TraceVKD_ELBO(3, 1, source, log_mean_exp=log_mean_exp).terms(vkd.model, vkd.guide, batch)
+    under_prior = TraceVKD_ELBO(3, log_mean_exp=log_mean_exp).terms(vkd.model, vkd.guide, batch)
     assert terms.kl.abs().max() == 0
     assert terms.auxiliary.abs().max() == 0
-    torch.testing.assert_close(terms.loss, -under_prior.log_likelihood.mean())
+    torch.testing.assert_close(terms.loss, -(under_prior.log_likelihood + under_prior.tightening).mean())
     terms.loss.backward()
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in vkd.guide.parameters())
 
@@ -351,13 +490,15 @@ class Counting(ConvEncoder):
         return super().forward(images)
 
 
-def test_encoders_run_once_whatever_the_number_of_particles():
+@pytest.mark.parametrize("log_mean_exp", [False, True])
+@pytest.mark.parametrize("source", ["prior", "posterior", "mixture"])
+def test_encoders_run_once_whatever_the_number_of_particles(source, log_mean_exp):
     vkd = make_vkd()
     counting = Counting((4, 8))
     vkd.model.image_encoder = counting
     seen = []
     vkd.guide.report_encoder.register_forward_hook(lambda *_: seen.append(1))
-    TraceVKD_ELBO(5, 3, "mixture").loss(vkd.model, vkd.guide, make_batch())
+    TraceVKD_ELBO(5, 3, source, log_mean_exp=log_mean_exp).loss(vkd.model, vkd.guide, make_batch())
     assert (counting.calls, len(seen)) == (1, 1)
 
 
@@ -397,6 +538,10 @@ def test_image_only_is_binary_cross_entropy():
         ({"num_particles": 0}, "must be at least 1"),
         ({"likelihood_samples": "both"}, "expected prior, posterior or mixture"),
         ({"alpha": 1.5}, "expected a share between 0 and 1"),
+        (
+            {"likelihood_samples": "posterior", "log_mean_exp": True, "divergence": BalancedKL()},
+            "found BalancedKL, but with log_mean_exp under posterior samples each draw is weighed by p / q",
+        ),
     ],
 )
 def test_impossible_options_are_refused(options, message):

@@ -174,10 +174,10 @@ class TraceVKD_ELBO(ELBO):
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
         raise NotImplementedError("TraceVKD_ELBO draws the model's z by its own rule; use terms(model, guide, batch)")
 
-    def _tightening(self, log_weights: Tensor) -> Tensor:
+    def _tightening(self, log_weights: Tensor) -> Tensor | float:
         """The log of the mean less the mean of logs, [M, B] -> [B]; zero where it is not asked for."""
         if not self.log_mean_exp:
-            return torch.zeros_like(log_weights[0])
+            return 0.0
         return log_weights.logsumexp(0) - math.log(len(log_weights)) - log_weights.mean(0)
 
     def _divergence(self, guide_trace: Any, posterior: "_Particles", prior: "_Particles", batch: Batch) -> Tensor:

@@ -136,6 +136,8 @@ class VKDTrainer(L.LightningModule):
             "auxiliary": terms.auxiliary.mean(),
             "kl": terms.kl.mean(),
         }
+        if isinstance(terms.tightening, Tensor):
+            parts["tightening"] = terms.tightening.mean()
         self._log({f"train/{name}": value for name, value in parts.items()}, len(batch), prog_bar=True)
         self._log({"train/beta": beta}, len(batch))
         return terms.loss

@@ -78,14 +78,18 @@ def evaluate_run(
     """The `Evaluation` of a run's best epoch; `changes` are options of `vkd train` that name other data.
 
     On other data, what belongs to the model (its findings, its image size) and the rest of the run's data settings
-    stay; what belongs to the data of the run (its store, its labels, its number of studies) does not.
+    stay; what belongs to the data of the run (its store, its labels, its number of studies; on another corpus its folds)
+    does not.
     """
     from vkd_pyro.bundle import load_bundle
     from vkd_pyro.evaluation import evaluate
     from vkd_pyro.run import BUNDLE, load_checkpoint
     from vkd_pyro.training import for_arm
 
-    settings = read_run(run, [*(f"--data.{name}=null" for name in OF_THE_RUN), *changes] if changes else None)
+    changes = changes or []
+    another_corpus = any(change == "--config" or change.startswith("--data.corpus") for change in changes)
+    dropped = (*OF_THE_RUN, "folds") if another_corpus else OF_THE_RUN if changes else ()
+    settings = read_run(run, [*(f"--data.{name}=null" for name in dropped), *changes])
     if changes:
         bundle = load_bundle(run / BUNDLE)
         settings.data.findings, settings.data.image_size = list(bundle.findings), bundle.transform.size

@@ -104,6 +104,7 @@ def describe_data(summary: dict[str, Any]) -> str:
     for name in ("train_policy", "eval_policy"):
         arguments = {key: value for key, value in summary[name]["init_args"].items() if value is not None}
         lines.append(f"  {name}: {', '.join(f'{key} {value}' for key, value in arguments.items())}")
+    lines += [f"  {name}: {summary[name]}" for name in ("folds", "label_share", "control") if name in summary]
     return "\n".join(lines)
 
 
