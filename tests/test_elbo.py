@@ -315,7 +315,7 @@ def test_what_a_log_of_a_mean_adds_is_a_term_of_its_own():
         terms = importance_weighted(4, source, auxiliary_weight=0.0).terms(vkd.model, vkd.guide, batch, kl_weight=0.5)
         assert terms.tightening.min() > 0
         torch.testing.assert_close(terms.loss, (0.5 * terms.kl - terms.log_likelihood - terms.tightening).mean())
-    assert TraceVKD_ELBO(4).terms(vkd.model, vkd.guide, batch).tightening.abs().max() == 0
+    assert TraceVKD_ELBO(4).terms(vkd.model, vkd.guide, batch).tightening == 0
 
 
 # ------------------------------------------------------------------------- the same in plain torch
@@ -630,3 +630,37 @@ def test_cycles_that_would_keep_beta_at_zero_are_refused():
 def test_schedules_that_cannot_be_are_refused(make):
     with pytest.raises(UserError, match="kl_schedule"):
         make()
+
+
+# ---------------------------------------------------------------------------------- unknown labels
+
+
+def test_unknown_labels_are_what_the_report_makes_of_them(fixed_noise):
+    """The likelihood of a study without labels is the expectation over q(y | x_T); known labels stay as they are."""
+    vkd, known = make_vkd(), torch.ones(6, K, dtype=torch.bool)
+    known[1:4] = False
+    has_report = torch.tensor([True, True, True, False, True, True])
+    batch = make_batch(has_report=has_report, known=known)
+    objective = TraceVKD_ELBO(2, 3, unknown_labels="from_report")
+    terms = objective.terms(vkd.model, vkd.guide, batch)
+    ignored = TraceVKD_ELBO(2, 3).terms(vkd.model, vkd.guide, batch)
+
+    posterior = vkd.guide.posterior(vkd.guide.report_encoder(batch.report, batch.report_mask))
+    expected = vkd.guide.auxiliary.probabilities(elbo_module._draw(posterior, 3)).mean(0)
+    features = vkd.model.image_encoder(batch.images)
+    logits = vkd.model.likelihood.logits(elbo_module._draw(vkd.model.prior(features), 2), features)
+    bce = binary_cross_entropy_with_logits(logits, expected.expand_as(logits), reduction="none").sum(-1).mean(0)
+    torch.testing.assert_close(terms.log_likelihood[1:3], -bce[1:3])
+    assert terms.log_likelihood[3] == ignored.log_likelihood[3] == 0  # no label, no report
+    torch.testing.assert_close(terms.log_likelihood[[0, 4, 5]], ignored.log_likelihood[[0, 4, 5]])
+    torch.testing.assert_close((terms.auxiliary, terms.kl), (ignored.auxiliary, ignored.kl))
+
+
+def test_the_report_is_not_taught_by_the_labels_it_fills_in(fixed_noise):
+    vkd = make_vkd()
+    batch = make_batch(known=torch.zeros(6, K, dtype=torch.bool))
+    terms = TraceVKD_ELBO(unknown_labels="from_report").terms(vkd.model, vkd.guide, batch)
+    gradients = torch.autograd.grad(terms.log_likelihood.sum(), list(vkd.guide.parameters()), allow_unused=True)
+    assert all(gradient is None for gradient in gradients)
+    with pytest.raises(UserError, match="unknown_labels: found 'guess', expected ignored or from_report"):
+        TraceVKD_ELBO(unknown_labels="guess")

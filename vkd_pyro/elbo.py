@@ -3,7 +3,7 @@
 import abc
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -74,6 +74,11 @@ class TraceVKD_ELBO(ELBO):
     exact posterior (Burda et al. 2016, "Importance weighted autoencoders", arXiv 1509.00519); at M = 1 it is the ELBO
     with the KL estimated from its one draw. A mixture is alpha times this plus 1 - alpha times the prior's with its KL.
 
+    A label that is not known takes no part. With `unknown_labels` "from_report" it is a latent variable instead: where
+    there is a report, its posterior is the auxiliary's, q(y | x_T) = E_{z ~ q(z | x_T)} q(y | z), and the likelihood is
+    taken in expectation over it, as in a semi-supervised model (Kingma et al. 2014, arXiv 1406.5298, Eq. 7). The report
+    teaches and is not taught: q(y | x_T) gets no gradient from this, and its entropy is left out.
+
     It sees traces only. Every sample site that is not observed is a latent variable; the observed sites of the model
     are the likelihood, those of the guide the auxiliary classifier.
 
@@ -96,6 +101,7 @@ class TraceVKD_ELBO(ELBO):
         auxiliary_weight: w_MI; 0 is the paper's "without L_MI".
         kl_scale: a constant that multiplies every `kl_weight`.
         divergence: in place of KL(q || p); importance weights know no other.
+        unknown_labels: "ignored", or "from_report": what the auxiliary classifier makes of them, where it can.
     """
 
     def __init__(
@@ -108,6 +114,7 @@ class TraceVKD_ELBO(ELBO):
         auxiliary_weight: float = 1.0,
         kl_scale: float = 1.0,
         divergence: Divergence | None = None,
+        unknown_labels: Literal["ignored", "from_report"] = "ignored",
     ) -> None:
         super().__init__(num_particles=num_particles, vectorize_particles=True, max_plate_nesting=1)
         if min(num_particles, num_auxiliary_particles) < 1:
@@ -116,6 +123,8 @@ class TraceVKD_ELBO(ELBO):
             raise UserError(
                 f"objective.likelihood_samples: found {likelihood_samples!r}, expected prior, posterior or mixture"
             )
+        if unknown_labels not in ("ignored", "from_report"):
+            raise UserError(f"objective.unknown_labels: found {unknown_labels!r}, expected ignored or from_report")
         if not 0 <= alpha <= 1:
             raise UserError(f"objective.alpha: found {alpha}, expected a share between 0 and 1")
         self.num_auxiliary_particles = num_auxiliary_particles
@@ -124,6 +133,7 @@ class TraceVKD_ELBO(ELBO):
         self.auxiliary_weight = auxiliary_weight
         self.kl_scale = kl_scale
         self.divergence = divergence or KL()
+        self.unknown_labels = unknown_labels
         self.importance_weighted = log_mean_exp and self.posterior_share > 0
         if self.importance_weighted and not isinstance(self.divergence, KL):
             raise UserError(
@@ -140,7 +150,7 @@ class TraceVKD_ELBO(ELBO):
         given = _given(posterior, guide_trace, num_p) if alpha > 0 else {}
         prior = _Particles(num_p if alpha < 1 else 0, given)
         with prior:
-            model_trace = poutine.trace(model).get_trace(batch)
+            model_trace = poutine.trace(model).get_trace(self._completed(batch, guide_trace))
 
         weight = self.kl_scale * kl_weight
         likelihood = _observed_log_prob(model_trace, batch)
@@ -173,6 +183,15 @@ class TraceVKD_ELBO(ELBO):
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
         raise NotImplementedError("TraceVKD_ELBO draws the model's z by its own rule; use terms(model, guide, batch)")
+
+    def _completed(self, batch: Batch, guide_trace: Any) -> Batch:
+        """The batch as the model observes it: unknown labels as the auxiliary expects them, if that is asked for."""
+        auxiliary = [site for site in guide_trace.nodes.values() if site["type"] == "sample" and site["is_observed"]]
+        if self.unknown_labels == "ignored" or not auxiliary:
+            return batch
+        expected = auxiliary[0]["fn"].mean.detach()[: self.num_auxiliary_particles].mean(0)
+        filled = batch.has_report[:, None] & ~batch.known
+        return replace(batch, labels=torch.where(filled, expected, batch.labels), known=batch.known | filled)
 
     def _tightening(self, log_weights: Tensor) -> Tensor | float:
         """The log of the mean less the mean of logs, [M, B] -> [B]; zero where it is not asked for."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -75,8 +75,26 @@ class TransformerBlock(nn.Module):
         return self.output_norm(hidden + self.dropout(self.feed_forward(hidden)))[:, 0].float()
 
 
+class MeanPooling(nn.Module):
+    """The mean of the token embeddings, normalised: hardly a parameter, so it learns from few labels.
+
+    Args:
+        width: of the embeddings, and of the features.
+        dropout: probability, on the features.
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.output = nn.Sequential(nn.LayerNorm(width), nn.Dropout(dropout))
+
+    def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """Args: float [B, T, width]; bool [B, T], False for padding. Returns: float32 [B, width]."""
+        counted = mask.unsqueeze(-1).float()
+        return self.output((embeddings.float() * counted).sum(1) / counted.sum(1)).float()
+
+
 class LanguageModelEncoder(ReportEncoder):
-    """A frozen language model, its token embeddings through one trainable Transformer encoder block.
+    """A frozen language model, its token embeddings through one trainable Transformer encoder block, or their mean.
 
     The language model is no child of this module: it has no gradient, is always in eval mode, is not saved,
     and moves between devices with the rest. Its fingerprint is saved and checked when weights are loaded.
@@ -84,14 +102,25 @@ class LanguageModelEncoder(ReportEncoder):
     Args:
         language_model: a `transformers` encoder (BERT and its kin): a local folder, or a name of the hub.
         max_tokens: WordPiece tokens kept of a report, [CLS] and [SEP] among them.
-        dropout: of the trainable block.
+        dropout: of the trainable part.
+        pooling: "block", the Transformer block read at [CLS] (the paper); or "mean", the mean of the embeddings.
         cache: compute the frozen embeddings of every report once, before training (float16, in memory);
             False computes them in every step, for corpora that do not fit.
     """
 
-    def __init__(self, language_model: str, max_tokens: int = 256, dropout: float = 0.5, cache: bool = True) -> None:
+    def __init__(
+        self,
+        language_model: str,
+        max_tokens: int = 256,
+        dropout: float = 0.5,
+        pooling: Literal["block", "mean"] = "block",
+        cache: bool = True,
+    ) -> None:
         super().__init__()
-        self.language_model, self.max_tokens, self.dropout, self.cache = language_model, max_tokens, dropout, cache
+        if pooling not in ("block", "mean"):
+            raise UserError(f"report_encoder.pooling: found {pooling!r}, expected 'block' or 'mean'")
+        self.language_model, self.max_tokens, self.dropout = language_model, max_tokens, dropout
+        self.pooling, self.cache = pooling, cache
         self._tokenizer, model = _load_language_model(language_model)
         # In a list, so that torch does not take it for a child.
         self._frozen = [model.eval().requires_grad_(False)]
@@ -101,8 +130,12 @@ class LanguageModelEncoder(ReportEncoder):
                 f"report_encoder.max_tokens: {max_tokens} is more than the {config.max_position_embeddings} "
                 f"positions of {language_model}; set it lower"
             )
-        self.features_dim = config.hidden_size
-        self.block = TransformerBlock(config.hidden_size, config.num_attention_heads, config.intermediate_size, dropout)
+        width = self.features_dim = config.hidden_size
+        self.block: TransformerBlock | MeanPooling = (
+            TransformerBlock(width, config.num_attention_heads, config.intermediate_size, dropout)
+            if pooling == "block"
+            else MeanPooling(width, dropout)
+        )
 
     def prepare(self, reports: Sequence[str]) -> list[Tensor]:
         """Token ids, int64 [T]; with `cache`, the frozen token embeddings, float16 [T, E]."""
