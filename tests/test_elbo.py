@@ -664,3 +664,5 @@ def test_the_report_is_not_taught_by_the_labels_it_fills_in(fixed_noise):
     assert all(gradient is None for gradient in gradients)
     with pytest.raises(UserError, match="unknown_labels: found 'guess', expected ignored or from_report"):
         TraceVKD_ELBO(unknown_labels="guess")
+    with pytest.raises(UserError, match="wants an auxiliary classifier that learns"):
+        TraceVKD_ELBO(unknown_labels="from_report", auxiliary_weight=0.0)

@@ -12,8 +12,8 @@ import transformers
 from torch import nn
 from torchvision.models import get_model
 
-from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
-from vkd_pyro.encoders.report import LanguageModelEncoder, TransformerBlock, WordEncoder
+from vkd_pyro.encoders.image import ConvEncoder, SmallResNetEncoder, TorchvisionEncoder
+from vkd_pyro.encoders.report import LanguageModelEncoder, MeanPooling, TransformerBlock, WordEncoder
 from vkd_pyro.errors import UserError
 
 
@@ -48,13 +48,25 @@ def test_the_block_is_a_transformer_encoder_layer_read_at_its_first_token():
     embeddings = torch.randn(3, 7, 16)
     mask = torch.arange(7) < torch.tensor([[7], [4], [1]])
     expected = layer(embeddings, src_key_padding_mask=~mask)[:, 0]
-    assert torch.allclose(block(embeddings, mask), expected, atol=1e-5)
+    features = block(embeddings, mask)
+    assert torch.allclose(features, expected, atol=1e-5)
+    theirs = torch.autograd.grad(expected.square().sum(), list(layer.self_attn.parameters()))
+    ours = torch.autograd.grad(features.square().sum(), list(block.attention.parameters()))
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
 
 
 def test_every_parameter_of_the_block_has_a_gradient():
     block = TransformerBlock(width=8, heads=2, feed_forward=8, dropout=0.0)
     block(torch.randn(2, 3, 8), torch.ones(2, 3, dtype=torch.bool)).square().sum().backward()
     assert all(parameter.grad is not None for parameter in block.parameters())
+
+
+def test_the_mean_of_tokens_is_that_of_the_report_not_of_its_padding():
+    pooling = MeanPooling(width=16, dropout=0.5).eval()
+    embeddings, mask = torch.randn(3, 7, 16), torch.arange(7) < torch.tensor([[7], [4], [1]])
+    for row, length in enumerate((7, 4, 1)):
+        expected = nn.functional.layer_norm(embeddings[row, :length].mean(0), (16,))
+        assert torch.allclose(pooling(embeddings, mask)[row], expected, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------ word encoder
@@ -420,3 +432,12 @@ def test_imagenet_weights_are_read_where_the_hub_keeps_them(hub):
     torch.save(state, hub / "resnet18-f37072fd.pth")
     encoder = TorchvisionEncoder("resnet18", "imagenet")
     assert torch.equal(encoder.network.conv1.weight, state["conv1.weight"])
+
+
+@pytest.mark.parametrize(("channels", "blocks"), [((4, 6, 10), 1), ((4, 4, 8), 2)])
+def test_the_small_residual_network_halves_the_picture_in_each_stage_but_the_first(channels, blocks):
+    encoder = SmallResNetEncoder(channels, blocks).eval()
+    pictures = []
+    encoder.network[-2].register_forward_hook(lambda module, inputs, output: pictures.append(inputs[0].shape))
+    assert encoder(torch.rand(2, 1, 64, 64)).shape == (2, encoder.features_dim) == (2, channels[-1])
+    assert pictures == [(2, channels[-1], 4, 4)]  # 64 by 4 in the stem, by 2 in each of two stages

@@ -31,7 +31,11 @@ def language_model() -> list[str]:
 @pytest.mark.filterwarnings("default::UserWarning")
 @pytest.mark.parametrize(
     ("config", "options"),
-    [("openi_cpu.yaml", []), ("openi.yaml", ["--model.image_encoder.init_args.weights=null", "--data.image_size=64"])],
+    [
+        ("openi_cpu.yaml", []),
+        ("openi.yaml", ["--model.image_encoder.init_args.weights=null", "--data.image_size=64"]),
+        ("openi_paper.yaml", ["--model.image_encoder.init_args.weights=null", "--data.image_size=64"]),
+    ],
 )
 def test_configs_train_on_real_studies(tmp_path, capsys, config, options):
     command = ["train", "--config", str(ROOT / "configs" / config), "--run", str(tmp_path / "run"), *SMALL, *options]

@@ -14,7 +14,7 @@ from vkd_pyro.bundle import load_bundle
 from vkd_pyro.callbacks import RelativeEarlyStopping
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.transforms import Augmentation
-from vkd_pyro.distributions import DiagonalNormal
+from vkd_pyro.distributions import DiagonalNormal, LowRankProbitLikelihood
 from vkd_pyro.elbo import Constant, Cyclical, TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
@@ -273,3 +273,19 @@ def test_validation_takes_beta_one(tmp_path):
     assert (table["val/loss"] > 1e3 * table["val/kl"].clip(lower=1e-3)).all()
     assert math.isfinite(table["train/loss"].iloc[0])
     assert (table["train/loss"] < 1e3).all()
+
+
+def test_labels_from_the_report_want_a_likelihood_that_takes_them(tmp_path):
+    vkd = make_vkd()
+    vkd.model.likelihood = LowRankProbitLikelihood(4, 3, 16)
+    objective = TraceVKD_ELBO(unknown_labels="from_report")
+    with pytest.raises(UserError, match="unknown_labels: 'from_report' wants a likelihood of labels between 0 and 1"):
+        fit(vkd, make_data(), tmp_path / "run", objective=objective, training=SETTINGS, progress=False)
+
+
+def test_few_labels_with_all_reports_train_with_labels_from_the_report(tmp_path):
+    objective = TraceVKD_ELBO(unknown_labels="from_report")
+    train(tmp_path / "run", objective=objective, data=make_data(label_share=0.4))
+    table = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert np.isfinite(table["train/log_likelihood"]).all()
+    train(tmp_path / "without", "vkd_without_mi", objective=objective)  # no classifier that could fill them in

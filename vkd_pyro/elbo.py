@@ -125,6 +125,11 @@ class TraceVKD_ELBO(ELBO):
             )
         if unknown_labels not in ("ignored", "from_report"):
             raise UserError(f"objective.unknown_labels: found {unknown_labels!r}, expected ignored or from_report")
+        if unknown_labels == "from_report" and auxiliary_weight == 0:
+            raise UserError(
+                "objective.unknown_labels: 'from_report' wants an auxiliary classifier that learns, and "
+                "objective.auxiliary_weight is 0; use ignored, or set auxiliary_weight to 1"
+            )
         if not 0 <= alpha <= 1:
             raise UserError(f"objective.alpha: found {alpha}, expected a share between 0 and 1")
         self.num_auxiliary_particles = num_auxiliary_particles

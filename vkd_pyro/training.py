@@ -298,7 +298,7 @@ def ready_for_arm(
     """As `for_arm`; raises `UserError` for what these data could not train, or what no bundle could rebuild."""
     network, method, use_reports = for_arm(arm, vkd, objective, rival)
     check_rebuildable(network.model)
-    refuse_kept_uncertain(network, data)
+    refuse_unfit_labels(network, method, data)
     if use_reports and not data.count("train")["with a report"]:
         raise UserError(
             f"{data.corpus.name}: no training study has a report, so the arm {arm} has nothing to learn from them; "
@@ -323,13 +323,18 @@ def for_arm(
         return ImageOnly(vkd.findings, vkd.model.image_encoder), objective, False
     if arm == "vkd_without_mi":
         objective = copy(objective)
-        objective.auxiliary_weight = 0.0
+        objective.auxiliary_weight, objective.unknown_labels = 0.0, "ignored"  # no classifier to fill them in
     return vkd, objective, arm != "no_report"
 
 
-def refuse_kept_uncertain(network: VKD | ImageOnly, data: StudyData) -> None:
-    """Raises `UserError` where uncertain labels stay so, or become soft, and a likelihood does not model that."""
+def refuse_unfit_labels(network: VKD | ImageOnly, method: TraceVKD_ELBO | Rival, data: StudyData) -> None:
+    """Raises `UserError` where labels stay uncertain, or become soft, and a likelihood does not model that."""
     model: list[Any] = likelihoods(network.model) or [network.model]  # without z, it is a Bernoulli itself
+    if getattr(method, "unknown_labels", "ignored") == "from_report" and not getattr(model[0], "takes_soft", True):
+        raise UserError(
+            f"objective.unknown_labels: 'from_report' wants a likelihood of labels between 0 and 1, found "
+            f"{type(model[0]).__name__}; use ignored, or BernoulliLikelihood as model.likelihood"
+        )
     for part in [*model, *likelihoods(network.guide)]:
         name = type(part).__name__
         if data.train_policy.takes("keep") and not getattr(part, "takes_uncertain", False):

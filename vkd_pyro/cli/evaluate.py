@@ -78,8 +78,8 @@ def evaluate_run(
     """The `Evaluation` of a run's best epoch; `changes` are options of `vkd train` that name other data.
 
     On other data, what belongs to the model (its findings, its image size) and the rest of the run's data settings
-    stay; what belongs to the data of the run (its store, its labels, its number of studies; on another corpus its folds)
-    does not.
+    stay; what belongs to the data of the run (its store, its labels, its number of studies; on another corpus its
+    folds) does not.
     """
     from vkd_pyro.bundle import load_bundle
     from vkd_pyro.evaluation import evaluate
