@@ -162,7 +162,7 @@ def test_help_names_the_options(command, options):
         (["--data.batch_size", "many"], "\"data.batch_size\": Expected a <class 'int'>. Got value: many"),
         (["--data.batch_size", "0"], "image_size and batch_size must be at least 1"),
         (["--data.batch_size", "1000"], "data.batch_size: 1000 is more than the 48 training images; set it lower"),
-        (["--arm", "vdk"], "Expected a typing.Literal['vkd', 'vkd_without_mi', 'no_report', 'image_only']"),
+        (["--arm", "vdk"], "Expected a typing.Literal['vkd', 'vkd_without_mi', 'no_report', 'image_only', 'rival']"),
         (["--objective.alpha", "2"], "objective.alpha: found 2.0, expected a share between 0 and 1"),
         (
             ["--data.corpus", "vkd_pyro.data.corpora.openi.OpenI", "--data.corpus.root", "no/where"],

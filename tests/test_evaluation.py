@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vkd_pyro.collapse import LatentUse
 from vkd_pyro.errors import UserError
 from vkd_pyro.evaluation import Evaluation, load_evaluation, paired_difference, save_evaluation
-from vkd_pyro.metrics import macro_auroc, micro_auroc
+from vkd_pyro.metrics import macro_auroc
 
 
 def make_evaluation(seed: int = 0, signal: float = 1.0, size: int = 400, one_class: bool = False) -> Evaluation:
@@ -27,8 +28,7 @@ def make_evaluation(seed: int = 0, signal: float = 1.0, size: int = 400, one_cla
         labels=labels,
         probabilities=scores,
         report_probabilities=np.full_like(scores, np.nan),
-        kl=float("nan"),
-        active_units={"prior": 3.0, "posterior": float("nan")},
+        latent_use=LatentUse(active_units={"prior": 3.0, "posterior": float("nan")}),
     )
 
 
@@ -52,7 +52,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     covered = 0
     for trial in range(60):
         a, b = make_evaluation(2 * trial + 10), make_evaluation(2 * trial + 11)
-        interval = paired_difference([a], [b], micro_auroc, num_resamples=200, seed=trial)
+        interval = paired_difference([a], [b], "micro", num_resamples=200, seed=trial)
         covered += interval.low <= 0 <= interval.high
     assert 52 <= covered <= 60
 

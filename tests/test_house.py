@@ -17,7 +17,7 @@ LAYERS = [
     {"rivals", "bundle"},
     {"predictive", "collapse", "callbacks", "run"},
     {"training"},
-    {"evaluation"},
+    {"evaluation", "inspection"},
     {"cli"},
 ]
 """A module imports from its own layer of this list, or from those above; nothing imports upwards in it."""

@@ -13,6 +13,7 @@ from vkd_pyro.metrics import (
     macro_auroc,
     micro_auroc,
     negative_log_likelihood,
+    resampled_auroc,
     weighted_auroc,
 )
 
@@ -78,3 +79,15 @@ def test_active_units_are_dimensions_whose_mean_varies():
     generator = np.random.default_rng(0)
     locs = generator.normal(size=(1000, 3)) * [1.0, 0.05, 0.2]  # variances 1, 0.0025, 0.04
     assert active_units(locs) == 2
+
+
+def test_resampled_auroc_is_that_of_the_rows_drawn():
+    generator = np.random.default_rng(0)
+    probabilities = generator.integers(0, 12, 80) / 12  # with ties
+    labels = np.where(generator.random(80) < 0.2, np.nan, generator.integers(0, 2, 80))
+    counts = generator.multinomial(80, np.full(80, 1 / 80), size=20)
+    expected = [auroc(probabilities.repeat(c), labels.repeat(c)) for c in counts]
+    np.testing.assert_allclose(resampled_auroc(probabilities, labels, counts), expected, rtol=1e-12)
+    only = (labels == 1).astype(int)
+    assert np.isnan(resampled_auroc(probabilities, labels, [only])).all()
+    assert np.isnan(resampled_auroc(probabilities, np.full(80, np.nan), counts)).all()

@@ -108,7 +108,7 @@ def test_every_config_parses(config):
 
 
 def test_the_settings_of_the_paper():
-    settings = train_parser().parse_args(["--config", str(ROOT / "configs" / "openi.yaml")])
+    settings = train_parser().parse_args(["--config", str(ROOT / "configs" / "openi_paper.yaml")])
     assert settings.model.latent_dim == 512
     assert settings.data.image_size == 224
     assert settings.model.image_encoder.init_args.name == "densenet121"

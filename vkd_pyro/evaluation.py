@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vkd_pyro import metrics
+from vkd_pyro.collapse import LatentUse
 from vkd_pyro.data.dataset import derive_seed
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.errors import UserError
@@ -36,8 +37,7 @@ class Evaluation:
         labels: [N, K]; 1, 0, NaN unknown.
         probabilities: [N, K], from the images alone.
         report_probabilities: [N, K], from the report by q(y | z); NaN where there is none. Not available at inference.
-        kl: KL(q(z | x_T) || p(z | x_I)), mean over studies with a report, in nats; NaN without.
-        active_units: of the prior and of the posterior; NaN where there is none.
+        latent_use: how z is used: KL, active units, what it says of the labels, and whether the likelihood reads it.
     """
 
     data: dict[str, Any]
@@ -47,8 +47,17 @@ class Evaluation:
     labels: NDArray[np.float64]
     probabilities: NDArray[np.float64]
     report_probabilities: NDArray[np.float64]
-    kl: float
-    active_units: dict[str, float]
+    latent_use: LatentUse
+
+    @property
+    def kl(self) -> float:
+        """KL(q(z | x_T) || p(z | x_I)), mean over studies with a report, in nats; NaN without."""
+        return self.latent_use.kl
+
+    @property
+    def active_units(self) -> dict[str, float]:
+        """Of the prior and of the posterior; NaN where there is none."""
+        return self.latent_use.active_units
 
     def per_finding(self) -> pd.DataFrame:
         """A row a finding: known labels, positives, AUC of the image, AUC of the report; NaN is undefined."""
@@ -93,6 +102,7 @@ class Evaluation:
             "nll": _null(self.nll()),
             "kl": _null(self.kl),
             "active_units": _nulls(self.active_units),
+            "latent_use": self.latent_use.summary(),
         }
 
     def __str__(self) -> str:
@@ -114,11 +124,7 @@ class Evaluation:
         for name, value in averages["image"].items():
             lines.append(line(self._explain(name, table), _text(value), _text(averages["report"][name])))
         lines += ["", f"negative log-likelihood of a label: {self.nll():.4f} nats"]
-        if not np.isnan(self.kl):
-            lines.append(f"KL(q(z | report) || p(z | image)): {self.kl:.2f} nats")
-        units = ", ".join(f"{name} {value:.0f}" for name, value in self.active_units.items() if not np.isnan(value))
-        if units:
-            lines.append(f"active units of z: {units}")
+        lines += str(self.latent_use).splitlines()
         if with_report:
             lines.append("* of the report's own classifier q(y | z): not available at inference")
         return "\n".join([*lines, "undefined: no label is known, or only one class"])
@@ -175,8 +181,7 @@ def evaluate(
         labels=rows.labels,
         probabilities=rows.probabilities,
         report_probabilities=rows.report_probabilities,
-        kl=rows.mean_kl(),
-        active_units=rows.active_units(),
+        latent_use=LatentUse.of(rows),
     )
 
 
@@ -195,7 +200,7 @@ def save_evaluation(evaluation: Evaluation, folder: Path) -> None:
 
 
 def load_evaluation(folder: Path) -> Evaluation:
-    """What `save_evaluation` wrote."""
+    """What `save_evaluation` wrote, or wrote in earlier versions: what those did not know is NaN."""
     if not (folder / "evaluation.json").is_file():
         raise UserError(f"{folder}: no evaluation.json; expected what vkd evaluate writes")
     summary = json.loads((folder / "evaluation.json").read_text())
@@ -210,8 +215,11 @@ def load_evaluation(folder: Path) -> Evaluation:
         labels=arrays["labels"],
         probabilities=arrays["probabilities"],
         report_probabilities=arrays["report_probabilities"],
-        kl=float("nan") if summary["kl"] is None else summary["kl"],
-        active_units={k: float("nan") if v is None else v for k, v in summary["active_units"].items()},
+        latent_use=LatentUse.from_summary(
+            float("nan") if summary["kl"] is None else summary["kl"],
+            {k: float("nan") if v is None else v for k, v in summary["active_units"].items()},
+            summary.get("latent_use", {}),
+        ),
     )
 
 
@@ -235,7 +243,7 @@ class Interval:
 def paired_difference(
     ours: Sequence[Evaluation],
     theirs: Sequence[Evaluation],
-    metric: Callable[[NDArray[np.float64], NDArray[np.float64]], float] | None = None,
+    metric: Literal["macro", "micro"] = "macro",
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
@@ -243,8 +251,8 @@ def paired_difference(
 
     Args:
         ours, theirs: one evaluation a seed.
-        metric: of (probabilities, labels); by default the macro AUC over findings with at least 30 positives
-            in the evaluated set, the same findings in every resample.
+        metric: "macro", the mean AUC over findings with at least 30 positives in the evaluated set, the same findings
+            in every resample; or "micro", the AUC of all known (study, finding) pairs pooled.
         num_resamples: of the bootstrap.
         seed: of the bootstrap.
 
@@ -257,23 +265,43 @@ def paired_difference(
             raise UserError("compare: these evaluations are not of the same studies and findings")
         if not np.array_equal(other.labels, first.labels, equal_nan=True):
             raise UserError("compare: these evaluations have other labels for the same studies")
-    chosen = np.nansum(first.labels, axis=0) >= MIN_POSITIVES if metric is None else np.ones(len(first.findings), bool)
+    chosen = (
+        np.nansum(first.labels, axis=0) >= MIN_POSITIVES if metric == "macro" else np.full(len(first.findings), True)
+    )
     if not chosen.any():
         return Interval(float("nan"), float("nan"), float("nan"))
-    function = metric or metrics.macro_auroc
     a, b = (np.mean([e.probabilities for e in each], axis=0)[:, chosen] for each in (ours, theirs))
     labels = first.labels[:, chosen]
+    function = _resampled_macro if metric == "macro" else _resampled_micro
 
     generator = np.random.default_rng(seed)
     patients = pd.factorize(np.array(first.patient_ids))[0]
-    rows_of = [np.flatnonzero(patients == patient) for patient in range(patients.max() + 1)]
-    differences = []
-    for _ in range(num_resamples):
-        drawn = generator.integers(len(rows_of), size=len(rows_of))
-        rows = np.concatenate([rows_of[patient] for patient in drawn])
-        differences.append(function(a[rows], labels[rows]) - function(b[rows], labels[rows]))
-    low, high = np.nanquantile(differences, (0.025, 0.975))
-    return Interval(function(a, labels) - function(b, labels), float(low), float(high))
+    number = patients.max() + 1
+
+    def difference(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        return function(a, labels, counts) - function(b, labels, counts)
+
+    differences = [
+        difference(generator.multinomial(number, np.full(number, 1 / number), size=size)[:, patients])
+        for size in np.diff([*range(0, num_resamples, 100), num_resamples])  # so many at once as fit in memory
+    ]
+    low, high = np.nanquantile(np.concatenate(differences), (0.025, 0.975))
+    return Interval(float(difference(np.ones((1, len(patients)), np.int64))[0]), float(low), float(high))
+
+
+def _resampled_macro(
+    probabilities: NDArray[np.float64], labels: NDArray[np.float64], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Args: [N, K], [N, K], [R, N]. Returns: [R]."""
+    pairs = zip(probabilities.T, labels.T, strict=True)
+    return pd.DataFrame([metrics.resampled_auroc(p, y, counts) for p, y in pairs]).mean().to_numpy()
+
+
+def _resampled_micro(
+    probabilities: NDArray[np.float64], labels: NDArray[np.float64], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """As `_resampled_macro`, all pairs pooled."""
+    return metrics.resampled_auroc(probabilities.ravel(), labels.ravel(), counts.repeat(labels.shape[1], axis=1))
 
 
 def _text(value: float) -> str:

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
 from scipy.stats import rankdata
 
 
@@ -21,6 +22,26 @@ def auroc(probabilities: ArrayLike, labels: ArrayLike) -> float:
     # for thousands of resamples.
     ranks = rankdata(probabilities[known])[positive].sum()
     return float((ranks - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
+
+
+def resampled_auroc(probabilities: ArrayLike, labels: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
+    """`auroc` in resamples of the rows, all at once.
+
+    Args: probabilities, labels [N]; how often each row is in each resample, [R, N].
+    Returns: [R]; NaN where the known labels of a resample are all the same.
+    """
+    probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
+    known = ~(np.isnan(labels) | np.isnan(probabilities))
+    order = np.flatnonzero(known)[np.argsort(probabilities[known])]
+    if not len(order):
+        return np.full(len(np.asarray(counts)), np.nan)
+    counts = np.asarray(counts, float)[:, order]
+    ties = np.flatnonzero(np.diff(probabilities[order], prepend=-np.inf))  # where the next larger value begins
+    positive, negative = (np.add.reduceat(counts * (labels[order] == y), ties, axis=1) for y in (1, 0))
+    below = np.cumsum(negative, axis=1) - negative
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    right = (positive * (below + negative / 2)).sum(axis=1)
+    return np.divide(right, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
 def auroc_per_finding(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
@@ -68,3 +89,24 @@ def active_units(locs: ArrayLike, threshold: float = 0.01) -> int:
     Args: locs [N, D], the means of z given each study.
     """
     return int((np.asarray(locs, float).var(axis=0) > threshold).sum())
+
+
+def mutual_information_bound(log_probs: ArrayLike, labels: ArrayLike) -> float:
+    """A lower bound of sum_k I(z; y_k), in nats: sum_k H(y_k) + E log q(y_k | z) (Barber & Agakov 2003).
+
+    H is of the frequencies among the very labels that q is asked for, so a q that does not look at z never scores
+    above 0; one that is confidently wrong scores below. Findings are taken apart, so those that say the same count
+    twice: the sum may be above I(z; y).
+
+    Args: E log q(y_k | z) of the label as it is, [N, K], NaN where there is none; labels [N, K], 1 / 0, NaN unknown.
+    Returns: NaN where nothing is known.
+    """
+    log_probs, labels = np.asarray(log_probs, float), np.asarray(labels, float)
+    known = ~(np.isnan(log_probs) | np.isnan(labels))
+    counts = known.sum(axis=0)
+    if not counts.any():
+        return float("nan")
+    counts = np.maximum(counts, 1)  # a finding of which nothing is known adds 0
+    frequencies = np.where(known, labels, 0).sum(axis=0) / counts
+    entropies = entr(frequencies) + entr(1 - frequencies)
+    return float((entropies + np.where(known, log_probs, 0).sum(axis=0) / counts).sum())

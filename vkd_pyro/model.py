@@ -185,9 +185,7 @@ class ImageOnly(PyroModule):
         guide: what only training needs, where reports help in another way than VKD's (`vkd_pyro.rivals`).
     """
 
-    def __init__(
-        self, findings: tuple[str, ...], image_encoder: ImageEncoder, guide: PyroModule | None = None
-    ) -> None:
+    def __init__(self, findings: tuple[str, ...], image_encoder: ImageEncoder, guide: PyroModule | None = None) -> None:
         super().__init__()
         self.findings = tuple(findings)
         self.model = ImageClassifier(image_encoder, len(self.findings))

@@ -12,12 +12,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributions import Independent
 
 from vkd_pyro import metrics
 from vkd_pyro.bundle import Bundle
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.dicom import is_dicom, mismatches, read_header
-from vkd_pyro.distributions import KL, product
+from vkd_pyro.distributions import KL, Distribution, product
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, Guide, ImageClassifier, ImageOnly, Model
 
@@ -119,17 +120,26 @@ class StudyOutputs:
         labels: [N, K]; 1, 0, NaN unknown.
         probabilities: [N, K], from the image.
         report_probabilities: [N, K], from the report, by q(y | z).
+        report_log_probs: [N, K], E log q(y_k | z) of the label as it is, z ~ q(z | x_T); NaN where it is unknown.
         kl: [N], KL(q(z | x_T) || p(z | x_I)) in nats.
+        kl_per_dimension: [N, D], its parts; NaN where dimensions of z depend on each other.
         prior_locs, posterior_locs: [N, D], the means of z given the image, and given the report.
+        z_variance: [N, K], of p(y_k = 1 | x_I, z) over draws of z ~ p(z | x_I); NaN for a single draw.
+        z_change: [N, K], the squared change of p(y_k = 1 | x_I) when z is drawn for another study, with no bias from
+            the number of draws, so below 0 now and then; NaN for a single draw, or without another study in the batch.
     """
 
     study_ids: NDArray[np.str_]
     labels: NDArray[np.float64]
     probabilities: NDArray[np.float64]
     report_probabilities: NDArray[np.float64]
+    report_log_probs: NDArray[np.float64]
     kl: NDArray[np.float64]
+    kl_per_dimension: NDArray[np.float64]
     prior_locs: NDArray[np.float64]
     posterior_locs: NDArray[np.float64]
+    z_variance: NDArray[np.float64]
+    z_change: NDArray[np.float64]
 
     @classmethod
     def concatenate(cls, parts: Sequence["StudyOutputs"]) -> "StudyOutputs":
@@ -172,21 +182,65 @@ def study_outputs(
         prior = product(prior, torch.as_tensor(pd.factorize(np.array(batch.study_ids))[0], device=device))
     with seeded(seed, device):
         samples = model.probabilities(features, num_samples, *([] if prior is None else [prior]))
-        probabilities = samples.mean(0)
-    latent_dim = network.latent_dim if isinstance(network, VKD) else 1
-    prior_locs, posterior_locs = torch.full((2, rows, latent_dim), torch.nan, device=device)
-    report_probabilities, kl = torch.full_like(batch.labels, torch.nan), torch.full((rows,), torch.nan, device=device)
-    if prior is not None:
-        prior_locs = prior.mean
-        if isinstance(guide, Guide) and batch.has_report.any():
-            absent = ~batch.has_report[:, None]
-            with seeded(seed, device):
-                posterior = guide.posterior(guide.report_encoder(batch.report, batch.report_mask))
-                report_probabilities = (
-                    guide.probabilities(posterior, num_samples).mean(0).masked_fill(absent, torch.nan)
-                )
-                kl = KL()(posterior, prior, posterior.sample((1,))).masked_fill(absent[:, 0], torch.nan)
-            posterior_locs = posterior.mean.masked_fill(absent, torch.nan)
     labels = batch.labels.masked_fill(~batch.known, torch.nan)
-    tensors = (labels, probabilities, report_probabilities, kl, prior_locs, posterior_locs)
-    return StudyOutputs(np.array(batch.study_ids), *(tensor.double().cpu().numpy() for tensor in tensors))
+    by_finding = torch.full_like(batch.labels, torch.nan)
+    by_dimension = by_finding.new_full((rows, network.latent_dim if isinstance(network, VKD) else 1), torch.nan)
+    outputs = dict.fromkeys(("report_probabilities", "report_log_probs", "z_variance", "z_change"), by_finding)
+    outputs |= dict.fromkeys(("kl_per_dimension", "prior_locs", "posterior_locs"), by_dimension)
+    outputs |= {"labels": labels, "probabilities": samples.mean(0), "kl": by_dimension[:, 0]}
+    if prior is not None and isinstance(model, Model):
+        outputs["prior_locs"] = prior.mean
+        if num_samples > 1:
+            outputs |= _moved_by_z(model, features, prior, samples, batch.study_ids, seed)
+        if isinstance(guide, Guide) and batch.has_report.any():
+            outputs |= _of_report(guide, batch, prior, labels, num_samples, seed)
+    arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
+    return StudyOutputs(study_ids=np.array(batch.study_ids), **arrays)
+
+
+def _moved_by_z(
+    model: Model, features: Tensor, prior: Distribution, samples: Tensor, study_ids: Sequence[str], seed: int
+) -> dict[str, Tensor]:
+    """How much p(y | x_I, z), float [S, B, K], owes to z: to its draws, and to whether it is another study's."""
+    draws, rows = samples.shape[:2]
+    shift = rows // 2
+    with seeded(seed, features.device):  # the same draws of z, beside the features of the other study
+        others = model.probabilities(features.roll(shift, 0), draws, prior).roll(-shift, 1)
+    variance = samples.var(0)
+    squares = (samples.mean(0) - others.mean(0)).square() - (variance + others.var(0)) / draws
+    same = [study_ids[row] == study_ids[(row + shift) % rows] for row in range(rows)]
+    change = squares.masked_fill(torch.tensor(same, device=squares.device)[:, None], torch.nan)
+    return {"z_variance": variance, "z_change": change}
+
+
+def _of_report(
+    guide: Guide, batch: Batch, prior: Distribution, labels: Tensor, num_samples: int, seed: int
+) -> dict[str, Tensor]:
+    """What of `StudyOutputs` comes from reports; NaN in the rows that have none."""
+    with seeded(seed, batch.images.device):
+        posterior = guide.posterior(guide.report_encoder(batch.report, batch.report_mask))
+        samples = guide.probabilities(posterior, num_samples)
+        total, parts = _kl(posterior, prior)
+    p = samples.clamp(1e-7, 1 - 1e-7)
+    log_probs = torch.where(labels == 1, p.log(), (1 - p).log()).mean(0).masked_fill(labels.isnan(), torch.nan)
+    found = {
+        "report_probabilities": samples.mean(0),
+        "report_log_probs": log_probs,
+        "kl": total,
+        "kl_per_dimension": parts,
+        "posterior_locs": posterior.mean,
+    }
+    absent = ~batch.has_report
+    return {
+        name: tensor.masked_fill(absent.view(-1, *[1] * (tensor.dim() - 1)), torch.nan)
+        for name, tensor in found.items()
+    }
+
+
+def _kl(posterior: Distribution, prior: Distribution, draws: int = 16) -> tuple[Tensor, Tensor]:
+    """KL(q || p) of each study, [B], and its dimensions, [B, D], NaN where they depend on each other."""
+    z = posterior.sample((draws,))  # read where there is no closed form
+    if all(isinstance(one, Independent) and not one.base_dist.event_shape for one in (posterior, prior)):
+        parts = KL()(posterior.base_dist, prior.base_dist, z)
+        return parts.sum(-1), parts
+    return KL()(posterior, prior, z), torch.full_like(z[0], torch.nan)

@@ -11,10 +11,10 @@ from vkd_pyro import __version__
 from vkd_pyro.errors import UserError
 
 COMMANDS = {
-    "check": "what a training would be, in words: sites, parameters, what does not fit",
     "train": "train a model; writes a run",
     "evaluate": "AUC per finding of a run, on one split",
     "predict": "findings of X-rays, by a bundle",
+    "check": "what a training would be, in words: sites, parameters, what does not fit",
     "doctor": "what a folder of X-rays is, and what is wrong with it",
     "prepare": "write a corpus as training reads it: images resized, reports embedded",
     "label": "labels from reports",

@@ -1,7 +1,7 @@
 """`vkd check`."""
 
 from vkd_pyro.cli.settings import parse
-from vkd_pyro.cli.train import _with_config_of_a_run, build, train_parser
+from vkd_pyro.cli.train import build, train_parser, with_config_of_a_run
 from vkd_pyro.errors import UserError
 
 
@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> None:
         "Says what vkd train would do with the same options, from one batch: random variables, parameters, what "
         "trains and what does not, and what does not go together. Writes nothing."
     )
-    settings = parse(parser, _with_config_of_a_run(arguments))
+    settings = parse(parser, with_config_of_a_run(arguments))
     parts = build(settings, trained=settings.start_from is not None)
     inspection = inspect_training(
         vkd=parts.model,

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     from vkd_pyro.run import CONFIG, refuse_unless_ready
     from vkd_pyro.training import fit
 
-    settings = parse(train_parser(), _with_config_of_a_run(arguments))
+    settings = parse(train_parser(), with_config_of_a_run(arguments))
     resume = settings.resume is not None
     if resume:
         settings.run = settings.resume
@@ -108,7 +108,7 @@ def describe_data(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _with_config_of_a_run(arguments: list[str]) -> list[str]:
+def with_config_of_a_run(arguments: list[str]) -> list[str]:
     """`--resume RUN` stands for all the settings of a run, `--start_from RUN` for its model and its findings."""
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     options.add_argument("--resume", type=Path, nargs="?")
