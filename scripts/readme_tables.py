@@ -10,6 +10,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+COLUMNS = {
+    "openi": (
+        *("macro", "macro30", "micro", "report macro", "KL"),
+        *(f"Δ macro30 to {baseline}" for baseline in ("image_only", "no_report", "distillation_report")),
+    )
+}
+"""What is shown of a wide table; of others everything."""
+
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -29,7 +37,7 @@ def table(name: str) -> str:
     """The Markdown table of results/NAME.json, a row an entry, with the command that made it."""
     content = json.loads((ROOT / "results" / f"{name}.json").read_text())
     rows = content["table"]
-    columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
+    columns = COLUMNS.get(name) or list(dict.fromkeys(column for cells in rows.values() for column in cells))
     lines = [f"| {content.get('rows', 'arm')} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for arm, cells in rows.items():
         shown = (cells.get(column) for column in columns)

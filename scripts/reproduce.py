@@ -154,6 +154,10 @@ SIZES = (
 AS_PRINTED = Entry("vkd_as_printed", "ablations/as_printed")
 UNKNOWN_IGNORED = Entry("vkd_unknown_ignored", options=("--objective.unknown_labels=ignored",))
 DISTILLATION = Entry("distillation_report", "rivals/distillation_report")
+OTHER_RIVALS = tuple(
+    Entry(name, f"rivals/{name}")
+    for name in ("distillation_image_report", "regression", "contrastive", "contrastive_pretraining")
+)
 CONTROLS = tuple(
     Entry(f"vkd_{control}", options=(f"--data.control={control}",))
     for control in ("shuffled_reports", "labels_as_report")
@@ -167,7 +171,7 @@ def on_openi(*entries: Entry, label_share: float = 1.0) -> Group:
         corpus="openi",
         config="openi_cpu",
         entries=(IMAGE_ONLY, NO_REPORT, *entries),
-        baselines=("image_only", "no_report"),
+        baselines=("image_only", "no_report", "distillation_report"),
         folder=f"openi_cpu_labels_{label_share:g}" if few else "openi_cpu",
         options=(f"--data.label_share={label_share:g}", "--data.batch_size=64") if few else (),  # as many labelled
         note=f", labels of {label_share:.0%} of the training patients" if few else "",
@@ -198,9 +202,9 @@ TABLES = {
     "openi": Table(
         "VKD, its rivals and controls",
         (
-            on_openi(VKD, AS_PRINTED, DISTILLATION, *CONTROLS),
+            on_openi(VKD, AS_PRINTED, DISTILLATION, *OTHER_RIVALS, *CONTROLS),
             on_openi(VKD, DISTILLATION, label_share=0.3),
-            on_openi(VKD, UNKNOWN_IGNORED, DISTILLATION, *CONTROLS, label_share=0.1),
+            on_openi(VKD, UNKNOWN_IGNORED, DISTILLATION, *OTHER_RIVALS, *CONTROLS, label_share=0.1),
         ),
         folds=5,
     ),

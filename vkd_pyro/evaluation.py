@@ -16,7 +16,7 @@ from vkd_pyro.data.dataset import derive_seed
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.errors import UserError
 from vkd_pyro.files import private_folder, write_json, written
-from vkd_pyro.model import VKD, Guide, ImageOnly
+from vkd_pyro.model import VKD, ImageOnly
 from vkd_pyro.predictive import Fusion, StudyOutputs, study_outputs
 
 MIN_POSITIVES = 30
@@ -163,7 +163,7 @@ def evaluate(
     if tuple(data.findings) != network.findings:
         raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(network.findings)}")
     network.eval()
-    encoder = network.guide.report_encoder if use_reports and isinstance(network.guide, Guide) else None
+    encoder = getattr(network.guide, "report_encoder", None) if use_reports else None
     device = next(network.parameters()).device
     outputs = [
         study_outputs(network, batch.to(device), num_samples, derive_seed("evaluation", number), fusion)

@@ -21,6 +21,7 @@ from vkd_pyro.data.dicom import is_dicom, mismatches, read_header
 from vkd_pyro.distributions import KL, Distribution, product
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, Guide, ImageClassifier, ImageOnly, Model
+from vkd_pyro.rivals import ReportClassifier
 
 Fusion = Literal["mean", "product"]
 """Of the images of a study: the mean of their probabilities, with z from each one's prior, or from their product."""
@@ -119,7 +120,7 @@ class StudyOutputs:
         study_ids: str [N]; a study with several images has several rows, until `mean_over_images`.
         labels: [N, K]; 1, 0, NaN unknown.
         probabilities: [N, K], from the image.
-        report_probabilities: [N, K], from the report, by q(y | z).
+        report_probabilities: [N, K], from the report, by q(y | z); or by the teacher of a rival.
         report_log_probs: [N, K], E log q(y_k | z) of the label as it is, z ~ q(z | x_T); NaN where it is unknown.
         kl: [N], KL(q(z | x_T) || p(z | x_I)) in nats.
         kl_per_dimension: [N, D], its parts; NaN where dimensions of z depend on each other.
@@ -194,6 +195,9 @@ def study_outputs(
             outputs |= _moved_by_z(model, features, prior, samples, batch.study_ids, seed)
         if isinstance(guide, Guide) and batch.has_report.any():
             outputs |= _of_report(guide, batch, prior, labels, num_samples, seed)
+    if isinstance(guide, ReportClassifier) and batch.has_report.any():
+        teacher = guide(batch, features)[1].sigmoid()
+        outputs["report_probabilities"] = teacher.masked_fill(~batch.has_report[:, None], torch.nan)
     arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
     return StudyOutputs(study_ids=np.array(batch.study_ids), **arrays)
 
