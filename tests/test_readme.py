@@ -40,9 +40,25 @@ def test_the_commands_run(tmp_path, monkeypatch, capsys):
     write_hospital(tmp_path / "hospital")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
-    commands = [shlex.split(line)[1:] for block in blocks("bash") for line in block.splitlines() if line[:4] == "vkd "]
+    commands = [
+        shlex.split(line, comments=True)[1:]
+        for block in blocks("bash")
+        for line in block.splitlines()
+        if line[:4] == "vkd "
+    ]
     names = [command[0] for command in commands]
-    assert names == ["train", "evaluate", "predict", "doctor", "label", "prepare", "train", "evaluate", "predict"]
+    assert names == [
+        "check",
+        "train",
+        "evaluate",
+        "predict",
+        "doctor",
+        "label",
+        "prepare",
+        "train",
+        "evaluate",
+        "predict",
+    ]
     for command in commands:
         small = ["--training.max_epochs=1", "--training.accelerator=cpu"] if command[0] == "train" else []
         if "configs/synthetic.yaml" in command:
