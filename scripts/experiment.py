@@ -291,7 +291,9 @@ def say(number: int, total: int, command: list[str], run: Path, start: float, co
 
 
 def concatenate(parts: Sequence[Evaluation]) -> Evaluation:
-    """The evaluations of disjoint sets of patients as one; of the use of z, means over the parts by their studies.
+    """The evaluations of disjoint sets of patients, by a model each, as one.
+
+    Of the use of z, means over the parts by their studies.
 
     Raises:
         UserError: they are of other findings, or have studies or patients in common.
@@ -315,6 +317,7 @@ def concatenate(parts: Sequence[Evaluation]) -> Evaluation:
         probabilities=np.concatenate([part.probabilities for part in parts]),
         report_probabilities=np.concatenate([part.report_probabilities for part in parts]),
         latent_use=mean_use(parts),
+        models=np.repeat(np.arange(len(parts)), [len(part.study_ids) for part in parts]),
     )
 
 

@@ -153,6 +153,11 @@ SIZES = (
 )
 AS_PRINTED = Entry("vkd_as_printed", "ablations/as_printed")
 UNKNOWN_IGNORED = Entry("vkd_unknown_ignored", options=("--objective.unknown_labels=ignored",))
+WITHOUT_KL = Entry("vkd_without_kl", options=("--objective.kl_scale=0",))
+SHORTER = tuple(
+    replace(entry, name=f"{entry.name}_4_epochs", options=("--training.max_epochs=4",))
+    for entry in (IMAGE_ONLY, NO_REPORT)
+)
 DISTILLATION = Entry("distillation_report", "rivals/distillation_report")
 OTHER_RIVALS = tuple(
     Entry(name, f"rivals/{name}")
@@ -204,7 +209,9 @@ TABLES = {
         (
             on_openi(VKD, AS_PRINTED, DISTILLATION, *OTHER_RIVALS, *CONTROLS),
             on_openi(VKD, DISTILLATION, label_share=0.3),
-            on_openi(VKD, UNKNOWN_IGNORED, DISTILLATION, *OTHER_RIVALS, *CONTROLS, label_share=0.1),
+            on_openi(
+                *SHORTER, VKD, UNKNOWN_IGNORED, WITHOUT_KL, DISTILLATION, *OTHER_RIVALS, *CONTROLS, label_share=0.1
+            ),
         ),
         folds=5,
     ),

@@ -91,3 +91,21 @@ def test_resampled_auroc_is_that_of_the_rows_drawn():
     only = (labels == 1).astype(int)
     assert np.isnan(resampled_auroc(probabilities, labels, [only])).all()
     assert np.isnan(resampled_auroc(probabilities, np.full(80, np.nan), counts)).all()
+
+
+def test_only_pairs_of_the_same_model_count():
+    generator = np.random.default_rng(0)
+    probabilities, labels, models = generator.random(90), generator.integers(0, 2, 90), np.repeat([4, 7, 9], 30)
+    right = pairs = 0.0
+    for model in (4, 7, 9):
+        p, y = probabilities[models == model], labels[models == model]
+        number = y.sum() * (1 - y).sum()
+        right, pairs = right + roc_auc_score(y, p) * number, pairs + number
+    assert auroc(probabilities, labels, models) == pytest.approx(right / pairs)
+    assert auroc(probabilities + models, labels, models) == pytest.approx(
+        right / pairs
+    )  # an offset of one is no matter
+    assert auroc(probabilities, labels) == pytest.approx(roc_auc_score(labels, probabilities))
+    two = np.stack([probabilities, 1 - probabilities], 1), np.stack([labels, labels], 1)
+    expected = auroc(two[0].ravel(), two[1].ravel(), models.repeat(2))
+    assert micro_auroc(*two, models=models) == pytest.approx(expected)

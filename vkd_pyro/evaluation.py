@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,8 @@ class Evaluation:
         probabilities: [N, K], from the images alone.
         report_probabilities: [N, K], from the report by q(y | z); NaN where there is none. Not available at inference.
         latent_use: how z is used: KL, active units, what it says of the labels, and whether the likelihood reads it.
+        models: which model predicted each study, int [N], where folds were put together: an AUC then counts pairs of
+            studies of the same model, since the scores of two are not on one scale. None is one model.
     """
 
     data: dict[str, Any]
@@ -48,6 +51,7 @@ class Evaluation:
     probabilities: NDArray[np.float64]
     report_probabilities: NDArray[np.float64]
     latent_use: LatentUse
+    models: NDArray[np.int64] | None = None
 
     @property
     def kl(self) -> float:
@@ -65,8 +69,8 @@ class Evaluation:
             {
                 "known": (~np.isnan(self.labels)).sum(axis=0),
                 "positive": np.nansum(self.labels, axis=0).astype(int),
-                "image AUC": metrics.auroc_per_finding(self.probabilities, self.labels),
-                "report AUC": metrics.auroc_per_finding(self.report_probabilities, self.labels),
+                "image AUC": metrics.auroc_per_finding(self.probabilities, self.labels, self.models),
+                "report AUC": metrics.auroc_per_finding(self.report_probabilities, self.labels, self.models),
             },
             index=pd.Index(self.findings, name="finding"),
         )
@@ -75,13 +79,13 @@ class Evaluation:
         """macro, micro and weighted AUC, of the image and of the report; macro30 is over findings with 30 positives."""
         functions: dict[str, Callable[..., float]] = {
             "macro": metrics.macro_auroc,
-            f"macro{MIN_POSITIVES}": lambda p, y: metrics.macro_auroc(p, y, MIN_POSITIVES),
+            f"macro{MIN_POSITIVES}": partial(metrics.macro_auroc, min_positives=MIN_POSITIVES),
             "micro": metrics.micro_auroc,
             "weighted": metrics.weighted_auroc,
         }
         return {
-            "image": {name: f(self.probabilities, self.labels) for name, f in functions.items()},
-            "report": {name: f(self.report_probabilities, self.labels) for name, f in functions.items()},
+            path: {name: f(scores, self.labels, models=self.models) for name, f in functions.items()}
+            for path, scores in (("image", self.probabilities), ("report", self.report_probabilities))
         }
 
     def nll(self) -> float:
@@ -279,7 +283,7 @@ def paired_difference(
     number = patients.max() + 1
 
     def difference(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        return function(a, labels, counts) - function(b, labels, counts)
+        return function(a, labels, counts, first.models) - function(b, labels, counts, first.models)
 
     differences = [
         difference(generator.multinomial(number, np.full(number, 1 / number), size=size)[:, patients])
@@ -290,18 +294,26 @@ def paired_difference(
 
 
 def _resampled_macro(
-    probabilities: NDArray[np.float64], labels: NDArray[np.float64], counts: NDArray[np.int64]
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    models: NDArray[np.int64] | None,
 ) -> NDArray[np.float64]:
-    """Args: [N, K], [N, K], [R, N]. Returns: [R]."""
+    """Args: [N, K], [N, K], [R, N], [N]. Returns: [R]."""
     pairs = zip(probabilities.T, labels.T, strict=True)
-    return pd.DataFrame([metrics.resampled_auroc(p, y, counts) for p, y in pairs]).mean().to_numpy()
+    return pd.DataFrame([metrics.resampled_auroc(p, y, counts, models) for p, y in pairs]).mean().to_numpy()
 
 
 def _resampled_micro(
-    probabilities: NDArray[np.float64], labels: NDArray[np.float64], counts: NDArray[np.int64]
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    models: NDArray[np.int64] | None,
 ) -> NDArray[np.float64]:
-    """As `_resampled_macro`, all pairs pooled."""
-    return metrics.resampled_auroc(probabilities.ravel(), labels.ravel(), counts.repeat(labels.shape[1], axis=1))
+    """As `_resampled_macro`, all findings pooled."""
+    findings = labels.shape[1]
+    models = None if models is None else models.repeat(findings)
+    return metrics.resampled_auroc(probabilities.ravel(), labels.ravel(), counts.repeat(findings, axis=1), models)
 
 
 def _text(value: float) -> str:

@@ -3,68 +3,68 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
-from scipy.stats import rankdata
 
 
-def auroc(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Area under the ROC curve of one finding.
+def auroc(probabilities: ArrayLike, labels: ArrayLike, models: ArrayLike | None = None) -> float:
+    """Area under the ROC curve of one finding: the share of (positive, negative) pairs in the right order.
 
-    Args: probabilities [N], NaN where there is no prediction; labels [N], 1 / 0, NaN unknown.
-    Returns: in [0, 1]; NaN where the known labels with a prediction are all the same.
+    Args: probabilities [N], NaN where there is no prediction; labels [N], 1 / 0, NaN unknown; which model predicted
+        each row, [N], or None for one. Only pairs of the same model count: scores of two are not on one scale.
+    Returns: in [0, 1]; NaN where there is no such pair.
     """
-    probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
-    known = ~(np.isnan(labels) | np.isnan(probabilities))
-    positive = labels[known] == 1
-    num_positive, num_negative = int(positive.sum()), int((~positive).sum())
-    if num_positive == 0 or num_negative == 0:
-        return float("nan")
-    # Mann-Whitney: the share of (positive, negative) pairs in the right order. As scikit-learn's, and fast enough
-    # for thousands of resamples.
-    ranks = rankdata(probabilities[known])[positive].sum()
-    return float((ranks - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
+    return float(resampled_auroc(probabilities, labels, np.ones((1, np.size(labels))), models)[0])
 
 
-def resampled_auroc(probabilities: ArrayLike, labels: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
+def resampled_auroc(
+    probabilities: ArrayLike, labels: ArrayLike, counts: ArrayLike, models: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """`auroc` in resamples of the rows, all at once.
 
-    Args: probabilities, labels [N]; how often each row is in each resample, [R, N].
-    Returns: [R]; NaN where the known labels of a resample are all the same.
+    Args: probabilities, labels, models as of `auroc`; how often each row is in each resample, [R, N].
+    Returns: [R]; NaN where a resample has no pair.
     """
-    probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
+    probabilities, labels, counts = (np.asarray(array, float) for array in (probabilities, labels, counts))
+    models = np.zeros(len(labels)) if models is None else np.asarray(models)
     known = ~(np.isnan(labels) | np.isnan(probabilities))
-    order = np.flatnonzero(known)[np.argsort(probabilities[known])]
-    if not len(order):
-        return np.full(len(np.asarray(counts)), np.nan)
-    counts = np.asarray(counts, float)[:, order]
-    ties = np.flatnonzero(np.diff(probabilities[order], prepend=-np.inf))  # where the next larger value begins
-    positive, negative = (np.add.reduceat(counts * (labels[order] == y), ties, axis=1) for y in (1, 0))
-    below = np.cumsum(negative, axis=1) - negative
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    right = (positive * (below + negative / 2)).sum(axis=1)
+    right, pairs = np.zeros((2, len(counts)))
+    for model in np.unique(models[known]):
+        rows = np.flatnonzero(known & (models == model))
+        order = rows[np.argsort(probabilities[rows])]
+        ties = np.flatnonzero(np.diff(probabilities[order], prepend=-np.inf))  # where the next larger value begins
+        positive, negative = (np.add.reduceat(counts[:, order] * (labels[order] == y), ties, axis=1) for y in (1, 0))
+        below = np.cumsum(negative, axis=1) - negative
+        right += (positive * (below + negative / 2)).sum(axis=1)
+        pairs += positive.sum(axis=1) * negative.sum(axis=1)
     return np.divide(right, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
-def auroc_per_finding(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
-    """Args: probabilities and labels [N, K]. Returns: [K]."""
+def auroc_per_finding(
+    probabilities: ArrayLike, labels: ArrayLike, models: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """Args: probabilities and labels [N, K]; models as of `auroc`. Returns: [K]."""
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
-    return np.array([auroc(p, y) for p, y in zip(probabilities.T, labels.T, strict=True)])
+    return np.array([auroc(p, y, models) for p, y in zip(probabilities.T, labels.T, strict=True)])
 
 
-def macro_auroc(probabilities: ArrayLike, labels: ArrayLike, min_positives: int = 1) -> float:
+def macro_auroc(
+    probabilities: ArrayLike, labels: ArrayLike, min_positives: int = 1, models: ArrayLike | None = None
+) -> float:
     """Mean over the findings whose AUC is defined and that have at least `min_positives` positives."""
-    areas = auroc_per_finding(probabilities, labels)
+    areas = auroc_per_finding(probabilities, labels, models)
     chosen = ~np.isnan(areas) & (_positives(probabilities, labels) >= min_positives)
     return float(areas[chosen].mean()) if chosen.any() else float("nan")
 
 
-def micro_auroc(probabilities: ArrayLike, labels: ArrayLike) -> float:
+def micro_auroc(probabilities: ArrayLike, labels: ArrayLike, models: ArrayLike | None = None) -> float:
     """AUC over all known (study, finding) pairs pooled."""
-    return auroc(np.asarray(probabilities, float).ravel(), np.asarray(labels, float).ravel())
+    probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
+    models = None if models is None else np.repeat(models, labels.shape[1])
+    return auroc(probabilities.ravel(), labels.ravel(), models)
 
 
-def weighted_auroc(probabilities: ArrayLike, labels: ArrayLike) -> float:
+def weighted_auroc(probabilities: ArrayLike, labels: ArrayLike, models: ArrayLike | None = None) -> float:
     """Mean over the findings whose AUC is defined, weighted by their positives."""
-    areas = auroc_per_finding(probabilities, labels)
+    areas = auroc_per_finding(probabilities, labels, models)
     defined = ~np.isnan(areas)
     weights = _positives(probabilities, labels)[defined]
     return float(np.average(areas[defined], weights=weights)) if defined.any() else float("nan")
