@@ -182,9 +182,10 @@ def test_a_collapsed_network_is_told_of_and_a_healthy_one_is_not():
 
 
 def test_which_of_the_two_is_ignored_is_said():
-    reports = use(Signal(1.0), Signal(1.0), Linear(0.1)).warning
+    reports = warning_of({"kl": 0.0, "z_change": 0.2, "mutual_information": -0.1})
     assert reports.startswith("reports are ignored: KL")
     assert "likelihood_inputs" not in reports
+    assert warning_of({"kl": 0.0, "z_change": 0.2, "mutual_information": 1.5}) is None  # the prior follows the report
     z = use(Signal(1.0), Signal(1.5), Linear(0.0)).warning
     assert z.startswith("z is ignored: another")
     assert "kl_scale" not in z
@@ -241,7 +242,7 @@ def test_an_evaluation_keeps_the_gauge(tmp_path):
     summary = json.loads((tmp_path / "e" / "evaluation.json").read_text())["latent_use"]
     assert summary["undefined"] == {}
     assert len(summary["kl_per_dimension"]) == 4
-    assert "I(z; y), z of the report: at least" in str(evaluation)
+    assert "I(z; y_k), z of the report, summed over findings: at least" in str(evaluation)
     assert "z moves a probability by" in str(evaluation)
 
 

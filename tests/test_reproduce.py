@@ -122,8 +122,8 @@ def test_folds_together_are_every_study_once():
     whole = experiment.concatenate(parts)
     assert whole.study_ids == tuple(str(number) for number in range(60))
     labels, probabilities = (np.concatenate([getattr(p, n) for p in parts]) for n in ("labels", "probabilities"))
-    assert whole.averages()["image"]["macro"] == metrics.macro_auroc(probabilities, labels)
-    assert whole.averages()["image"]["micro"] == metrics.micro_auroc(probabilities, labels)
+    assert whole.averages()["image"]["macro"] == metrics.macro_auroc(probabilities, labels, models=whole.models)
+    assert whole.averages()["image"]["micro"] == metrics.micro_auroc(probabilities, labels, whole.models)
     assert whole.kl == whole.active_units["prior"] == pytest.approx((40 * 1 + 20 * 4) / 60)
     assert whole.data == {"corpus": "x", "folds": 2}
     json.dumps(whole.summary(), allow_nan=False)

@@ -279,7 +279,10 @@ def test_labels_from_the_report_want_a_likelihood_that_takes_them(tmp_path):
     vkd = make_vkd()
     vkd.model.likelihood = LowRankProbitLikelihood(4, 3, 16)
     objective = TraceVKD_ELBO(unknown_labels="from_report")
-    with pytest.raises(UserError, match="unknown_labels: 'from_report' wants a likelihood of labels between 0 and 1"):
+    with pytest.raises(
+        UserError,
+        match="unknown_labels: 'from_report' wants likelihoods of labels between 0 and 1, found LowRankProbit",
+    ):
         fit(vkd, make_data(), tmp_path / "run", objective=objective, training=SETTINGS, progress=False)
 
 
@@ -289,3 +292,9 @@ def test_few_labels_with_all_reports_train_with_labels_from_the_report(tmp_path)
     table = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert np.isfinite(table["train/log_likelihood"]).all()
     train(tmp_path / "without", "vkd_without_mi", objective=objective)  # no classifier that could fill them in
+
+
+def test_a_finding_that_no_study_is_known_to_lack_cannot_come_from_the_report(tmp_path):
+    data = make_data(findings=(*TinyCorpus.findings[:2], "Elsewhere"))
+    with pytest.raises(UserError, match="without a finding, and there are none of Elsewhere; use ignored"):
+        train(tmp_path / "run", objective=TraceVKD_ELBO(unknown_labels="from_report"), data=data)

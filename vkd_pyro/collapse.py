@@ -34,7 +34,7 @@ class LatentUse:
         active_units: of the prior and of the posterior: dimensions whose mean varies between studies.
         kl: KL(q(z | x_T) || p(z | x_I)) in nats, mean over the studies with a report.
         kl_per_dimension: its parts, [D].
-        mutual_information: of z ~ q(z | x_T) and the labels, in nats, at least: `metrics.mutual_information_bound`.
+        mutual_information: at least sum_k I(z; y_k), z ~ q(z | x_T), in nats: `metrics.mutual_information_bound`.
         z_spread: standard deviation of p(y_k = 1 | x_I, z) over draws of z for the same image: the root of the mean
             variance over studies and findings.
         z_change: change of p(y_k = 1 | x_I) when z is drawn for another study: root mean square.
@@ -128,7 +128,7 @@ class LatentUse:
             lines.append(f"active units of z: {units}")
         if not math.isnan(self.mutual_information):
             lines.append(
-                f"I(z; y), z of the report: at least {self.mutual_information:.2f} nats (findings taken apart)"
+                f"I(z; y_k), z of the report, summed over findings: at least {self.mutual_information:.2f} nats"
             )
         if not math.isnan(self.z_change):
             lines.append(
@@ -142,8 +142,9 @@ def warning_of(columns: dict[str, float]) -> str | None:
     """What `LatentUse.warning` says, from its `columns`; what is missing is NaN, and NaN is never negligible.
 
     z counts as ignored by what happens when it is another study's: z that differs from draw to draw and not from
-    study to study is noise, whatever the likelihood makes of it. Where no report was read z has nothing to pass on, so
-    nothing is warned of.
+    study to study is noise, whatever the likelihood makes of it. Reports count as ignored where the KL is negligible
+    and z does not tell the labels: with a z that does, the prior has learned to follow the report, which is the aim.
+    Where no report was read z has nothing to pass on, so nothing is warned of.
     """
     kl, spread, change = (columns.get(name, NAN) for name in ("kl", "z_spread", "z_change"))
     if math.isnan(kl):
@@ -153,7 +154,7 @@ def warning_of(columns: dict[str, float]) -> str | None:
         noise = f", though its draws move it by {spread:.3f}: z is noise" if spread >= NEGLIGIBLE_CHANGE else ""
         found.append(f"another study's z moves a probability by {change:.4f}, less than {NEGLIGIBLE_CHANGE}{noise}")
         cures.append("model.likelihood_inputs z")
-    if kl < NEGLIGIBLE_KL:
+    if kl < NEGLIGIBLE_KL and not columns.get("mutual_information", NAN) > NEGLIGIBLE_KL:
         found.append(
             f"KL(q(z | report) || p(z | image)) is {kl:.4f} nats, less than {NEGLIGIBLE_KL}: z knows of the report "
             "no more than the image told it"

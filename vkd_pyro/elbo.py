@@ -74,10 +74,12 @@ class TraceVKD_ELBO(ELBO):
     exact posterior (Burda et al. 2016, "Importance weighted autoencoders", arXiv 1509.00519); at M = 1 it is the ELBO
     with the KL estimated from its one draw. A mixture is alpha times this plus 1 - alpha times the prior's with its KL.
 
-    A label that is not known takes no part. With `unknown_labels` "from_report" it is a latent variable instead: where
-    there is a report, its posterior is the auxiliary's, q(y | x_T) = E_{z ~ q(z | x_T)} q(y | z), and the likelihood is
-    taken in expectation over it, as in a semi-supervised model (Kingma et al. 2014, arXiv 1406.5298, Eq. 7). The report
-    teaches and is not taught: q(y | x_T) gets no gradient from this, and its entropy is left out.
+    A label that is not known takes no part. With `unknown_labels` "from_report" the likelihood observes in its place,
+    where there is a report, what the auxiliary makes of it: the soft target q(y | x_T) = E_{z ~ q(z | x_T)} q(y | z),
+    from the same L draws. The report teaches and is not taught: the target gets no gradient. This is distillation of
+    q(y | x_T) into p(y | x_I, z), within the program; it bounds nothing, as a semi-supervised ELBO would, whose
+    q(y | x_T) is trained by the bound and keeps its entropy (Kingma et al. 2014, arXiv 1406.5298, Eq. 7). Targets are
+    those of the auxiliary as it is, under dropout and from the first step on.
 
     It sees traces only. Every sample site that is not observed is a latent variable; the observed sites of the model
     are the likelihood, those of the guide the auxiliary classifier.

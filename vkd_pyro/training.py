@@ -330,11 +330,8 @@ def for_arm(
 def refuse_unfit_labels(network: VKD | ImageOnly, method: TraceVKD_ELBO | Rival, data: StudyData) -> None:
     """Raises `UserError` where labels stay uncertain, or become soft, and a likelihood does not model that."""
     model: list[Any] = likelihoods(network.model) or [network.model]  # without z, it is a Bernoulli itself
-    if getattr(method, "unknown_labels", "ignored") == "from_report" and not getattr(model[0], "takes_soft", True):
-        raise UserError(
-            f"objective.unknown_labels: 'from_report' wants a likelihood of labels between 0 and 1, found "
-            f"{type(model[0]).__name__}; use ignored, or BernoulliLikelihood as model.likelihood"
-        )
+    if getattr(method, "unknown_labels", "ignored") == "from_report":
+        refuse_unteachable([*model, *likelihoods(network.guide)], data)
     for part in [*model, *likelihoods(network.guide)]:
         name = type(part).__name__
         if data.train_policy.takes("keep") and not getattr(part, "takes_uncertain", False):
@@ -347,6 +344,23 @@ def refuse_unfit_labels(network: VKD | ImageOnly, method: TraceVKD_ELBO | Rival,
                 f"data.train_policy.uncertain: 'soft' wants a likelihood of labels between 0 and 1, found {name}; "
                 "use ignore, zeros or ones, or BernoulliLikelihood as model.likelihood and model.auxiliary"
             )
+
+
+def refuse_unteachable(likelihoods: list[Any], data: StudyData) -> None:
+    """Raises `UserError` where unknown labels could not be taken from the report."""
+    for part in likelihoods:
+        if not getattr(part, "takes_soft", True):
+            raise UserError(
+                f"objective.unknown_labels: 'from_report' wants likelihoods of labels between 0 and 1, found "
+                f"{type(part).__name__}; use ignored, or BernoulliLikelihood as model.likelihood and model.auxiliary"
+            )
+    targets = data.targets("train", data.train_policy)
+    without = [f for f, n in zip(data.findings, (targets == 0).sum(axis=0), strict=True) if n == 0]
+    if without:  # the report's classifier would stay as it began, or say that all have it
+        raise UserError(
+            "objective.unknown_labels: 'from_report' wants studies known to be without a finding, and there are none "
+            f"of {', '.join(without)}; use ignored, leave those out of data.findings, or count blank labels as zeros"
+        )
 
 
 def likelihoods(network: torch.nn.Module) -> list[Likelihood]:

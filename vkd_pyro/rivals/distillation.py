@@ -18,9 +18,9 @@ class LogitDistillation(Rival):
         loss = (1 - beta lambda) L(f, y) + beta lambda tau^2 L(f / tau, sigmoid(t / tau)) + L(t, y)
 
     where L is the Bernoulli cross-entropy summed over findings, f and t are logits, and the teacher gets no gradient
-    from the second term. beta is the schedule's: at 0 the teacher learns before it teaches. A study without a report
-    has the first term only, unweighted; one without labels the second only. tau^2 keeps gradients at the size that
-    they have at tau = 1 (Hinton et al. 2015).
+    from the second term. beta is the schedule's: `Switch` lets the teacher learn before it teaches. A study without a
+    report has the first term only, unweighted; one without labels the second only. tau^2 keeps gradients at the size
+    that they have at tau = 1 (Hinton et al. 2015).
 
     Args:
         teacher: "report", or "image+report" (the student's image features as well).
