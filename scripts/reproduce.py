@@ -12,6 +12,7 @@ resumed, so the same command goes on. Standard output is the table alone, in Mar
 
 import argparse
 import csv
+import json
 import os
 import shlex
 import sys
@@ -299,8 +300,16 @@ def conditions(group: Group, plan: Plan, found: dict[str, list[Evaluation]]) -> 
     return {name: text for name, text in said.items() if text} | {
         "monitored quantity": monitored,
         "split": split_of(group, plan, data),
+        "studies with a known label": labelled(plan.run(group.row(group.entries[0]).name, 0)),
         **policies,
     }
+
+
+def labelled(run: Path) -> str:
+    """Of the splits of a run."""
+    splits = json.loads((run / "data.json").read_text())["splits"]
+    numbers = (f"{n['studies'] - n['without any label']:,} in {split}" for split, n in splits.items())
+    return f"{', '.join(numbers)} (of the first run)"
 
 
 def by_value(values: dict[str, Any]) -> str:
@@ -315,7 +324,10 @@ def by_value(values: dict[str, Any]) -> str:
 def split_of(group: Group, plan: Plan, data: dict[str, Any]) -> str:
     """How the studies were split."""
     if plan.folds:
-        return f"cross-fitting in {plan.folds} folds by patient; AUC over the out-of-fold predictions of all studies"
+        return (
+            f"cross-fitting in {plan.folds} folds by patient; AUC of out-of-fold predictions, over pairs of studies of "
+            "the same fold"
+        )
     sizes = " / ".join(
         f"{data['splits'].get(split, {'studies': 0})['studies']:,}" for split in ("train", "validation", "test")
     )
@@ -395,7 +407,8 @@ def page(
         "Mean ± standard deviation over seeds. macro: mean over the findings whose AUC is defined; "
         f"{MACRO}: over those with {MIN_POSITIVES} positives; micro: all known (study, finding) pairs pooled; "
         "weighted: by positives. Δ: of predictions averaged over seeds, with the 95 % interval of a bootstrap over "
-        "patients in pairs. -: undefined, or not in the paper."
+        "patients in pairs, the models (and which studies are labelled) being what they are. -: undefined, or not in "
+        "the paper."
     )
     return "\n".join(lines)
 

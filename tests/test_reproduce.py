@@ -346,7 +346,9 @@ def test_the_comparison_of_openi_end_to_end(openi, tmp_path, monkeypatch, capsys
     content = json.loads((tmp_path / "openi.json").read_text())
     (group,) = content["groups"].values()
     (seed,) = group["entries"]["vkd"]["seeds"]
-    assert seed["auc"]["image"]["micro"] == metrics.micro_auroc(together.probabilities, together.labels)
+    assert seed["auc"]["image"]["micro"] == metrics.micro_auroc(
+        together.probabilities, together.labels, together.models
+    )
     assert content["table"]["vkd"]["micro"] == f"{seed['auc']['image']['micro']:.3f}"
     assert len(group["entries"]["vkd"]["config_sha256"]) == 64
     assert group["conditions"]["batch size"] == "4"
