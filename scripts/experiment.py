@@ -442,7 +442,8 @@ def errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)

@@ -197,7 +197,7 @@ def test_parameters_that_are_no_numbers_are_refused(name):
 def test_values_that_are_no_outcomes_are_refused(name):
     y = make(name)(draw(B, D))
     for value in (-2.0, 2.0, math.nan):
-        with pytest.raises(ValueError, match=r"within the support|labels of row 0: found \["):
+        with pytest.raises(ValueError, match=r"within the support|labels: \d+ of"):
             y.log_prob(torch.full((B, K), value))
 
 
@@ -208,7 +208,7 @@ def test_policies_that_it_takes_are_those_it_has_outcomes_for(name):
         if takes:
             assert y.log_prob(torch.full((B, K), value)).isfinite().all()
         else:
-            with pytest.raises(ValueError, match=r"within the support|labels of row 0"):
+            with pytest.raises(ValueError, match=r"within the support|labels: \d+ of"):
                 y.log_prob(torch.full((B, K), value))
 
 
@@ -505,12 +505,12 @@ def test_a_row_that_is_not_one_hot_is_named():
     likelihood = make("Categorical")
     labels = torch.tensor([[0.0, 1, 0], [1, 1, 0], [0, 0, 0]])
     known = torch.tensor([[True] * 3, [True, True, False], [True] * 3])
-    with pytest.raises(UserError, match=r"labels of row 2: found \[0\.0, 0\.0, 0\.0\], Categorical.* exactly one"):
+    with pytest.raises(UserError, match=r"labels: 1 of .* expects exactly one"):
         likelihood(draw(B, D), known=known).log_prob(labels)
     likelihood(draw(B, D), known=known & known.all(-1, keepdim=True) & (labels.sum(-1) == 1)[:, None]).log_prob(labels)
-    with pytest.raises(UserError, match=r"labels of s2: found \[1\.0, 1\.0, 0\.0\]"):
-        likelihood.check_labels(torch.where(labels == 1, labels, 0)[:2], ("s1", "s2"))
-    likelihood.check_labels(torch.tensor([[0.0, 1, 0], [1, 1, math.nan]]), ("s1", "s2"))
+    with pytest.raises(UserError, match="labels: 1 of "):
+        likelihood.check_labels(torch.where(labels == 1, labels, 0)[:2])
+    likelihood.check_labels(torch.tensor([[0.0, 1, 0], [1, 1, math.nan]]))
 
 
 # -------------------------------------------------------------------------------------------- training
@@ -614,7 +614,7 @@ def test_one_finding_of_several_is_learnt(tmp_path):
 
 def test_a_study_of_two_findings_is_named_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(OneEach, "spoilt", True)
-    with pytest.raises(UserError, match=r"labels of study-0007: found \[1\.0, 1\.0, 0\.0\], CategoricalLikelihood"):
+    with pytest.raises(UserError, match="other than one finding present, and CategoricalLikelihood"):
         train("Categorical", tmp_path / "run", OneEach())
     assert not (tmp_path / "run").exists()
 

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from vkd_pyro.bundle import load_bundle
 from vkd_pyro.callbacks import RelativeEarlyStopping
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.transforms import Augmentation
-from vkd_pyro.distributions import DiagonalNormal, LowRankProbitLikelihood
+from vkd_pyro.distributions import KL, DiagonalNormal, LowRankProbitLikelihood
 from vkd_pyro.elbo import Constant, Cyclical, TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
@@ -298,3 +299,27 @@ def test_a_finding_that_no_study_is_known_to_lack_cannot_come_from_the_report(tm
     data = make_data(findings=(*TinyCorpus.findings[:2], "Elsewhere"))
     with pytest.raises(UserError, match="without a finding, and there are none of Elsewhere; use ignored"):
         train(tmp_path / "run", objective=TraceVKD_ELBO(unknown_labels="from_report"), data=data)
+
+
+def test_what_does_not_go_together_is_one_line_and_leaves_nothing(tmp_path):
+    class Gamma(DiagonalNormal):
+        def forward(self, features):
+            normal = super().forward(features)
+            return dist.Gamma(normal.variance, normal.variance).to_event(1)
+
+    class Untyped(DiagonalNormal):
+        def forward(self, features):
+            return super().forward(features).base_dist
+
+    for family, message in ((Gamma, "same support"), (Untyped, r"is \.to_event\(1\) missing")):
+        vkd = make_vkd()
+        vkd.model.prior = family(16, 4, (16,), 0.1)
+        with pytest.raises(UserError, match=message):
+            fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, kl_schedule=Cyclical(cycles=1), progress=False)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_divergence_of_another_shape_is_refused(tmp_path):
+    objective = TraceVKD_ELBO(divergence=lambda q, p, z: KL()(q, p, z).sum())
+    with pytest.raises(UserError, match=r"divergence: function gave shape \[\], expected \[8\], one value a study"):
+        train(tmp_path / "run", objective=objective)

@@ -216,6 +216,11 @@ class TraceVKD_ELBO(ELBO):
                 divergence = q.log_prob(z) - p.log_prob(z)
             else:
                 divergence = self.divergence(q, p, z)
+                if divergence.shape != (len(batch),):
+                    raise UserError(
+                        f"objective.divergence: {type(self.divergence).__name__} gave shape {list(divergence.shape)}, "
+                        f"expected [{len(batch)}], one value a study"
+                    )
             total = total + scale_and_mask(divergence, mask=guide_trace.nodes[name]["mask"])
         return total
 

@@ -130,7 +130,7 @@ class Evaluation:
         lines += ["", f"negative log-likelihood of a label: {self.nll():.4f} nats"]
         lines += str(self.latent_use).splitlines()
         if with_report:
-            lines.append("* of the report's own classifier q(y | z): not available at inference")
+            lines.append("* of the classifier that reads the report: not available at inference")
         return "\n".join([*lines, "undefined: no label is known, or only one class"])
 
     def _explain(self, name: str, table: pd.DataFrame) -> str:

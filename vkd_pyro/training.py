@@ -189,8 +189,19 @@ class VKDTrainer(L.LightningModule):
     def _terms(self, batch: Batch, beta: float) -> Terms:
         try:
             with pyro.get_param_store().scope():  # parameters belong to the optimiser, not to Pyro's global store
-                return self.objective.terms(self.vkd.model, self.vkd.guide, batch, kl_weight=beta)
+                terms = self.objective.terms(self.vkd.model, self.vkd.guide, batch, kl_weight=beta)
+            if not self.global_step and not terms.loss.isfinite():
+                raise UserError(
+                    f"the loss of the first batch is {terms.loss.item()}: do prior and posterior have the same "
+                    "support? vkd check with the same options says more"
+                )
+            return terms
         except ValueError as error:
+            if "Shape mismatch inside plate" in str(error):
+                raise UserError(
+                    "a distribution of model or guide has no batch shape [B] and event shape [D]: is .to_event(1) "
+                    "missing in a family? vkd check with the same options says more"
+                ) from error
             if "invalid values" not in str(error):  # what a distribution says of parameters that are NaN
                 raise
             raise UserError(
@@ -373,8 +384,7 @@ def show_labels(network: VKD | ImageOnly, data: StudyData) -> None:
     policies = {"train": data.train_policy, "validation": data.eval_policy}
     for part in likelihoods(network):
         for split, policy in policies.items():
-            names = [study.study_id for study in data.studies(split)]
-            part.check_labels(torch.from_numpy(data.targets(split, policy)), names)
+            part.check_labels(torch.from_numpy(data.targets(split, policy)))
         part.see_labels(torch.from_numpy(data.targets("train", data.train_policy)))
 
 

@@ -1,7 +1,6 @@
 """Distributions over labels, given z and the image's features or not: the interface, and the Bernoulli."""
 
 import abc
-from collections.abc import Sequence
 from typing import ClassVar
 
 import pyro.distributions as dist
@@ -40,8 +39,8 @@ class Likelihood(nn.Module, abc.ABC):
     def probabilities(self, z: Tensor, features: Tensor | None = None) -> Tensor:
         """p(y_k = 1 | z, features), float [..., B, K] in [0, 1]."""
 
-    def check_labels(self, labels: Tensor, study_ids: Sequence[str]) -> None:
-        """Called before training with labels of each split it sees, float [N, K], NaN unknown, and N names.
+    def check_labels(self, labels: Tensor) -> None:
+        """Called before training with labels of each split it sees, float [N, K], NaN unknown.
 
         Raises:
             UserError: labels that are none of its outcomes.

@@ -1,6 +1,5 @@
 """Likelihoods of labels with other outcomes than present or absent, each on its own."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -103,9 +102,9 @@ class CategoricalLikelihood(NetworkLikelihood):
     are refused.
     """
 
-    def check_labels(self, labels: Tensor, study_ids: Sequence[str]) -> None:
+    def check_labels(self, labels: Tensor) -> None:
         """Raises `UserError` where the labels of a study are known and not one-hot; float [N, K], NaN unknown."""
-        refuse_unless_one_hot(labels, ~labels.isnan().any(-1), study_ids)
+        refuse_unless_one_hot(labels, ~labels.isnan().any(-1))
 
     def forward(self, z: Tensor, features: Tensor | None = None, known: Tensor | None = None) -> Distribution:
         """See `Likelihood`: batch shape [..., B], event shape [K]."""
@@ -117,14 +116,13 @@ class CategoricalLikelihood(NetworkLikelihood):
         return self.outputs(z, features).softmax(-1)
 
 
-def refuse_unless_one_hot(labels: Tensor, known: Tensor, names: Sequence[str] | None = None) -> None:
-    """Raises `UserError` with the first row of labels, float [..., K], that is known, bool [...], and not one-hot."""
+def refuse_unless_one_hot(labels: Tensor, known: Tensor) -> None:
+    """Raises `UserError` with how many rows of labels, float [..., K], are known, bool [...], and not one-hot."""
     single = ((labels == 0) | (labels == 1)).all(-1) & (labels.sum(-1) == 1)
     wrong = known & ~single
     if wrong.any():
-        row = int(wrong.flatten().nonzero()[0])
-        found = labels.expand(*wrong.shape, -1).reshape(-1, labels.shape[-1])[row].tolist()
         raise UserError(
-            f"labels of {names[row] if names else f'row {row}'}: found {found}, CategoricalLikelihood expects exactly "
-            "one finding present; choose data.findings of which each study has one, or take BernoulliLikelihood"
+            f"labels: {int(wrong.sum()):,} of {int(known.sum()):,} studies have other than one finding present, and "
+            "CategoricalLikelihood expects exactly one; choose data.findings of which each study has one, or take "
+            "BernoulliLikelihood"
         )
