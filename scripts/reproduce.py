@@ -174,11 +174,12 @@ CONTROLS = tuple(
 def on_openi(*entries: Entry, label_share: float = 1.0) -> Group:
     """Entries on Open-I, a CPU being enough, with this share of the training patients' labels."""
     few = label_share < 1
+    entries = (IMAGE_ONLY, NO_REPORT, *entries)
     return Group(
         corpus="openi",
         config="openi_cpu",
-        entries=(IMAGE_ONLY, NO_REPORT, *entries),
-        baselines=("image_only", "image_only_4_epochs", "no_report", "distillation_report"),
+        entries=entries,
+        baselines=tuple(entry.name for entry in (IMAGE_ONLY, SHORTER[0], NO_REPORT, DISTILLATION) if entry in entries),
         folder=f"openi_cpu_labels_{label_share:g}" if few else "openi_cpu",
         options=(f"--data.label_share={label_share:g}", "--data.batch_size=64") if few else (),  # as many labelled
         note=f", labels of {label_share:.0%} of the training patients" if few else "",

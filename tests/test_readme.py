@@ -156,5 +156,5 @@ def test_the_experiment_script_compares_arms(tmp_path):
     assert (tmp_path / "synthetic" / "vkd-0" / "bundle" / "weights.safetensors").is_file()
     assert '"config_sha256"' in (tmp_path / "table.json").read_text()
     stale = subprocess.run([*command, *options, "--training.max_epochs=2"], capture_output=True, text=True, check=False)
-    assert stale.returncode == 1
+    assert stale.returncode == 2
     assert "was made with other settings than these" in stale.stderr
