@@ -75,7 +75,7 @@ class Site:
         shapes = f"batch {list(self.batch_shape)}, event {list(self.event_shape)}"
         plates = f", plate {', '.join(self.plates)}" if self.plates else ", in no plate"
         masked = f", masked: {self.masked}" if self.masked else ""
-        return f"{self.name:<12}{kind:<10}{self.distribution:<36}{shapes}{plates}{masked}"
+        return f"{self.name:<12}{kind:<10}{self.distribution:<35} {shapes}{plates}{masked}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Part:
 
     def __str__(self) -> str:
         note = f"  {self.note}" if self.note else ""
-        return f"{self.name:<18}{self.kind:<24}{self.trainable:>12,}{self.frozen:>14,}{note}"
+        return f"{self.name:<18}{self.kind:<27} {self.trainable:>12,}{self.frozen:>14,}{note}"
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Inspection:
     problems: tuple[str, ...]
 
     def __str__(self) -> str:
-        head = f"{'':<42}{'trainable':>12}{'frozen':>14}"
+        head = f"{'':<46}{'trainable':>12}{'frozen':>14}"
         total = Part("all", "", sum(p.trainable for p in self.parts), sum(p.frozen for p in self.parts))
         terms = ", ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
         sections = {
