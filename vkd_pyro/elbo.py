@@ -193,7 +193,7 @@ class TraceVKD_ELBO(ELBO):
 
     def _completed(self, batch: Batch, guide_trace: Any) -> Batch:
         """The batch as the model observes it: unknown labels as the auxiliary expects them, if that is asked for."""
-        auxiliary = [site for site in guide_trace.nodes.values() if site["type"] == "sample" and site["is_observed"]]
+        auxiliary = _observed_sites(guide_trace)
         if self.unknown_labels == "ignored" or not auxiliary:
             return batch
         expected = auxiliary[0]["fn"].mean.detach()[: self.num_auxiliary_particles].mean(0)
@@ -269,12 +269,15 @@ def _given(posterior: _Particles, guide_trace: Any, num_particles: int) -> dict[
     return given
 
 
+def _observed_sites(trace: Any) -> list[Any]:
+    return [site for site in trace.nodes.values() if site["type"] == "sample" and site["is_observed"]]
+
+
 def _observed_log_prob(trace: Any, batch: Batch) -> Tensor:
     """Log-probability of the observed sites, masked, float [particles, B]; zeros [1, B] where there is none."""
     total = batch.images.new_zeros(1, len(batch))
-    for site in trace.nodes.values():
-        if site["type"] == "sample" and site["is_observed"]:
-            total = total + scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
+    for site in _observed_sites(trace):
+        total = total + scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
     return total
 
 

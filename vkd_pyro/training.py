@@ -381,11 +381,12 @@ def likelihoods(network: torch.nn.Module) -> list[Likelihood]:
 
 def show_labels(network: VKD | ImageOnly, data: StudyData) -> None:
     """Lets each likelihood refuse labels that it has no outcome for, and take what it needs of the training labels."""
-    policies = {"train": data.train_policy, "validation": data.eval_policy}
+    train = torch.from_numpy(data.targets("train", data.train_policy))
+    validation = torch.from_numpy(data.targets("validation", data.eval_policy))
     for part in likelihoods(network):
-        for split, policy in policies.items():
-            part.check_labels(torch.from_numpy(data.targets(split, policy)))
-        part.see_labels(torch.from_numpy(data.targets("train", data.train_policy)))
+        part.check_labels(train)
+        part.check_labels(validation)
+        part.see_labels(train)
 
 
 def refuse_unlabelled_validation(data: StudyData) -> None:
