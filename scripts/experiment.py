@@ -23,7 +23,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,8 +37,9 @@ from vkd_pyro.cli import main as vkd
 from vkd_pyro.cli.settings import parse
 from vkd_pyro.cli.train import train_parser, with_config_of_a_run
 from vkd_pyro.collapse import LatentUse
+from vkd_pyro.comparison import paired_difference
 from vkd_pyro.errors import UserError
-from vkd_pyro.evaluation import MIN_POSITIVES, Evaluation, load_evaluation, paired_difference
+from vkd_pyro.evaluation import MIN_POSITIVES, Evaluation, load_evaluation
 
 MACRO = f"macro{MIN_POSITIVES}"
 
@@ -159,7 +160,7 @@ def evaluations(rows: Sequence[Row], plan: Plan) -> dict[str, list[Evaluation]]:
         )
     runs = [training.run for row in rows for training in plan.trainings(row)]
     missing = [run for run in runs if not (run / "evaluation" / plan.split / "evaluation.json").exists()]
-    carry_out([(run, ["evaluate", str(run), "--split", plan.split]) for run in missing], plan.jobs)
+    carry_out([(run, ["evaluate", str(run), "--split", plan.split, "--page=false"]) for run in missing], plan.jobs)
     return {row.name: [evaluation(row, seed, plan) for seed in range(plan.seeds)] for row in rows}
 
 
@@ -308,14 +309,15 @@ def concatenate(parts: Sequence[Evaluation]) -> Evaluation:
     if len(studies) > len(set(studies)) or len(patients) > len(set(patients)):
         raise UserError("folds: a study or a patient is in two of them")
     shared = {name: value for name, value in first.data.items() if name not in ("splits", "left_out", "folds")}
-    return Evaluation(
+    of_rows = (f.name for f in fields(Evaluation) if isinstance(getattr(first, f.name), np.ndarray))
+    kinds = set.intersection(*(set(part.subgroups) for part in parts))
+    return replace(
+        first,
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in of_rows},
         data=shared | {"folds": len(parts)},
-        findings=first.findings,
         study_ids=tuple(study for part in parts for study in part.study_ids),
         patient_ids=tuple(patient for part in parts for patient in part.patient_ids),
-        labels=np.concatenate([part.labels for part in parts]),
-        probabilities=np.concatenate([part.probabilities for part in parts]),
-        report_probabilities=np.concatenate([part.report_probabilities for part in parts]),
+        subgroups={kind: np.concatenate([part.subgroups[kind] for part in parts]) for kind in kinds},
         latent_use=mean_use(parts),
         models=np.repeat(np.arange(len(parts)), [len(part.study_ids) for part in parts]),
     )

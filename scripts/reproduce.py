@@ -211,7 +211,7 @@ TABLES = {
         "VKD, its rivals and controls",
         (
             on_openi(VKD, AS_PRINTED, DISTILLATION, *OTHER_RIVALS, *CONTROLS),
-            on_openi(VKD, DISTILLATION, label_share=0.3),
+            on_openi(SHORTER[0], VKD, DISTILLATION, label_share=0.3),
             on_openi(
                 *SHORTER, VKD, UNKNOWN_IGNORED, WITHOUT_KL, DISTILLATION, *OTHER_RIVALS, *CONTROLS, label_share=0.1
             ),

@@ -13,11 +13,12 @@ from PIL import Image
 
 from vkd_pyro.bundle import Bundle, _hash_of, describe, load_bundle, save_bundle
 from vkd_pyro.data.transforms import ImageTransform
+from vkd_pyro.deployment import predict_files
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import ImageClassifier, Model
-from vkd_pyro.predictive import predict_files
+from vkd_pyro.predictive import Doubt
 
 FINDINGS = ("Edema", "Fracture", "Pneumonia")
 TRANSFORM = ImageTransform(16)
@@ -33,6 +34,10 @@ def make_model():
 def make_classifier():
     torch.manual_seed(0)
     return ImageClassifier(ConvEncoder((8, 16)), 3).eval()
+
+
+def probabilities(bundle, images):
+    return np.stack([said.probabilities for said in predict_files(bundle, images, Doubt(num_samples=7, seed=3))])
 
 
 models = pytest.mark.parametrize("make", [make_model, make_classifier])
@@ -82,9 +87,9 @@ def test_a_loaded_model_predicts_what_the_saved_one_did(make, tmp_path, images):
     model = make()
     save_bundle(tmp_path / "bundle", model, FINDINGS, TRANSFORM, "")
     bundle = load_bundle(tmp_path / "bundle")
-    expected = predict_files(Bundle(model, FINDINGS, TRANSFORM, ""), images, num_samples=7, seed=3)
+    expected = probabilities(Bundle(model, FINDINGS, TRANSFORM, ""), images)
     assert expected.shape == (2, 3)
-    assert np.array_equal(predict_files(bundle, images, num_samples=7, seed=3), expected)
+    assert np.array_equal(probabilities(bundle, images), expected)
 
 
 def test_parts_are_rebuilt_with_their_arguments(folder):
@@ -118,10 +123,12 @@ def test_the_card_stands_in_the_bundle(folder):
 FRESH = """
 import json, sys
 from vkd_pyro.bundle import _hash_of, load_bundle
-from vkd_pyro.predictive import predict_files
-probabilities = predict_files(load_bundle(sys.argv[1]), sys.argv[2:], num_samples=7, seed=3)
+from vkd_pyro.deployment import predict_files
+from vkd_pyro.predictive import Doubt
+predicted = predict_files(load_bundle(sys.argv[1]), sys.argv[2:], Doubt(num_samples=7, seed=3))
+bits = "".join(each.probabilities.tobytes().hex() for each in predicted)
 imported = [name for name in ("transformers", "tokenizers", "lightning", "jsonargparse") if name in sys.modules]
-print(json.dumps({"bits": probabilities.tobytes().hex(), "imported": imported}))
+print(json.dumps({"bits": bits, "imported": imported}))
 """
 
 
@@ -134,7 +141,7 @@ def test_a_fresh_process_predicts_the_same_bits_without_the_tools_of_training(fo
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        here = predict_files(load_bundle(folder), images, num_samples=7, seed=3)
+        here = probabilities(load_bundle(folder), images)
     finally:
         torch.set_num_threads(threads)
     assert answer == {"bits": here.tobytes().hex(), "imported": []}

@@ -130,8 +130,8 @@ def test_image_level_has_a_row_an_image_and_study_level_is_its_mean(run):
     folder = run / "evaluation"
     (studies,) = folder.glob("mimic-cxr-*-test")
     (images,) = folder.glob("mimic-cxr-*-test-image")
-    studies = pd.read_csv(studies / "predictions.csv", index_col="study")
-    images = pd.read_csv(images / "predictions.csv")
+    studies = pd.read_parquet(studies / "predictions.parquet").set_index("study")
+    images = pd.read_parquet(images / "predictions.parquet")
     assert len(images) > len(studies)
     assert images.groupby("study")["image"].max().max() > 0
     columns = [f"image:{finding}" for finding in CHEXPERT_FINDINGS]
@@ -144,11 +144,11 @@ def test_the_product_of_priors_changes_studies_with_several_images_alone(run):
     tables = {}
     for fusion in ("mean", "product"):
         done("evaluate", run, *both, "--fusion", fusion)
-        written = max((run / "evaluation").glob("*/predictions.csv"), key=lambda path: path.stat().st_mtime_ns)
+        written = max((run / "evaluation").glob("*/predictions.parquet"), key=lambda path: path.stat().st_mtime_ns)
         assert written.parent.name.endswith("-product" if fusion == "product" else "-test")
-        tables[fusion] = pd.read_csv(written, index_col="study")
+        tables[fusion] = pd.read_parquet(written).set_index("study")
     (images,) = (run / "evaluation").glob("mimic-cxr-*-test-image")
-    images = pd.read_csv(images / "predictions.csv")["study"].value_counts()
+    images = pd.read_parquet(images / "predictions.parquet")["study"].value_counts()
     columns = [f"image:{finding}" for finding in CHEXPERT_FINDINGS]
     change = (tables["product"][columns] - tables["mean"][columns]).abs().max(axis=1)
     several = images[change.index] > 1
@@ -214,7 +214,7 @@ def test_the_store_and_labels_of_a_run_are_not_those_of_other_data(config, tmp_p
     done("evaluate", tmp_path / "run")
     done("evaluate", tmp_path / "run", f"--data.corpus.path={tmp_path}/b/studies.csv")
     own, other = (
-        pd.read_csv(path / "predictions.csv", index_col="study")
+        pd.read_parquet(path / "predictions.parquet").set_index("study")
         for pattern in ("test", "one-*-test")
         for path in (tmp_path / "run" / "evaluation").glob(pattern)
     )

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from vkd_pyro.collapse import LatentUse
+from vkd_pyro.comparison import paired_difference
 from vkd_pyro.errors import UserError
-from vkd_pyro.evaluation import Evaluation, load_evaluation, paired_difference, save_evaluation
+from vkd_pyro.evaluation import Evaluation, load_evaluation, save_evaluation
 from vkd_pyro.metrics import macro_auroc
 
 
@@ -20,14 +21,25 @@ def make_evaluation(seed: int = 0, signal: float = 1.0, size: int = 400, one_cla
     noise = np.random.default_rng(seed).normal(size=labels.shape)
     scores = 1 / (1 + np.exp(-(signal * np.nan_to_num(labels) + noise)))
     ids = tuple(f"s{i}" for i in range(size))
+    unknown = np.full_like(scores, np.nan)
     return Evaluation(
         data={"corpus": "tiny"},
+        how={"split": "test", "level": "study"},
         findings=("Edema", "Fracture", "Pneumothorax"),
         study_ids=ids,
         patient_ids=tuple(f"p{i // 2}" for i in range(size)),
         labels=labels,
         probabilities=scores,
-        report_probabilities=np.full_like(scores, np.nan),
+        calibrated=unknown,
+        low=unknown,
+        high=unknown,
+        expected_entropy=unknown,
+        report_probabilities=unknown.copy(),
+        answers=np.full(scores.shape, "unknown"),
+        conformal=np.full(scores.shape, "unknown"),
+        kl_per_study=unknown[:, 0],
+        novelty=unknown[:, 0],
+        subgroups={"sex": np.where(np.arange(size) % 2 == 0, "female", "male")},
         latent_use=LatentUse(active_units={"prior": 3.0, "posterior": float("nan")}),
     )
 

@@ -5,6 +5,7 @@ from collections import Counter
 from itertools import combinations, pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -368,7 +369,7 @@ def test_the_command_line_takes_them_and_keeps_them(tmp_path):
     code, _, err = vkd("train", "--config", config, "--run", tmp_path / "run", *experiment)
     assert (code, err.count("error")) == (0, 0), err
     assert vkd("evaluate", tmp_path / "run")[0] == 0
-    rows = (tmp_path / "run" / "evaluation" / "test" / "predictions.csv").read_text().splitlines()[1:]
+    rows = pd.read_parquet(tmp_path / "run" / "evaluation" / "test" / "predictions.parquet")
     assert len(rows) == sum(Folds(1).split_of("tiny", f"patient-{n:04d}") == "test" for n in range(60))
     message = refusal("train", "--config", config, "--run", tmp_path / "other", "--data.folds.fold=7")
     assert "data.folds.fold: found 7, expected 0 to 4" in message

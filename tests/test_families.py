@@ -46,8 +46,9 @@ from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, Guide, Model
+from vkd_pyro.outputs import study_outputs
 from vkd_pyro.parts import build, describe
-from vkd_pyro.predictive import predict, study_outputs
+from vkd_pyro.predictive import predict
 
 F, B, D, K = 5, 3, 4, 2
 HIDDEN = {"hidden": (8,), "dropout": 0.0}
@@ -354,7 +355,7 @@ def test_a_bundle_gives_back_every_prior(prior, tmp_path):
     loaded = load_bundle(tmp_path / "bundle").model
     assert type(loaded.prior) is type(model.prior)
     both = [predict(m, images, ("a", "b"), num_samples=4).samples for m in (model, loaded)]
-    assert both[0].shape == (4, len(images), K)
+    assert both[0].shape == (1, 4, len(images), K)
     np.testing.assert_array_equal(*both)
 
 

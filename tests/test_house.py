@@ -10,21 +10,24 @@ PACKAGE = Path(__file__).parent.parent / "vkd_pyro"
 
 LAYERS = [
     {"errors"},
-    {"metrics", "distributions", "parts", "files"},
+    {"metrics", "distributions", "parts", "files", "calibration", "decisions", "novelty"},
     {"encoders.image", "encoders.report"},
     {"data"},
     {"model", "elbo"},
     {"rivals", "bundle"},
-    {"predictive", "collapse", "callbacks", "run"},
-    {"training"},
-    {"evaluation", "inspection"},
+    {"predictive", "outputs", "collapse", "callbacks", "run"},
+    {"after_training"},
+    {"training", "explanations", "deployment"},
+    {"evaluation", "inspection", "figures", "page", "arviz_export"},
+    {"assessment", "comparison"},
+    {"evaluation_page", "showing"},
     {"cli"},
 ]
 """A module imports from its own layer of this list, or from those above; nothing imports upwards in it."""
 
 IMAGE_CODE, TEXT_CODE = (
-    {"encoders.image", "data.transforms", "data.dicom"},
-    {"encoders.report", "data.report_text", "data.labeller"},
+    {"encoders.image", "data.transforms", "data.dicom", "explanations.images"},
+    {"encoders.report", "data.report_text", "data.labeller", "explanations.reports"},
 )
 IMAGE_LIBRARIES, TEXT_LIBRARIES = {"torchvision", "PIL", "pydicom"}, {"transformers", "spacy", "negspacy"}
 

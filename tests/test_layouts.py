@@ -98,6 +98,7 @@ HEADERS: dict[str, dict[str, str]] = {
         + MIMIC_FINDINGS.replace("Lung Opacity", "Airspace Opacity"),
         "cxr-study-list.csv.gz": "subject_id,study_id,path",
         "cxr-record-list.csv.gz": "subject_id,study_id,dicom_id,path",
+        "patients.csv.gz": "subject_id,gender,anchor_age,anchor_year,anchor_year_group,dod",
     },
     "openi": {"indiana_projections.csv": "uid,filename,projection"},
     "openi-kaggle": {
@@ -283,6 +284,21 @@ def test_mimic_tables_agree_with_the_files(mimic):
     assert all(re.fullmatch(r"\d{8}", r["StudyDate"]) for r in metadata)
     assert all(re.fullmatch(r"\d{1,6}\.\d{3}(0+2)?", r["StudyTime"]) for r in metadata)
     assert max(Counter(r["subject_id"] for r in table(root / "cxr-study-list.csv.gz")).values()) > 1
+
+
+def test_mimic_patients_are_told_once_and_as_they_were_drawn(mimic):
+    root, counts = mimic
+    patients = table(root / "patients.csv.gz")
+    assert len(patients) == counts["patients"]
+    metadata = table(root / "mimic-cxr-2.0.0-metadata.csv.gz")
+    first = {}
+    for row in metadata:
+        first.setdefault(row["subject_id"], row["StudyDate"][:4])
+    assert {row["subject_id"]: row["anchor_year"] for row in patients} == first
+    drawn = {v.patient: v.facts.anatomy for v in visits(SyntheticCorpus(NUM_STUDIES, IMAGE_SIZE), False)}
+    assert [(row["gender"], row["anchor_age"]) for row in patients] == [
+        ({"woman": "F", "man": "M"}[body.sex], str(body.age)) for body in drawn.values()
+    ]
 
 
 def test_mimic_splits_are_by_patient(mimic):

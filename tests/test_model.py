@@ -7,11 +7,12 @@ from pyro import poutine
 from pyro.infer import Predictive
 
 from tests.test_elbo import D, K, make_batch, make_vkd
-from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal
+from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, seeded
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import ImageOnly
-from vkd_pyro.predictive import StudyOutputs, predict, seeded, study_outputs
+from vkd_pyro.outputs import StudyOutputs, study_outputs
+from vkd_pyro.predictive import predict
 
 
 def test_sites_and_their_shapes():
@@ -67,12 +68,13 @@ def test_scale_is_positive_however_small_the_raw_scale():
 
 def test_predictions_are_those_of_the_program_under_a_plate_of_samples():
     vkd, batch, samples = make_vkd(), make_batch(), 200
-    features = vkd.model.image_encoder(batch.images).detach()
-    with seeded(0, torch.device("cpu")), pyro.plate("samples", samples, dim=-2):
-        trace = poutine.trace(vkd.model.program).get_trace(features)
-    expected = trace.nodes["y"]["fn"].mean.detach().mean(0)
     prediction = predict(vkd.model, batch.images, vkd.findings, samples, seed=0)
-    torch.testing.assert_close(torch.from_numpy(prediction.probabilities), expected)
+    for row, image in enumerate(batch.images):  # of each image as if it were alone
+        features = vkd.model.image_encoder(image[None]).detach()
+        with seeded(0, torch.device("cpu")), pyro.plate("samples", samples, dim=-2):
+            trace = poutine.trace(vkd.model.program).get_trace(features)
+        expected = trace.nodes["y"]["fn"].mean.detach().mean(0)[0]
+        torch.testing.assert_close(torch.from_numpy(prediction.probabilities[row]), expected)
 
 
 def test_mean_prediction_is_the_frequency_of_drawn_labels():
@@ -88,7 +90,7 @@ def test_mean_prediction_is_the_frequency_of_drawn_labels():
 def test_an_image_is_encoded_once_whatever_the_number_of_samples():
     vkd, batch, calls = make_vkd(), make_batch(), []
     vkd.model.image_encoder.register_forward_hook(lambda *_: calls.append(1))
-    assert predict(vkd.model, batch.images, vkd.findings, 50).samples.shape == (50, 6, K)
+    assert predict(vkd.model, batch.images, vkd.findings, 50).samples.shape == (1, 50, 6, K)
     assert len(calls) == 1
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import math
 import shutil
 import zipfile
 from collections import Counter
@@ -25,6 +26,7 @@ from vkd_pyro.data.corpora.synthetic import SyntheticCorpus, truth
 from vkd_pyro.data.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHEXPERT_FINDINGS
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.outside_labels import read_outside_labels
+from vkd_pyro.data.patients import age_of, sex_of
 from vkd_pyro.data.policy import LabelPolicy
 from vkd_pyro.data.report_text import ReportText, split_sections
 from vkd_pyro.data.selection import Selection
@@ -87,7 +89,10 @@ def same(one, other):
 
     def told(studies):
         return [
-            (s.study_id, s.patient_id, [i.name for i in s.images], s.views, s.report, s.labels.tobytes(), s.split)
+            (
+                *(s.study_id, s.patient_id, [i.name for i in s.images], s.views, s.report, s.labels.tobytes(), s.split),
+                *(s.sex, str(s.age)),
+            )
             for s in studies
         ]
 
@@ -173,6 +178,108 @@ def test_a_byte_order_mark_and_line_ends_change_nothing(trees, copy, layout, mar
 def test_a_missing_folder_is_named(tmp_path, layout):
     with pytest.raises(UserError, match="nowhere"):
         READERS[layout](tmp_path / "nowhere").studies()
+
+
+# Sex and age ----------------------------------------------------------------------------------------------------------
+
+
+def people(studies):
+    """Sex and age of each study; an unknown age is None."""
+    return [(study.sex, None if math.isnan(study.age) else study.age) for study in studies]
+
+
+def drawn_people(drawn, shown):
+    """The same as they were drawn, of those visits whose number is among these."""
+    sexes = {"woman": "female", "man": "male"}
+    return [(sexes[v.facts.anatomy.sex], v.facts.anatomy.age) for v in drawn if v.index in shown]
+
+
+@pytest.mark.parametrize(
+    ("cell", "age"),
+    [
+        *(("58", 58), ("058Y", 58), ("58.5", 58.5), (" 058y ", 58), ("006M", 0.5), ("000D", 0), ("0", 0)),
+        *(("1461D", 4), ("120", 120), ("121", None), ("411", None), ("155Y", None), ("999", None), ("-1", None)),
+        *(("", None), ("Y", None), ("58X", None), ("nan", None), ("inf", None), ("1e1", None), ("F", None)),
+    ],
+)
+def test_an_age_is_in_years_or_unknown(cell, age):
+    assert age_of(cell) == pytest.approx(math.nan if age is None else age, nan_ok=True)
+
+
+def test_weeks_of_dicom_are_weeks():
+    assert age_of("522W") == pytest.approx(10.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("cells", "sex"),
+    [
+        (("F", "f", "Female", "FEMALE", " female "), "female"),
+        (("M", "m", "Male", "MALE", "male "), "male"),
+        (("", "Unknown", "O", "1", "woman", "58"), "unknown"),
+    ],
+)
+def test_a_sex_is_female_male_or_unknown(cells, sex):
+    assert {sex_of(cell) for cell in cells} == {sex}
+
+
+@pytest.mark.parametrize("layout", ["chestxray14", "chexpert"])
+def test_sex_and_age_are_those_drawn(trees, drawn, layout):
+    studies = READERS[layout](trees[layout][0]).studies()
+    found, expected = Counter(people(studies)), Counter(drawn_people(drawn, range(NUM_STUDIES)))
+    assert found == expected
+    assert {sex for sex, _ in found} == {"female", "male"}
+
+
+@pytest.mark.parametrize("layout", ["openi", "openi-kaggle"])
+def test_openi_ships_neither_sex_nor_age(trees, layout):
+    assert set(people(OpenI(trees[layout][0]).studies())) == {("unknown", None)}
+
+
+@pytest.mark.parametrize(
+    ("layout", "tables"),
+    [
+        ("chestxray14", {"Data_Entry_2017_v2020.csv": ["Patient Gender", "Patient Age"]}),
+        ("chexpert", {"train.csv": ["Sex", "Age"], "valid.csv": ["Sex", "Age"]}),
+        ("mimic-cxr", {METADATA: ["StudyDate"]}),
+    ],
+)
+def test_tables_without_sex_and_age_are_read(trees, copy, layout, tables):
+    root = copy(layout)
+    (root / "patients.csv.gz").unlink(missing_ok=True)
+    for name, columns in tables.items():
+        rows_of(root / name).drop(columns=columns).to_csv(root / name, index=False)
+    studies = READERS[layout](root).studies()
+    assert set(people(studies)) == {("unknown", None)}
+    assert [s.study_id for s in studies] == [s.study_id for s in READERS[layout](trees[layout][0]).studies()]
+
+
+def test_impossible_ages_of_chestxray14_are_unknown_and_those_of_the_older_table_are_read(trees, copy):
+    root = copy("chestxray14")
+    (root / "Data_Entry_2017_v2020.csv").unlink()
+    table = rows_of(root / "Data_Entry_2017.csv")
+    ages = table["Patient Age"]
+    table["Patient Age"] = [*("411", "155Y", ""), *(f"{int(age):03d}Y" for age in ages[3:])]
+    table.loc[0, "Patient Gender"] = ""
+    table.to_csv(root / "Data_Entry_2017.csv", index=False)
+    studies = ChestXray14(root).studies()
+    expected = people(ChestXray14(trees["chestxray14"][0]).studies())
+    assert people(studies) == [("unknown", None), (expected[1][0], None), (expected[2][0], None), *expected[3:]]
+
+
+def test_the_age_of_0_in_chexpert_is_unknown(copy):
+    root = copy("chexpert")
+    table = rows_of(root / "train.csv")
+    table.loc[0, ["Sex", "Age"]] = ["Unknown", "0"]
+    table.loc[1, "Age"] = "90"
+    table.to_csv(root / "train.csv", index=False)
+    (first, age), (_, second), *_ = people(CheXpert(root).studies())
+    assert (first, age, second) == ("unknown", None, 90)
+
+
+def test_sex_and_age_are_not_shown_with_a_study(trees):
+    shown = repr(CheXpert(trees["chexpert"][0]).studies()[0])
+    assert "sex" not in shown
+    assert "age=" not in shown.replace("image=", "")
 
 
 # MIMIC-CXR ------------------------------------------------------------------------------------------------------------
@@ -304,6 +411,65 @@ def test_a_split_of_another_name_is_refused(copy):
     change(root / "mimic-cxr-2.0.0-split.csv.gz", split=lambda name: name.replace("validate", "valid"))
     with pytest.raises(UserError, match=r"'split' is not of the form train\|validate\|test"):
         MimicCXR(root).studies()
+
+
+# Patients of MIMIC-IV
+
+
+def test_mimic_age_is_that_in_the_year_of_the_study(mimic, drawn):
+    root, _, studies = mimic
+    dates = dict(rows_of(root / METADATA)[["study_id", "StudyDate"]].to_numpy().tolist())
+    patients = rows_of(root / "patients.csv.gz").set_index("subject_id")
+    sexes = {"woman": "female", "man": "male"}
+    assert [study.sex for study in studies] == [sexes[visit.facts.anatomy.sex] for visit in drawn]
+    for study, visit in zip(studies, drawn, strict=True):
+        since = int(dates[study.study_id[1:]][:4]) - int(patients["anchor_year"][study.patient_id])
+        assert study.age == visit.facts.anatomy.age + since
+        assert since == 0 or visit.order > 0
+
+
+@pytest.mark.parametrize(
+    ("anchor", "date", "age"),
+    [
+        ((60, 2150), "21530203", 63),
+        ((60, 2150), "21480203", 58),
+        ((89, 2150), "21530203", 92),
+        ((91, 2150), "21500203", 91),
+        ((91, 2150), "21580203", 91),
+        ((91, 2150), "21490203", None),
+        ((20, 2150), "21000203", None),
+        ((20, 2150), "", None),
+        ((20, 2150), "2150-02-03", None),
+    ],
+)
+def test_ages_over_89_stay_91_and_say_nothing_of_earlier_years(copy, anchor, date, age):
+    root = copy("mimic-cxr")
+    change(root / METADATA, StudyDate=date)
+    change(root / "patients.csv.gz", anchor_age=str(anchor[0]), anchor_year=str(anchor[1]))
+    assert {found for _, found in people(MimicCXR(root).studies())} == {age}
+
+
+def test_without_the_patients_of_mimic_iv_sex_and_age_are_unknown(copy, mimic):
+    root = copy("mimic-cxr")
+    path = root / "patients.csv.gz"
+    rows_of(path).iloc[1:].to_csv(path, index=False)
+    first = mimic[2][0].patient_id
+    some = MimicCXR(root).studies()
+    assert {s.sex == "unknown" and math.isnan(s.age) for s in some if s.patient_id == first} == {True}
+    assert not any(s.sex == "unknown" or math.isnan(s.age) for s in some if s.patient_id != first)
+    gunzip(path)
+    assert same(MimicCXR(root).studies(), some)
+    path.with_suffix("").unlink()
+    assert set(people(MimicCXR(root).studies())) == {("unknown", None)}
+
+
+@pytest.mark.parametrize("column", ["subject_id", "anchor_age", "anchor_year"])
+def test_a_strange_patient_of_mimic_iv_is_refused_without_quoting_it(copy, column):
+    root = copy("mimic-cxr")
+    change(root / "patients.csv.gz", **{column: "secret"})
+    with pytest.raises(UserError, match=rf"patients.csv.gz: row 2: '{column}' is not of the form") as error:
+        MimicCXR(root).studies()
+    assert "secret" not in str(error.value)
 
 
 # Reports of MIMIC-CXR
@@ -861,6 +1027,22 @@ def test_the_name_of_a_manifest_decides_its_splits(tmp_path, manifest):
     assert one == [study.split for study in Manifest(path, "one").studies()]
 
 
+def test_a_manifest_tells_sex_and_age(manifest):
+    corpus = manifest(
+        "image,patient,sex,age,study,Edema\n"
+        "a.png,p1,F,58,s1,1\nb.png,p1,female,058Y,s1,1\nc.png,p2,MALE,,s2,0\nsub/d.png,p3,unknown,0.5,s3,0\n"
+    )
+    assert corpus.findings == ("Edema",)
+    assert people(corpus.studies()) == [("female", 58), ("male", None), ("unknown", 0.5)]
+
+
+@pytest.mark.parametrize("column", ["sex", "age"])
+def test_a_manifest_may_tell_one_of_them_alone(manifest, column):
+    corpus = manifest(f"image,patient,{column}\na.png,p1,{'m' if column == 'sex' else '7'}\n")
+    assert corpus.findings == CHEXPERT_FINDINGS
+    assert people(corpus.studies()) == [("male", None) if column == "sex" else ("unknown", 7)]
+
+
 @pytest.mark.parametrize("absent", ["report", "view", "split", "study"])
 def test_each_optional_column_may_be_left_out(manifest, absent):
     columns = {"report": "Clear.", "view": "AP", "split": "train", "study": "s1"}
@@ -897,6 +1079,26 @@ MANIFESTS = {
     "another split": (
         "image,patient,study,split,Edema\na.png,p1,s1,train,0\nb.png,p1,s1,test,0\n",
         "row 2: rows of its study differ",
+    ),
+    "another sex": (
+        "image,patient,study,sex,Edema\na.png,p1,s1,F,0\nb.png,p1,s1,,0\n",
+        "row 2: rows of its study differ",
+    ),
+    "another age": (
+        "image,patient,study,age,Edema\na.png,p1,s1,58,0\nb.png,p1,s1,59,0\n",
+        "row 2: rows of its study differ",
+    ),
+    "a strange sex": (
+        "image,patient,sex,Edema\na.png,p1,F,0\nb.png,p1,woman,0\n",
+        "row 3, column 'sex': expected F, M, female, male or blank for unknown",
+    ),
+    "a strange age": (
+        "image,patient,age,Edema\na.png,p1,,0\nb.png,p1,58,0\na2.png,p2,old,0\n",
+        "row 4, column 'age': expected years, from 0 to 120, or blank for unknown",
+    ),
+    "an impossible age": (
+        "image,patient,age,Edema\na.png,p1,999,0\n",
+        "row 2, column 'age': expected years, from 0 to 120",
     ),
     "no patient": ("image,Edema\na.png,0\n", "column 'patient' not found"),
     "a nameless column": ("image,patient,,Edema\na.png,p1,0,0\n", "a column without a name"),

@@ -114,7 +114,23 @@ def part(first, count, seed):
     probabilities = generator.random((count, 3)) * 0.5 + labels * 0.3
     use = LatentUse({"prior": float(seed), "posterior": 1.0}, kl=float(seed))
     report = np.full((count, 3), np.nan)
-    return Evaluation({"corpus": "x", "splits": {}}, ("a", "b", "c"), names, names, labels, probabilities, report, use)
+    unknown, of_study = np.full(labels.shape, "unknown"), np.full(count, np.nan)
+    return Evaluation(
+        data={"corpus": "x", "splits": {}},
+        how={"split": "test"},
+        findings=("a", "b", "c"),
+        study_ids=names,
+        patient_ids=names,
+        labels=labels,
+        probabilities=probabilities,
+        **dict.fromkeys(("calibrated", "low", "high", "expected_entropy", "report_probabilities"), report),
+        answers=unknown,
+        conformal=unknown,
+        kl_per_study=of_study,
+        novelty=of_study,
+        subgroups={},
+        latent_use=use,
+    )
 
 
 def test_folds_together_are_every_study_once():

@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,59 @@ def test_a_model_trained_from_a_store_is_that_trained_from_the_files(tmp_path):
     assert all(torch.equal(raw[name], stored[name]) for name in raw if isinstance(raw[name], torch.Tensor))
     assert (tmp_path / "raw" / "metrics.csv").read_text() == (tmp_path / "stored" / "metrics.csv").read_text()
     assert (tmp_path / "raw" / "data.json").read_text() == (tmp_path / "stored" / "data.json").read_text()
+
+
+# -------------------------------------------------------------------------------------- sex and age
+
+
+class Told(Uneven):
+    """With sex and age of some."""
+
+    def studies(self):
+        return [
+            replace(study, sex=("female", "male", "unknown")[n % 3], age=math.nan if n % 4 == 0 else 20.5 + n)
+            for n, study in enumerate(super().studies())
+        ]
+
+
+def people(studies):
+    return [(study.study_id, study.sex, str(study.age)) for study in studies]
+
+
+def test_a_store_keeps_sex_and_age(small_shards, tmp_path):
+    write(tmp_path / "store", Told(40))
+    found = people(Store(tmp_path / "store").studies)
+    assert found == people(Told(40).studies())
+    assert {sex for _, sex, _ in found} == {"female", "male", "unknown"}
+    raw, stored = data_of(Told(40)), data_of(Told(40), tmp_path / "store")
+    for split in ("train", "validation", "test"):
+        assert people(stored.studies(split)) == people(raw.studies(split))
+
+
+def forget_people(folder):
+    """As if the store was written before it had sex and age."""
+    table = read_arrow(folder / "studies.arrow").drop_columns(["sex", "age"])
+    with pa.ipc.new_file(str(folder / "new"), table.schema) as writer:
+        writer.write_table(table)
+    (folder / "new").replace(folder / "studies.arrow")
+
+
+def test_a_store_written_before_sex_and_age_fits_and_reads_as_unknown(uneven, tmp_path):
+    folder = shutil.copytree(uneven, tmp_path / "store")
+    forget_people(folder)
+    assert {(sex, age) for _, sex, age in people(Store(folder).studies)} == {("unknown", "nan")}
+    assert_same_data(data_of(Uneven(40)), data_of(Uneven(40), folder), WORDS)
+    before = contents(folder)
+    write(folder, Uneven(40))
+    assert contents(folder) == before
+
+
+def test_sex_and_age_are_no_part_of_what_a_store_is_made_from(tmp_path, monkeypatch):
+    write(tmp_path / "told", Told(40))
+    monkeypatch.setattr(Told, "studies", Uneven.studies)
+    write(tmp_path / "untold", Told(40))
+    plans = [(tmp_path / name / "plan.json").read_bytes() for name in ("told", "untold")]
+    assert plans[0] == plans[1]
 
 
 # ------------------------------------------------------------------------------------------- killed

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 
 import numpy as np
 import pytest
@@ -184,6 +185,21 @@ def test_a_patient_keeps_the_same_anatomy(corpus: SyntheticCorpus, studies: list
         anatomies.setdefault(study.patient_id, set()).add(facts.anatomy)
     assert all(len(found) == 1 for found in anatomies.values())
     assert len({anatomy for found in anatomies.values() for anatomy in found}) == len(anatomies)
+
+
+def test_sex_and_age_are_those_of_the_anatomy_and_of_the_report(corpus: SyntheticCorpus, studies: list[Study]) -> None:
+    sexes = {"woman": "female", "man": "male"}
+    told = 0
+    for study, facts in zip(studies, all_facts(corpus), strict=True):
+        assert (study.sex, study.age) == (sexes[facts.anatomy.sex], facts.anatomy.age)
+        if said := re.search(r"(\d+)-year-old (woman|man)", " ".join(study.report.get("report", "").split())):
+            assert (study.age, study.sex) == (int(said[1]), sexes[said[2]])
+            told += 1
+    assert told > 500
+    assert {sex: 0.4 < np.mean([study.sex == sex for study in studies]) < 0.6 for sex in ("female", "male")} == {
+        "female": True,
+        "male": True,
+    }
 
 
 # Labels ---------------------------------------------------------------------------------------------------------------

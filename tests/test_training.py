@@ -56,6 +56,7 @@ def test_a_run_holds_what_it_says(tmp_path):
         "checkpoints/last.ckpt",
         "bundle/config.json",
         "bundle/weights.safetensors",
+        "bundle/novelty.safetensors",
         "bundle/card.md",
         "data.json",
     }

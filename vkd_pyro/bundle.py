@@ -2,8 +2,9 @@
 
 bundle/
   config.json           format version, parts by class and arguments, findings, image transform, what was learned from
-                        (views, label policies), hash of the weights
+                        (views, label policies), what was fitted on the validation split, hash of the weights
   weights.safetensors   the model's parameters and buffers; nothing of the report branch
+  novelty.safetensors   what features and z of training images were like
   card.md               what it was trained on, and what it is not for
 """
 
@@ -15,18 +16,43 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.numpy
 import safetensors.torch
 
+from vkd_pyro.calibration import Recalibration
 from vkd_pyro.data.transforms import ImageTransform
+from vkd_pyro.decisions import Conformal, OperatingPoints
 from vkd_pyro.distributions import Family, Likelihood
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.errors import UserError, one_line
 from vkd_pyro.files import sha256_of, write_json
 from vkd_pyro.model import ImageClassifier, Model
+from vkd_pyro.novelty import Reference
 from vkd_pyro.parts import build, describe
 
 FORMAT_VERSION = 1
-CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "card.md"
+CONFIG, WEIGHTS, NOVELTY, CARD = "config.json", "weights.safetensors", "novelty.safetensors", "card.md"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the validation split said of a trained model, and is used when it predicts.
+
+    Attributes:
+        recalibration: from the model's probabilities to honest ones.
+        operating_points: thresholds of recalibrated probabilities.
+        conformal: sets of answers that hold the right one as often as promised, of recalibrated probabilities.
+        reference: what X-rays like those it learned from look like to the model.
+    """
+
+    recalibration: Recalibration
+    operating_points: OperatingPoints
+    conformal: Conformal
+    reference: Reference
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the reference, whose arrays have a file of their own."""
+        return {name: getattr(self, name).to_json() for name in ("recalibration", "operating_points", "conformal")}
 
 
 @dataclass(frozen=True)
@@ -39,6 +65,8 @@ class Bundle:
         transform: what images must pass before the model.
         weights_hash: sha256 of the weights file.
         views: of the images that it learned from.
+        calibration: what was fitted on the validation split; None in bundles of earlier versions.
+        bundle_hash: sha256 over everything in the bundle but its card.
     """
 
     model: Model | ImageClassifier
@@ -46,6 +74,8 @@ class Bundle:
     transform: ImageTransform
     weights_hash: str
     views: tuple[str, ...] = ("frontal", "lateral")
+    calibration: Calibration | None = None
+    bundle_hash: str = ""
 
 
 def save_bundle(
@@ -55,6 +85,7 @@ def save_bundle(
     transform: ImageTransform,
     card: str,
     data: Mapping[str, Any] | None = None,
+    calibration: Calibration | None = None,
 ) -> None:
     """Writes a bundle, whole or not at all; `data` says what it learned from (`StudyData.description`).
 
@@ -76,6 +107,9 @@ def save_bundle(
         "model": _describe_model(model),
         "weights_sha256": sha256_of(unfinished / WEIGHTS),
     }
+    if calibration is not None:
+        safetensors.numpy.save_file(calibration.reference.to_arrays(), unfinished / NOVELTY)
+        config |= {"calibration": calibration.to_json(), "novelty_sha256": sha256_of(unfinished / NOVELTY)}
     config["config_sha256"] = _hash_of(config)
     write_json(unfinished / CONFIG, config)
     (unfinished / CARD).write_text(card)
@@ -101,10 +135,26 @@ def load_bundle(folder: str | Path) -> Bundle:
         transform = ImageTransform(**config["image_transform"])
         views = config.get("data", {}).get("views", "all")
         known = ("frontal", "lateral") if views == "all" else (views,)
-        return Bundle(model.eval(), tuple(config["findings"]), transform, weights_hash, known)
+        findings, bundle_hash = tuple(config["findings"]), config["config_sha256"]
+        calibration = _read_calibration(folder, config)
+        return Bundle(model.eval(), findings, transform, weights_hash, known, calibration, bundle_hash)
     except (KeyError, TypeError, RuntimeError) as error:
         found = one_line(error)
         raise UserError(f"{folder / CONFIG}: does not describe this model ({found}); copy the bundle again") from error
+
+
+def _read_calibration(folder: Path, config: dict[str, Any]) -> Calibration | None:
+    if "calibration" not in config:
+        return None
+    path, fitted = folder / NOVELTY, config["calibration"]
+    if not path.is_file() or sha256_of(path) != config.get("novelty_sha256"):
+        raise UserError(f"{path}: not the file this bundle was written with; copy the bundle again")
+    return Calibration(
+        Recalibration.from_json(fitted["recalibration"]),
+        OperatingPoints.from_json(fitted["operating_points"]),
+        Conformal.from_json(fitted["conformal"]),
+        Reference.from_arrays(safetensors.numpy.load_file(path)),
+    )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vkd_pyro import metrics
 from vkd_pyro.elbo import KLSchedule
-from vkd_pyro.predictive import StudyOutputs
+from vkd_pyro.outputs import StudyOutputs
 
 UNIT_KL = 0.01
 """Nats above which a dimension of z counts as used: what `active_units` asks of a variance, asked of the KL."""

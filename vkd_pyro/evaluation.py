@@ -1,7 +1,7 @@
-"""Evaluation of a trained network on a split: AUC per finding, named averages, paired comparisons."""
+"""Evaluation of a trained network on a split: what it said of each study beside what was true."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,20 +11,35 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vkd_pyro import metrics
+from vkd_pyro import __version__, metrics
+from vkd_pyro.after_training import signals
+from vkd_pyro.bundle import Calibration
 from vkd_pyro.collapse import LatentUse
-from vkd_pyro.data.dataset import derive_seed
 from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.subgroups import subgroup_names, subgroups
 from vkd_pyro.errors import UserError
 from vkd_pyro.files import private_folder, write_json, written
-from vkd_pyro.model import VKD, ImageOnly
-from vkd_pyro.predictive import Fusion, StudyOutputs, study_outputs
+from vkd_pyro.model import VKD, ImageBranch, ImageOnly
+from vkd_pyro.outputs import StudyOutputs, study_outputs
+
+Array = NDArray[np.float64]
 
 MIN_POSITIVES = 30
 """Findings with fewer positives in the evaluated set are left out of paired comparisons."""
 
-PREFIXES = {"labels": "label", "probabilities": "image", "report_probabilities": "report"}
-"""Attributes of an `Evaluation` and what their columns in predictions.csv begin with."""
+NUMBERS = {
+    "labels": "label",
+    "probabilities": "image",
+    "calibrated": "calibrated",
+    "low": "low",
+    "high": "high",
+    "expected_entropy": "expected",
+    "report_probabilities": "report",
+}
+ANSWERS = {"answers": "answer", "conformal": "conformal"}
+"""Attributes of an `Evaluation` and what their columns in predictions.parquet begin with."""
+
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -33,25 +48,54 @@ class Evaluation:
 
     Attributes:
         data: what `StudyData.summary` says of the corpus, its splits and its label policies.
+        how: split, level, fusion, num_samples, seed, bundle (its hash), version, rule and alpha: what else it took.
         findings: names of the K labels.
         study_ids, patient_ids: N each; a study occurs once, or once an image.
         labels: [N, K]; 1, 0, NaN unknown.
         probabilities: [N, K], from the images alone.
+        calibrated: [N, K], recalibrated as the validation split said; NaN where it was not asked.
+        low, high: [N, K], the interval of the probability for 95 % of z; NaN without z.
+        expected_entropy: [N, K], in nats, what stays of the doubt when z is known.
         report_probabilities: [N, K], from the report by q(y | z); NaN where there is none. Not available at inference.
+        answers: [N, K], "yes", "no", "refer" or "unknown", by the operating points.
+        conformal: [N, K], "yes", "no", "refer", "neither" or "unknown", by the conformal sets.
+        kl_per_study: [N], KL(q(z | x_T) || p(z | x_I)) in nats: how far a report is from its picture.
+        novelty: [N], p-values of an image like those of training being so far from them; small is novel.
+        subgroups: of each study, by kind ("sex", "age", "view"), [N] each.
         latent_use: how z is used: KL, active units, what it says of the labels, and whether the likelihood reads it.
         models: which model predicted each study, int [N], where folds were put together: an AUC then counts pairs of
             studies of the same model, since the scores of two are not on one scale. None is one model.
     """
 
     data: dict[str, Any]
+    how: dict[str, Any]
     findings: tuple[str, ...]
     study_ids: tuple[str, ...]
     patient_ids: tuple[str, ...]
-    labels: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    report_probabilities: NDArray[np.float64]
+    labels: Array
+    probabilities: Array
+    calibrated: Array
+    low: Array
+    high: Array
+    expected_entropy: Array
+    report_probabilities: Array
+    answers: NDArray[np.str_]
+    conformal: NDArray[np.str_]
+    kl_per_study: Array
+    novelty: Array
+    subgroups: dict[str, NDArray[np.str_]]
     latent_use: LatentUse
     models: NDArray[np.int64] | None = None
+
+    @property
+    def doubt(self) -> Array:
+        """Total uncertainty of each finding, H(p(y_k | x_I)) in nats, [N, K]."""
+        return metrics.entropy(self.probabilities)
+
+    @property
+    def latent_doubt(self) -> Array:
+        """Mutual information of y_k and z in nats, [N, K]: the part of the doubt that z carries; NaN without z."""
+        return np.where(np.isnan(self.low), np.nan, self.doubt - self.expected_entropy)
 
     @property
     def kl(self) -> float:
@@ -97,6 +141,7 @@ class Evaluation:
         table = self.per_finding()
         return {
             "data": self.data,
+            "how": self.how,
             "rows": len(self.study_ids),
             "studies": len(set(self.study_ids)),
             "patients": len(set(self.patient_ids)),
@@ -145,13 +190,15 @@ class Evaluation:
 
 
 def evaluate(
-    network: VKD | ImageOnly,
+    network: VKD | ImageOnly | ImageBranch,
     data: StudyData,
     split: str = "test",
     num_samples: int = 100,
     use_reports: bool = True,
     level: Literal["study", "image"] = "study",
-    fusion: Fusion = "mean",
+    fusion: Literal["mean", "product"] = "mean",
+    seed: int = 0,
+    calibration: Calibration | None = None,
 ) -> Evaluation:
     """Predicts every study of a split.
 
@@ -163,44 +210,106 @@ def evaluate(
         use_reports: also evaluate the report's classifier; False where the guide was not trained.
         level: a row a study, its images averaged in probability; or a row an image.
         fusion: whether z of a study's images is drawn from each one's prior, or from the product of their priors.
+        seed: of the draws.
+        calibration: of the bundle; without, nothing is recalibrated, answered or called novel.
     """
+    rows = outputs_of_studies(network, data, split, num_samples, use_reports, level, fusion, seed)
+    return evaluation_of(
+        rows,
+        data,
+        {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed},
+        network.findings,
+        calibration,
+    )
+
+
+def outputs_of_studies(
+    network: VKD | ImageOnly | ImageBranch,
+    data: StudyData,
+    split: str,
+    num_samples: int,
+    use_reports: bool,
+    level: Literal["study", "image"] = "study",
+    fusion: Literal["mean", "product"] = "mean",
+    seed: int = 0,
+) -> StudyOutputs:
+    """What a network says of a split; args as of `evaluate`."""
     if tuple(data.findings) != network.findings:
         raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(network.findings)}")
     network.eval()
     encoder = getattr(network.guide, "report_encoder", None) if use_reports else None
     device = next(network.parameters()).device
     outputs = [
-        study_outputs(network, batch.to(device), num_samples, derive_seed("evaluation", number), fusion)
-        for number, batch in enumerate(data.evaluation_loader(split, encoder))
+        study_outputs(network, batch.to(device), num_samples, seed, "none" if level == "image" else fusion)
+        for batch in data.evaluation_loader(split, encoder)
     ]
     rows = StudyOutputs.concatenate(outputs)
-    if level == "study":
-        rows = rows.mean_over_images()
-    patient_of = {study.study_id: study.patient_id for study in data.studies(split)}
+    return rows.mean_over_images() if level == "study" else rows
+
+
+def evaluation_of(
+    rows: StudyOutputs,
+    data: StudyData,
+    how: dict[str, Any],
+    findings: tuple[str, ...],
+    calibration: Calibration | None = None,
+) -> Evaluation:
+    """The evaluation of what a network said of some studies."""
+    studies = {study.study_id: study for study in data.studies(how["split"])}
+    of_rows = [studies[study] for study in rows.study_ids]
     return Evaluation(
         data=data.summary(),
-        findings=network.findings,
+        how=how | {"version": __version__} | _settings_of(calibration),
+        findings=findings,
         study_ids=tuple(map(str, rows.study_ids)),
-        patient_ids=tuple(patient_of[study] for study in rows.study_ids),
+        patient_ids=tuple(study.patient_id for study in of_rows),
         labels=rows.labels,
         probabilities=rows.probabilities,
+        low=rows.low,
+        high=rows.high,
+        expected_entropy=rows.expected_entropy,
         report_probabilities=rows.report_probabilities,
+        kl_per_study=rows.kl,
+        subgroups=subgroups(of_rows),
         latent_use=LatentUse.of(rows),
+        **_said(rows, calibration),
     )
 
 
-def save_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Writes `evaluation.json` (the summary) and `predictions.csv` (a row a study, or an image of it) into a folder."""
+def _said(rows: StudyOutputs, calibration: Calibration | None) -> dict[str, Any]:
+    """What a calibration makes of probabilities: honest ones, answers, sets, and how novel an image is."""
+    if calibration is None:
+        nothing, unknown = np.full_like(rows.probabilities, np.nan), np.full(rows.probabilities.shape, UNKNOWN)
+        return {"calibrated": nothing, "novelty": nothing[:, 0], "answers": unknown, "conformal": unknown}
+    calibrated = calibration.recalibration(rows.probabilities)
+    ends = [None if np.isnan(end).all() else calibration.recalibration(end) for end in (rows.low, rows.high)]
+    return {
+        "calibrated": calibrated,
+        "novelty": calibration.reference.score(signals(rows)).p_values[:, -1],
+        "answers": calibration.operating_points.answers(calibrated, *ends),
+        "conformal": calibration.conformal.answers(calibrated),
+    }
+
+
+def _settings_of(calibration: Calibration | None) -> dict[str, Any]:
+    if calibration is None:
+        return {}
+    return {"calibration": calibration.to_json()}
+
+
+def save_evaluation(evaluation: Evaluation, folder: Path, summary: dict[str, Any] | None = None) -> None:
+    """Writes `evaluation.json` (the summary) and `predictions.parquet` (a row a study, or an image) into a folder."""
     private_folder(folder)
-    ids = pd.DataFrame({"study": evaluation.study_ids, "patient": evaluation.patient_ids})
-    if ids["study"].duplicated().any():
-        ids.insert(1, "image", ids.groupby("study").cumcount())
-    frames = [ids]
-    for name, prefix in PREFIXES.items():
-        frames.append(pd.DataFrame(getattr(evaluation, name), columns=[f"{prefix}:{f}" for f in evaluation.findings]))
-    with written(folder / "predictions.csv") as unfinished:
-        pd.concat(frames, axis=1).to_csv(unfinished, index=False)
-    write_json(folder / "evaluation.json", evaluation.summary())
+    columns: dict[str, Any] = {"study": evaluation.study_ids, "patient": evaluation.patient_ids}
+    for name, prefix in (NUMBERS | ANSWERS).items():
+        columns |= {f"{prefix}:{f}": a for f, a in zip(evaluation.findings, getattr(evaluation, name).T, strict=True)}
+    columns |= {"kl": evaluation.kl_per_study, "novelty": evaluation.novelty, **evaluation.subgroups}
+    table = pd.DataFrame(columns)
+    if table["study"].duplicated().any():
+        table.insert(1, "image", table.groupby("study").cumcount())
+    with written(folder / "predictions.parquet") as unfinished:
+        table.to_parquet(unfinished, index=False)
+    write_json(folder / "evaluation.json", summary or evaluation.summary())
 
 
 def load_evaluation(folder: Path) -> Evaluation:
@@ -208,112 +317,36 @@ def load_evaluation(folder: Path) -> Evaluation:
     if not (folder / "evaluation.json").is_file():
         raise UserError(f"{folder}: no evaluation.json; expected what vkd evaluate writes")
     summary = json.loads((folder / "evaluation.json").read_text())
-    rows = pd.read_csv(folder / "predictions.csv", converters={"study": str, "patient": str})
+    rows = _read_rows(folder)
     findings = tuple(summary["findings"])
-    arrays = {k: rows[[f"{prefix}:{f}" for f in findings]].to_numpy(float) for k, prefix in PREFIXES.items()}
+
+    def columns(prefix: str, missing: Any) -> Any:
+        names = [f"{prefix}:{finding}" for finding in findings]
+        return rows.reindex(columns=names).fillna(missing).to_numpy()
+
     return Evaluation(
         data=summary.get("data", {}),
+        how=summary.get("how", {}),
         findings=findings,
         study_ids=tuple(rows["study"]),
         patient_ids=tuple(rows["patient"]),
-        labels=arrays["labels"],
-        probabilities=arrays["probabilities"],
-        report_probabilities=arrays["report_probabilities"],
+        kl_per_study=rows.reindex(columns=["kl"])["kl"].to_numpy(float),
+        novelty=rows.reindex(columns=["novelty"])["novelty"].to_numpy(float),
+        subgroups={kind: rows[kind].to_numpy(str) for kind in subgroup_names() if kind in rows},
         latent_use=LatentUse.from_summary(
             float("nan") if summary["kl"] is None else summary["kl"],
             {k: float("nan") if v is None else v for k, v in summary["active_units"].items()},
             summary.get("latent_use", {}),
         ),
+        **{name: columns(prefix, np.nan).astype(float) for name, prefix in NUMBERS.items()},
+        **{name: columns(prefix, UNKNOWN).astype(str) for name, prefix in ANSWERS.items()},
     )
 
 
-# ------------------------------------------------------------------------------ paired comparisons
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95 % interval."""
-
-    estimate: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        if np.isnan(self.estimate):
-            return "undefined"
-        return f"{self.estimate:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
-
-
-def paired_difference(
-    ours: Sequence[Evaluation],
-    theirs: Sequence[Evaluation],
-    metric: Literal["macro", "micro"] = "macro",
-    num_resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Difference of two methods on the same studies: predictions averaged over seeds, patients resampled in pairs.
-
-    Args:
-        ours, theirs: one evaluation a seed.
-        metric: "macro", the mean AUC over findings with at least 30 positives in the evaluated set, the same findings
-            in every resample; or "micro", the AUC of all known (study, finding) pairs pooled.
-        num_resamples: of the bootstrap.
-        seed: of the bootstrap.
-
-    Raises:
-        UserError: the evaluations are not of the same studies, labels and findings.
-    """
-    first = ours[0]
-    for other in (*ours, *theirs):
-        if other.findings != first.findings or other.study_ids != first.study_ids:
-            raise UserError("compare: these evaluations are not of the same studies and findings")
-        if not np.array_equal(other.labels, first.labels, equal_nan=True):
-            raise UserError("compare: these evaluations have other labels for the same studies")
-    chosen = (
-        np.nansum(first.labels, axis=0) >= MIN_POSITIVES if metric == "macro" else np.full(len(first.findings), True)
-    )
-    if not chosen.any():
-        return Interval(float("nan"), float("nan"), float("nan"))
-    a, b = (np.mean([e.probabilities for e in each], axis=0)[:, chosen] for each in (ours, theirs))
-    labels = first.labels[:, chosen]
-    function = _resampled_macro if metric == "macro" else _resampled_micro
-
-    generator = np.random.default_rng(seed)
-    patients = pd.factorize(np.array(first.patient_ids))[0]
-    number = patients.max() + 1
-
-    def difference(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        return function(a, labels, counts, first.models) - function(b, labels, counts, first.models)
-
-    differences = [
-        difference(generator.multinomial(number, np.full(number, 1 / number), size=size)[:, patients])
-        for size in np.diff([*range(0, num_resamples, 100), num_resamples])  # so many at once as fit in memory
-    ]
-    low, high = np.nanquantile(np.concatenate(differences), (0.025, 0.975))
-    return Interval(float(difference(np.ones((1, len(patients)), np.int64))[0]), float(low), float(high))
-
-
-def _resampled_macro(
-    probabilities: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    models: NDArray[np.int64] | None,
-) -> NDArray[np.float64]:
-    """Args: [N, K], [N, K], [R, N], [N]. Returns: [R]."""
-    pairs = zip(probabilities.T, labels.T, strict=True)
-    return pd.DataFrame([metrics.resampled_auroc(p, y, counts, models) for p, y in pairs]).mean().to_numpy()
-
-
-def _resampled_micro(
-    probabilities: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    models: NDArray[np.int64] | None,
-) -> NDArray[np.float64]:
-    """As `_resampled_macro`, all findings pooled."""
-    findings = labels.shape[1]
-    models = None if models is None else models.repeat(findings)
-    return metrics.resampled_auroc(probabilities.ravel(), labels.ravel(), counts.repeat(findings, axis=1), models)
+def _read_rows(folder: Path) -> pd.DataFrame:
+    if (folder / "predictions.parquet").is_file():
+        return pd.read_parquet(folder / "predictions.parquet")
+    return pd.read_csv(folder / "predictions.csv", converters={"study": str, "patient": str})
 
 
 def _text(value: float) -> str:

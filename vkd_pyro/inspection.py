@@ -22,13 +22,12 @@ from torch.utils.data import DataLoader
 from vkd_pyro.callbacks import BestCheckpoint
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.distributions import Distribution, Divergence
+from vkd_pyro.distributions import Distribution, Divergence, seeded
 from vkd_pyro.elbo import Cyclical, KLSchedule, TraceVKD_ELBO
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, ImageOnly
 from vkd_pyro.parts import describe
-from vkd_pyro.predictive import seeded
 from vkd_pyro.rivals import Rival
 from vkd_pyro.run import start_with
 from vkd_pyro.training import Arm, Training, make_trainer, quiet, ready_for_arm, show_labels, warn_of_absent_findings

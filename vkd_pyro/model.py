@@ -21,10 +21,21 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Distribution, Family, Likelihood, SoftBernoulli
+from vkd_pyro.distributions import (
+    BernoulliLikelihood,
+    DiagonalNormal,
+    Distribution,
+    Family,
+    Likelihood,
+    SoftBernoulli,
+    common_draws,
+)
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.errors import UserError
+
+DRAWS_AT_ONCE = 8192
+"""Draws of z, over all images, for which a likelihood is asked at once: some 50 MB at a width of 1,536."""
 
 
 class Model(PyroModule):
@@ -57,13 +68,29 @@ class Model(PyroModule):
             z = pyro.sample("z", self.prior(features))
             return pyro.sample("y", self.likelihood(z, features, known), obs=labels)
 
-    def probabilities(self, features: Tensor, num_samples: int, prior: Distribution | None = None) -> Tensor:
-        """p(y_k = 1 | x_I, z) at `num_samples` draws of z ~ p(z | x_I), or of the prior given.
+    def draw(self, features: Tensor, num_samples: int, seed: int, prior: Distribution | None = None) -> Tensor:
+        """z ~ p(z | x_I), or of the prior given, the same noise for every image; float [num_samples, B, D]."""
+        given = self.prior(features) if prior is None else prior
+        return common_draws(given, lambda rows: self.prior(features[rows]), num_samples, seed, features.device)
+
+    def probabilities(self, features: Tensor, num_samples: int, seed: int = 0) -> Tensor:
+        """p(y_k = 1 | x_I, z) at draws of z ~ p(z | x_I); of an image they depend on it and the seed alone.
 
         Args: float [B, F]. Returns: float [num_samples, B, K] in [0, 1].
         """
-        prior = prior or self.prior(features)
-        return self.likelihood.probabilities(prior.expand((num_samples, *prior.batch_shape)).sample(), features)
+        return probabilities_given(self.likelihood, self.draw(features, num_samples, seed), features)
+
+
+def probabilities_given(likelihood: Likelihood, z: Tensor, features: Tensor | None = None) -> Tensor:
+    """p(y_k = 1 | z, features), so many rows at once as memory bears however many the draws.
+
+    Args: float [S, B, D]; float [B, F]. Returns: float [S, B, K] in [0, 1].
+    """
+    rows = max(1, DRAWS_AT_ONCE // len(z))
+    if features is None:
+        return torch.cat([likelihood.probabilities(part) for part in z.split(rows, 1)], 1)
+    parts = zip(z.split(rows, 1), features.split(rows), strict=True)
+    return torch.cat([likelihood.probabilities(one, of_image) for one, of_image in parts], 1)
 
 
 class Guide(PyroModule):
@@ -95,9 +122,10 @@ class Guide(PyroModule):
             pyro.sample("y_given_z", self.auxiliary(z, known=batch.known), obs=batch.labels)
             return z
 
-    def probabilities(self, posterior: Distribution, num_samples: int) -> Tensor:
-        """q(y_k = 1 | z) at draws of z ~ q(z | x_T): the report's own classifier; float [num_samples, B, K]."""
-        return self.auxiliary.probabilities(posterior.expand((num_samples, *posterior.batch_shape)).sample())
+    def draw(self, features: Tensor, num_samples: int, seed: int, posterior: Distribution | None = None) -> Tensor:
+        """z ~ q(z | x_T), the same noise for every report; float [num_samples, B, D]."""
+        given = self.posterior(features) if posterior is None else posterior
+        return common_draws(given, lambda rows: self.posterior(features[rows]), num_samples, seed, features.device)
 
 
 class ImageClassifier(PyroModule):
@@ -120,7 +148,7 @@ class ImageClassifier(PyroModule):
             masked = bernoulli if known is None else bernoulli.mask(known)
             return pyro.sample("y", masked.to_event(1), obs=labels)
 
-    def probabilities(self, features: Tensor, num_samples: int) -> Tensor:
+    def probabilities(self, features: Tensor, num_samples: int, seed: int = 0) -> Tensor:
         """As `Model.probabilities`; there is nothing to draw, so all samples are the same."""
         return self.head(features).sigmoid().expand(num_samples, -1, -1)
 
@@ -190,3 +218,11 @@ class ImageOnly(PyroModule):
         self.findings = tuple(findings)
         self.model = ImageClassifier(image_encoder, len(self.findings))
         self.guide = guide or NoGuide()
+
+
+class ImageBranch(PyroModule):
+    """A trained model without its guide, with the attributes of `VKD`: what a bundle holds, to be evaluated."""
+
+    def __init__(self, findings: tuple[str, ...], model: Model | ImageClassifier) -> None:
+        super().__init__()
+        self.findings, self.model, self.guide = tuple(findings), model, NoGuide()

@@ -25,18 +25,19 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from vkd_pyro import metrics
+from vkd_pyro.after_training import AfterTraining, calibrate
 from vkd_pyro.bundle import check_rebuildable, save_bundle
 from vkd_pyro.callbacks import BestCheckpoint, MetricsTable, RelativeEarlyStopping
 from vkd_pyro.collapse import LatentUse, beta_so_far, warn_if_ignored
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.dataset import derive_seed
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.distributions import Likelihood
+from vkd_pyro.distributions import Likelihood, seeded
 from vkd_pyro.elbo import Cyclical, KLSchedule, Terms, TraceVKD_ELBO
 from vkd_pyro.errors import UserError, one_line
 from vkd_pyro.files import write_json, written
 from vkd_pyro.model import VKD, ImageOnly
-from vkd_pyro.predictive import StudyOutputs, seeded, study_outputs
+from vkd_pyro.outputs import StudyOutputs, study_outputs
 from vkd_pyro.rivals import Rival
 from vkd_pyro.run import (
     BAD_IMAGES,
@@ -143,11 +144,10 @@ class VKDTrainer(L.LightningModule):
         return terms.loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        seed = derive_seed("validation", batch_idx)
-        with seeded(seed, batch.images.device):
+        with seeded(derive_seed("validation", batch_idx), batch.images.device):
             loss = self._terms(batch, beta=1.0).loss
         self._log({"val/loss": loss}, len(batch))
-        self._outputs.append(study_outputs(self.vkd, batch, self.training_settings.num_samples, seed))
+        self._outputs.append(study_outputs(self.vkd, batch, self.training_settings.num_samples, seed=0))
 
     def on_validation_epoch_end(self) -> None:
         summary = summarise(self._outputs)
@@ -244,6 +244,7 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     rival: Rival | None = None,
+    after_training: AfterTraining | None = None,
 ) -> VKD | ImageOnly:
     """Trains one arm and writes a run; returns the network of the best epoch, in eval mode.
 
@@ -262,6 +263,7 @@ def fit(
         resume: go on from `checkpoints/last.ckpt` of `run`.
         progress: show a progress bar.
         rival: the method of the arm "rival"; it takes the place of `objective`.
+        after_training: how the trained model is calibrated; `AfterTraining()` by default.
     """
     run, training = Path(run), training or Training()
     refuse_unless_ready(run, resume)
@@ -298,7 +300,8 @@ def fit(
     load_checkpoint(network, run)
     if trainer.is_global_zero:
         card = write_card(arm, data, float(best.best_model_score or math.nan))
-        save_bundle(run / BUNDLE, network.model, network.findings, data.transform, card, description)
+        calibration = calibrate(network.to(training.device), data, after_training)
+        save_bundle(run / BUNDLE, network.model, network.findings, data.transform, card, description, calibration)
         warn_if_ignored(run / METRICS)
     return network.eval()
 

@@ -12,7 +12,8 @@ from vkd_pyro.errors import UserError
 
 COMMANDS = {
     "train": "train a model; writes a run",
-    "evaluate": "AUC per finding of a run, on one split",
+    "evaluate": "AUC per finding, calibration, doubt of a run or bundle: numbers, figures, a page",
+    "compare": "differences of runs on the same studies, with intervals",
     "predict": "findings of X-rays, by a bundle",
     "check": "what a training would be, in words: sites, parameters, what does not fit",
     "doctor": "what a folder of X-rays is, and what is wrong with it",

@@ -1,12 +1,14 @@
 """`vkd evaluate`."""
 
 import hashlib
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentParser
-from jsonargparse.typing import PositiveInt
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from vkd_pyro.cli.settings import new_parser, parse, parts_of_config
 from vkd_pyro.cli.train import build, read_run
@@ -24,12 +26,13 @@ def evaluate_parser() -> ArgumentParser:
     """Arguments of `vkd evaluate`."""
     parser = new_parser(
         "evaluate",
-        "Prints AUC per finding of a run's best epoch; writes RUN/evaluation/. On other data: --config FILE, of which "
-        "the data part is used, and any --data.* option of vkd train.",
+        "Evaluates a run's best epoch, or a bundle: evaluation.json, predictions.parquet, figures and a page. On other "
+        "data: --config FILE, of which the data part is used, and any --data.* option of vkd train.",
     )
-    parser.add_argument("run", type=Path, help="a folder that vkd train has written")
+    parser.add_argument("run", type=Path, help="a folder that vkd train has written; or a bundle, with --config")
     parser.add_argument("--split", type=Literal["train", "validation", "test"], default="test", help="which studies")
     parser.add_argument("--num_samples", type=PositiveInt, default=100, help="draws of z for each image")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--level", type=Literal["study", "image"], default="study", help="a row a study, or an image")
     parser.add_argument(
         "--fusion",
@@ -38,6 +41,13 @@ def evaluate_parser() -> ArgumentParser:
         help="of the images of a study: the mean of their probabilities, z from each one's prior, or from the product",
     )
     parser.add_argument("--config", type=Path | None, help="a config with the data to evaluate on, if not the run's")
+    parser.add_argument("--output", type=Path | None, help="a folder to write; by default one in RUN/evaluation/")
+    parser.add_argument("--page", type=bool, default=True, help="figures and index.html, with intervals")
+    parser.add_argument("--resamples", type=PositiveInt, default=1000, help="of the patients, for intervals")
+    parser.add_argument("--beside", type=Path | None, help="another run, whose z is shown beside this one's")
+    parser.add_argument(
+        "--cases", type=NonNegativeInt, default=0, help="so many X-rays of patients on the page, with class activation"
+    )
     return parser
 
 
@@ -52,52 +62,152 @@ def main(arguments: list[str]) -> None:
         changes = ["--config", yaml.safe_dump(parts_of_config(settings.config, "data")), *changes]
     if (settings.level, settings.fusion) == ("image", "product"):
         raise UserError("--fusion product joins the images of a study, and --level image keeps them apart; drop one")
-    evaluation = evaluate_run(
-        settings.run, settings.split, settings.num_samples, settings.level, settings.fusion, changes
+    trained = load_trained(settings.run, changes)
+    folder = output_folder(settings, changes, trained.data.corpus.name)
+    evaluation, rows = trained.evaluate(
+        settings.split, settings.num_samples, settings.level, settings.fusion, settings.seed
     )
-    # Each way to evaluate has a folder of its own; other data by what was asked for.
-    other = f"{evaluation.data['corpus']}-{hashlib.sha256(repr(changes).encode()).hexdigest()[:8]}-" if changes else ""
-    level = "-image" if settings.level == "image" else "-product" if settings.fusion == "product" else ""
-    folder = settings.run / "evaluation" / f"{other}{settings.split}{level}"
-    print(f"{settings.run}, {evaluation.data['corpus']}, {settings.split} split{level.replace('-', ', ')}")
+    level = "" if settings.level == "study" else ", image"
+    level = ", product" if settings.fusion == "product" else level
+    print(f"{settings.run}, {evaluation.data['corpus']}, {settings.split} split{level}")
     if changes:
         print(f"other data than the run's: {' '.join(own[1:] + options)}")
     print(evaluation)
-    save_evaluation(evaluation, folder)
-    print(f"written: {folder}/evaluation.json, predictions.csv")
+    if not settings.page:
+        save_evaluation(evaluation, folder)
+        print(f"written: {folder}/evaluation.json, predictions.parquet")
+        return
+    from vkd_pyro.showing import save_all
+
+    extras = extras_of(trained, evaluation, rows, settings, f"vkd evaluate {' '.join(arguments)}")
+    assessed = save_all(evaluation, folder, extras, settings.resamples)
+    print("with intervals over patients: " + ", ".join(f"{name} {v:.3f}" for name, v in assessed.averages.items()))
+    print(f"written: {folder}/index.html, evaluation.json, predictions.parquet, figures/")
 
 
-def evaluate_run(
-    run: Path,
-    split: str,
-    num_samples: int = 100,
-    level: Literal["study", "image"] = "study",
-    fusion: Literal["mean", "product"] = "mean",
-    changes: list[str] | None = None,
-) -> Any:
-    """The `Evaluation` of a run's best epoch; `changes` are options of `vkd train` that name other data.
+def extras_of(trained: "Trained", evaluation: Any, rows: Any, settings: Namespace, command: str) -> Any:
+    """The `Extras` of the page: what is computed or read for it alone."""
+    from vkd_pyro.bundle import CARD
+    from vkd_pyro.evaluation_page import Extras
+    from vkd_pyro.run import BUNDLE
+    from vkd_pyro.showing import cases_of, maps_of, mismatch_of, training_table
+
+    z = {"z given the image": rows.prior_locs, "z given the report": rows.posterior_locs}
+    if settings.beside is not None:
+        other = load_trained(settings.beside)
+        z[f"z given the image, {settings.beside.name}"] = other.evaluate(settings.split, 1)[1].prior_locs
+    maps, of_maps = maps_of(evaluation, z)
+    with_report = not all(map(math.isnan, evaluation.kl_per_study)) and settings.level == "study"
+    card = (trained.path if is_bundle(trained.path) else trained.path / BUNDLE) / CARD
+    return Extras(
+        name=trained.path.name,
+        training=training_table(trained.path),
+        maps=maps,
+        of_maps=of_maps,
+        mismatch=mismatch_of(trained.network, trained.data, rows, settings.split) if with_report else math.nan,
+        cases=cases_of(trained.network, trained.data, evaluation, settings.cases) if settings.cases else None,
+        card=card.read_text() if card.is_file() else "",
+        command=command,
+    )
+
+
+def output_folder(settings: Namespace, changes: list[str], corpus: str) -> Path:
+    """Each way to evaluate has a folder of its own, other data by what was asked for; none is in a bundle."""
+    if settings.output is not None:
+        if is_bundle(settings.output):
+            raise UserError(f"--output: {settings.output} is a bundle, which never changes; choose another folder")
+        return settings.output
+    if is_bundle(settings.run):
+        raise UserError(f"--output: not given, and {settings.run} is a bundle, which never changes; name a folder")
+    other = f"{corpus}-{hashlib.sha256(repr(changes).encode()).hexdigest()[:8]}-" if changes else ""
+    level = "-image" if settings.level == "image" else "-product" if settings.fusion == "product" else ""
+    return settings.run / "evaluation" / f"{other}{settings.split}{level}"
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a folder is one, rather than a run."""
+    from vkd_pyro.bundle import CONFIG, WEIGHTS
+
+    return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What was trained, and data to evaluate it on.
+
+    Attributes:
+        network: with its guide, or without where it is a bundle's.
+        data: to evaluate on.
+        use_reports: whether its guide was trained.
+        bundle: of the run, or the bundle itself.
+        path: of the run, or of the bundle.
+    """
+
+    network: Any
+    data: Any
+    use_reports: bool
+    bundle: Any
+    path: Path
+
+    def evaluate(
+        self,
+        split: str,
+        num_samples: int = 100,
+        level: Literal["study", "image"] = "study",
+        fusion: Literal["mean", "product"] = "mean",
+        seed: int = 0,
+    ) -> tuple[Any, Any]:
+        """The `Evaluation`, and the `StudyOutputs` it was made of."""
+        from vkd_pyro.evaluation import evaluation_of, outputs_of_studies
+
+        rows = outputs_of_studies(self.network, self.data, split, num_samples, self.use_reports, level, fusion, seed)
+        how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
+        how["bundle"] = self.bundle.bundle_hash
+        return evaluation_of(rows, self.data, how, self.network.findings, self.bundle.calibration), rows
+
+
+def load_trained(path: Path, changes: list[str] | None = None) -> Trained:
+    """A run's best epoch with its data, or a bundle; `changes` are options of `vkd train` that name other data.
 
     On other data, what belongs to the model (its findings, its image size) and the rest of the run's data settings
     stay; what belongs to the data of the run (its store, its labels, its number of studies; on another corpus its
     folds) does not.
     """
     from vkd_pyro.bundle import load_bundle
-    from vkd_pyro.evaluation import evaluate
     from vkd_pyro.run import BUNDLE, load_checkpoint
     from vkd_pyro.training import for_arm
 
     changes = changes or []
+    if is_bundle(path):
+        return _load_bundle(path, changes)
     another_corpus = any(change == "--config" or change.startswith("--data.corpus") for change in changes)
     dropped = (*OF_THE_RUN, "folds") if another_corpus else OF_THE_RUN if changes else ()
-    settings = read_run(run, [*(f"--data.{name}=null" for name in dropped), *changes])
+    settings = read_run(path, [*(f"--data.{name}=null" for name in dropped), *changes])
     if changes:
-        bundle = load_bundle(run / BUNDLE)
+        bundle = load_bundle(path / BUNDLE)
         settings.data.findings, settings.data.image_size = list(bundle.findings), bundle.transform.size
     parts = build(settings, trained=True)
     network, _, use_reports = for_arm(settings.arm, parts.model, parts.objective, parts.get("rival"))
-    load_checkpoint(network, run)
+    load_checkpoint(network, path)
     network.to(parts.training.device)
-    return evaluate(network, parts.data, split, num_samples, use_reports, level, fusion)
+    return Trained(network, parts.data, use_reports, load_bundle(path / BUNDLE), path)
+
+
+def _load_bundle(path: Path, changes: list[str]) -> Trained:
+    from vkd_pyro.bundle import load_bundle
+    from vkd_pyro.cli.settings import add_data
+    from vkd_pyro.model import ImageBranch
+
+    if not changes:
+        raise UserError(f"{path}: a bundle names no data; give --config FILE, or --data.corpus and what it wants")
+    bundle = load_bundle(path)
+    parser = new_parser("evaluate", "")
+    parser.add_argument("--config", action="config")
+    add_data(parser)
+    settings = parse(parser, changes)
+    settings.data.findings, settings.data.image_size = list(bundle.findings), bundle.transform.size
+    data = parser.instantiate(settings).data
+    return Trained(ImageBranch(bundle.findings, bundle.model).eval(), data, False, bundle, path)
 
 
 def _data_options(arguments: list[str]) -> tuple[list[str], list[str]]:

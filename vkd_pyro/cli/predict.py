@@ -1,56 +1,252 @@
 """`vkd predict`."""
 
-import csv
-import json
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from jsonargparse import ArgumentParser
+import numpy as np
+from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
 from vkd_pyro.cli.settings import new_parser, parse
+from vkd_pyro.errors import UserError
+
+if TYPE_CHECKING:
+    from vkd_pyro.bundle import Bundle
+    from vkd_pyro.deployment import Predicted, Unread
+    from vkd_pyro.deployment.overlays import Overlays
+    from vkd_pyro.predictive import Doubt
+
+Write = Callable[["Predicted"], object]
 
 
 def predict_parser() -> ArgumentParser:
     """Arguments of `vkd predict`."""
-    parser = new_parser("predict", "Probability of each finding in X-rays, from the image alone.")
+    parser = new_parser(
+        "predict",
+        "Findings of X-rays, from the image alone: probability, interval, doubt, and whether to refer. A file that "
+        "cannot be read is told on standard error, and the rest goes on; the exit code is then 2.",
+    )
     parser.add_argument("bundle", type=Path, help="RUN/bundle, as vkd train writes it")
-    parser.add_argument("images", type=Path, nargs="+", help="PNG, JPEG or DICOM files")
+    parser.add_argument(
+        "images", type=str, nargs="+", help="PNG, JPEG or DICOM files; folders of them; patterns in quotes"
+    )
+    parser.add_argument("--output", type=Path | None, help="file to write: .csv, .json or .parquet")
+    parser.add_argument(
+        "--format",
+        type=Literal["table", "csv", "json"],
+        default="table",
+        help="of what is printed, where there is no --output",
+    )
     parser.add_argument("--num_samples", type=PositiveInt, default=100, help="draws of z")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
-    parser.add_argument("--format", type=Literal["table", "csv", "json"], default="table", help="of what is printed")
+    parser.add_argument("--num_masks", type=int, default=0, help="masks of dropout, each as a network of its own")
+    parser.add_argument("--num_augmentations", type=int, default=0, help="augmented versions of each image")
+    parser.add_argument("--ensemble", type=Path, nargs="+", default=[], help="further bundles, averaged with the first")
+    parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
+    parser.add_argument("--overlay", type=Path | None, help="folder for pictures of where findings are seen")
+    parser.add_argument(
+        "--overlay_findings", type=str, nargs="+", help="to be shown; by default those answered yes, at most 3 an image"
+    )
+    parser.add_argument("--batch_size", type=PositiveInt, default=32, help="images predicted at once")
+    parser.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute")
     parser.add_argument(
         "--on_mismatch",
         type=Literal["error", "warn"],
         default="error",
-        help="where a DICOM header says that it is no chest X-ray of a view that the model knows: stop, or go on",
+        help="where a DICOM header says that it is no chest X-ray of a view that the model knows: leave the file out, "
+        "or predict it all the same",
     )
     return parser
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
     """`vkd predict`."""
-    from vkd_pyro.bundle import load_bundle
-    from vkd_pyro.predictive import predict_files
-
     settings = parse(predict_parser(), arguments)
-    bundle = load_bundle(settings.bundle)
-    probabilities = predict_files(
-        bundle, settings.images, settings.num_samples, settings.seed, on_mismatch=settings.on_mismatch
-    )
-    names = [str(image) for image in settings.images]
-    if settings.format == "json":
-        rows = [dict(zip(bundle.findings, map(float, row), strict=True)) for row in probabilities]
-        print(
-            json.dumps([{"image": name, "probabilities": row} for name, row in zip(names, rows, strict=True)], indent=2)
-        )
-    elif settings.format == "csv":
-        writer = csv.writer(sys.stdout)
-        writer.writerow(["image", *bundle.findings])
-        writer.writerows([name, *(f"{p:.4f}" for p in row)] for name, row in zip(names, probabilities, strict=True))
-    else:
-        for name, row in zip(names, probabilities, strict=True):
-            print(name)
-            for finding, p in sorted(zip(bundle.findings, row, strict=True), key=lambda pair: -pair[1]):
-                print(f"  {finding:<28}{p:.3f}")
+    _check(settings)
+    from vkd_pyro.bundle import load_bundle
+    from vkd_pyro.deployment import find_images, predict_files
+    from vkd_pyro.deployment.prediction import check_together
+    from vkd_pyro.predictive import Doubt
+
+    doubt = Doubt(settings.num_samples, settings.num_masks, settings.num_augmentations, settings.seed)
+    images = find_images(settings.images)
+    bundles = [load_bundle(folder) for folder in (settings.bundle, *settings.ensemble)]
+    check_together(bundles)
+    _to_device(bundles, settings.device)
+    _say_if_not_calibrated(bundles)
+    predictions = predict_files(bundles, images, doubt, settings.batch_size, settings.on_mismatch, settings.level)
+    overlays = _overlays(settings, bundles)
+    with _writers(settings, bundles, doubt) as writers:
+        if overlays:
+            writers.append(overlays.write)
+        problems = _write_all(predictions, writers, len(images), quiet=not settings.output and sys.stdout.isatty())
+        if settings.output and len(problems) == len(images):
+            raise UserError(f"{settings.output}: not written, since none of the images could be read")
+    _conclude(settings, len(images), problems, overlays)
+    return 2 if problems else 0
+
+
+def _check(settings: Namespace) -> None:
+    """What can be known to be wrong before anything is read."""
+    from vkd_pyro.deployment.tables import check_format, problems_file
+
+    if settings.overlay_findings and not settings.overlay:
+        raise UserError("--overlay_findings: what to show, but not where; give --overlay FOLDER")
+    if settings.output is None:
+        return
+    if settings.format != "table":
+        raise UserError("--format is of what is printed, and --output prints no predictions; drop one of them")
+    check_format(settings.output)
+    for path in (settings.output, problems_file(settings.output)):
+        if path.exists():
+            raise UserError(f"--output: {path} exists already; choose another file, or delete it")
+
+
+def _to_device(bundles: Sequence["Bundle"], device: str) -> None:
+    import torch
+
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise UserError("--device cuda: no GPU found; leave it out to compute on the CPU")
+    for bundle in bundles:
+        bundle.model.to("cuda" if there and device != "cpu" else "cpu")
+
+
+def _say_if_not_calibrated(bundles: Sequence["Bundle"]) -> None:
+    from vkd_pyro.deployment.prediction import calibration_of
+
+    if calibration_of(bundles) is None:
+        why = "no bundle's calibration holds for the mean of several" if len(bundles) > 1 else "the bundle has none"
+        print(f"vkd: note: no calibration, so no answers and no novelty: {why}", file=sys.stderr)
+
+
+def _overlays(settings: Namespace, bundles: Sequence["Bundle"]) -> "Overlays | None":
+    if settings.overlay is None:
+        return None
+    from vkd_pyro.deployment.overlays import Overlays
+
+    return Overlays(settings.overlay, bundles, settings.overlay_findings, settings.seed)
+
+
+@contextmanager
+def _writers(settings: Namespace, bundles: Sequence["Bundle"], doubt: "Doubt") -> Iterator[list[Write]]:
+    """What is done with each prediction; files are whole when the block ends."""
+    from vkd_pyro.deployment.tables import csv_rows, json_objects, provenance, table_file
+
+    made_by = provenance(bundles, doubt, settings.level)
+    with ExitStack() as open_files:
+        writers: list[Write] = []
+        if settings.output:
+            settings.output.parent.mkdir(parents=True, exist_ok=True)
+            writers.append(open_files.enter_context(table_file(settings.output, made_by)))
+        elif settings.format in ("csv", "json"):
+            stream = csv_rows if settings.format == "csv" else json_objects
+            writers.append(open_files.enter_context(stream(sys.stdout, made_by)))
+        else:
+            writers.append(open_files.enter_context(_printed_table(settings.level)))
+        yield writers
+
+
+def _write_all(
+    predictions: Iterator["Predicted | Unread"], writers: list[Write], number: int, quiet: bool
+) -> list["Unread"]:
+    """Writes each prediction. Returns: the files that were not read, each told at once."""
+    from tqdm import tqdm
+
+    from vkd_pyro.deployment import Unread
+
+    problems = []
+    hidden = True if quiet else None  # None: where standard error is no terminal
+    for each in tqdm(predictions, "predict", number, unit="image", delay=2, leave=False, disable=hidden):
+        if isinstance(each, Unread):
+            problems.append(each)
+            tqdm.write(f"vkd: {each.image}: {each.problem}", file=sys.stderr)
+            continue
+        for write in writers:
+            write(each)
+    return problems
+
+
+def _conclude(settings: Namespace, number: int, problems: list["Unread"], overlays: "Overlays | None") -> None:
+    from vkd_pyro.deployment.tables import problems_file, write_problems
+
+    if overlays and settings.format == "table":
+        print(f"pictures: {overlays.folder}: {overlays.number:,}")
+    if settings.output:
+        print(f"written: {settings.output}: {number - len(problems):,} images")
+        if problems:
+            write_problems(problems_file(settings.output), problems)
+            print(f"not read: {problems_file(settings.output)}: {len(problems):,} images")
+
+
+# ------------------------------------------------------------------------------------ the printed table
+
+
+@contextmanager
+def _printed_table(level: float) -> Iterator[Write]:
+    """Prints a table of each image, and at the end what its columns are."""
+    seen: list[Predicted] = []  # the first one only
+
+    def write(one: "Predicted") -> None:
+        if not seen:
+            print(_header(one, level))
+            seen.append(one)
+        print("\n".join([str(one.image), *_lines(one)]))
+
+    yield write
+    if seen:
+        print("\n" + _legend(seen[0], level))
+
+
+def _header(one: "Predicted", level: float) -> str:
+    columns = f"  {'finding':<{_width(one)}}  probability  {f'{100 * level:.3g} % interval':>14}    raw  doubt  from z"
+    return f"{columns}{'  networks' if _has_networks(one) else ''}  answer"
+
+
+def _lines(one: "Predicted") -> list[str]:
+    """Of each finding, the most probable first; and whether the image is unlike those known."""
+    raw = np.isnan(one.calibrated)
+    p = np.where(raw, one.probabilities, one.calibrated)
+    low, high = np.where(raw, one.low, one.calibrated_low), np.where(raw, one.high, one.calibrated_high)
+    lines = []
+    for k in np.argsort(-p, kind="stable"):
+        interval = "-" if np.isnan(low[k]) else f"{low[k]:.3f}-{high[k]:.3f}"
+        probability = f"{one.findings[k]:<{_width(one)}}  {p[k]:>10.3f}{'*' if raw[k] else ' '}  {interval:>14}"
+        doubt = f"{one.probabilities[k]:>5.3f}  {one.total[k]:>5.2f}  {_share(one.z[k], one.total[k]):>6}"
+        if _has_networks(one):
+            doubt += f"  {_share(one.networks[k], one.total[k]):>8}"
+        lines.append(f"  {probability}  {doubt}  {one.answers[k]}")
+    if one.flagged:
+        lines.append(f"  unlike the images the model learned from: p = {one.novelty_p:.2g}")
+    return lines
+
+
+def _width(one: "Predicted") -> int:
+    return max(map(len, one.findings))
+
+
+def _has_networks(one: "Predicted") -> bool:
+    return not np.isnan(one.networks).all()
+
+
+def _share(part: float, whole: float) -> str:
+    return "-" if np.isnan(part) or not whole else f"{part / whole:.0%}"
+
+
+def _legend(one: "Predicted", level: float) -> str:
+    """A line for each column."""
+    uncalibrated = np.isnan(one.calibrated)
+    networks = ", and which the networks (or masks, or augmented pictures)" if _has_networks(one) else ""
+    lines = {
+        "probability": "recalibrated on the validation split" if not uncalibrated.all() else "",
+        "interval": f"holds the probability for {100 * level:.3g} % of the draws",
+        "raw": "the probability as the model gives it, and its doubt in nats, at most 0.69",
+        "from z": f"which share of that doubt z carries{networks}; the rest lies in the finding itself",
+        "answer": "by the threshold of the validation split; refer: the interval straddles it; unknown: there is none",
+    }
+    if uncalibrated.any():
+        lines["probability"] = "; ".join(filter(None, (lines["probability"], "* not recalibrated")))
+    return "\n".join(f"{name:<12}{text}" for name, text in lines.items())

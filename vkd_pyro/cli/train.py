@@ -13,6 +13,7 @@ from vkd_pyro.errors import UserError
 
 def train_parser() -> ArgumentParser:
     """Every setting of a training; groups are named after what they make."""
+    from vkd_pyro.after_training import AfterTraining
     from vkd_pyro.elbo import Cyclical, KLSchedule, TraceVKD_ELBO
     from vkd_pyro.model import VKD
     from vkd_pyro.rivals import Rival
@@ -36,6 +37,7 @@ def train_parser() -> ArgumentParser:
     parser.add_subclass_arguments(Rival, "rival", required=False)
     parser.add_subclass_arguments(KLSchedule, "kl_schedule", default=lazy_instance(Cyclical))
     parser.add_class_arguments(Training, "training")
+    parser.add_class_arguments(AfterTraining, "after_training")
     return parser
 
 
@@ -66,6 +68,7 @@ def main(arguments: list[str]) -> None:
         start_from=settings.start_from,
         resume=resume,
         rival=parts.get("rival"),
+        after_training=parts.after_training,
     )
     print(f"trained: {settings.run} ({CONFIG}, data.json, metrics.csv, checkpoints/, bundle/)")
     print(f"next: vkd evaluate {settings.run}")

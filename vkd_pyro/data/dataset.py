@@ -155,9 +155,10 @@ class StudyBatches(Sampler[list[Draw]]):
     Args:
         rows: (study, image) of each row, studies together.
         batch_size: rows a batch; more where a single study has more images.
+        every: only the first of so many batches, the next of the next so many, and so on.
     """
 
-    def __init__(self, rows: Sequence[tuple[int, int]], batch_size: int) -> None:
+    def __init__(self, rows: Sequence[tuple[int, int]], batch_size: int, every: int = 1) -> None:
         self.batches: list[list[Draw]] = []
         for _, group in groupby(range(len(rows)), key=lambda row: rows[row][0]):
             study = [(-1, row) for row in group]
@@ -165,6 +166,7 @@ class StudyBatches(Sampler[list[Draw]]):
                 self.batches[-1] += study
             else:
                 self.batches.append(study)
+        self.batches = self.batches[::every]
 
     def __len__(self) -> int:
         return len(self.batches)

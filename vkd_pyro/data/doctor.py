@@ -18,7 +18,7 @@ from vkd_pyro.data.corpora.chestxray14 import TABLES as NIH_TABLES
 from vkd_pyro.data.corpora.chestxray14 import ChestXray14
 from vkd_pyro.data.corpora.chexpert import CheXpert
 from vkd_pyro.data.corpora.manifest import REQUIRED, Manifest
-from vkd_pyro.data.corpora.mimic_cxr import HAND_LABELS, PREFIX, MimicCXR
+from vkd_pyro.data.corpora.mimic_cxr import HAND_LABELS, PATIENT_COLUMNS, PATIENTS, PREFIX, MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.loading import StudyData
@@ -148,6 +148,7 @@ MIMIC_KEYS = ("subject_id", "study_id", "dicom_id")
 HAND_LABEL_COLUMNS = tuple(name.replace("Lung Opacity", "Airspace Opacity") for name in CHEXPERT_FINDINGS)
 CHEXPERT_COLUMNS = ("Path", "Frontal/Lateral", "AP/PA", *CHEXPERT_FINDINGS)
 PROJECTIONS = _Table(("indiana_projections.csv",), ("uid", "filename", "projection"), "the views of the images")
+PEOPLE = _Table((PATIENTS,), PATIENT_COLUMNS, "sex and age; it is of MIMIC-IV")
 
 KINDS: tuple[_Kind, ...] = (
     _Kind(
@@ -160,6 +161,7 @@ KINDS: tuple[_Kind, ...] = (
             _Table((f"{PREFIX}-chexpert.csv",), ("study_id", *CHEXPERT_FINDINGS)),
             _Table((f"{PREFIX}-negbio.csv",), ("study_id", *CHEXPERT_FINDINGS), "labels: negbio"),
             _Table((HAND_LABELS,), ("study_id", *HAND_LABEL_COLUMNS), "hand_labelled_test"),
+            PEOPLE,
         ),
         {"images": 377_110, "studies": 227_835},
     ),
@@ -324,8 +326,8 @@ def _table_check(folder: Path, table: _Table) -> Check:
         return Check(path.name, "ok", f"{len(read_table(path, table.columns)):,} rows")
     except UserError as error:
         broken = _failure(path.name, error)
-        # Those of the views are read whenever they are there.
-        optional = table.wanted_by and table is not PROJECTIONS
+        # Those of the views and of the patients are read whenever they are there.
+        optional = table.wanted_by and table not in (PROJECTIONS, PEOPLE)
         return Check(path.name, "warning", broken.found, broken.fix) if optional else broken
 
 

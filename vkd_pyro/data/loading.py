@@ -1,5 +1,6 @@
 """A corpus made ready for training."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -171,10 +172,16 @@ class StudyData:
             raise UserError(f"data.label_share: {self.label_share:g} leaves no training label known; set it higher")
         return HalfLabelledSampler(labelled, unlabelled, self.batch_size // 2, len(dataset) // self.batch_size, seed)
 
-    def evaluation_loader(self, split: str, encoder: ReportEncoder | None) -> DataLoader[Example]:
-        """In order, not augmented, the images of a study in one batch. Without an encoder no report is read."""
+    def evaluation_loader(
+        self, split: str, encoder: ReportEncoder | None, max_images: int | None = None
+    ) -> DataLoader[Example]:
+        """In order, not augmented, the images of a study in one batch. Without an encoder no report is read.
+
+        With `max_images` only every so many batches, so that about that many images are left.
+        """
         dataset = self._dataset(split, encoder, self.eval_policy, seed=0)
-        return self._loader(dataset, batch_sampler=StudyBatches(dataset.rows, self.batch_size))
+        every = math.ceil(len(dataset) / max_images) if max_images else 1
+        return self._loader(dataset, batch_sampler=StudyBatches(dataset.rows, self.batch_size, every))
 
     def _dataset(self, split: str, encoder: ReportEncoder | None, policy: LabelPolicy, seed: int) -> StudyDataset:
         rows = self._splits[split]

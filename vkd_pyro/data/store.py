@@ -4,7 +4,7 @@ store/
   plan.json             what it is made from: written first, and never changed
   00000.images.arrow    the images of 256 studies, resized, uint8
   00000.reports.arrow   what the report encoder prepared of their reports, ragged: no padding is stored
-  studies.arrow         ids, splits, views and labels, as the corpus gives them: any label policy fits
+  studies.arrow         ids, splits, views, labels, sex and age, as the corpus gives them: any label policy fits
   bad_images.csv        images that could not be read, if some were skipped
   store.json            counts: written last, so where it is the store is whole
 
@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ from vkd_pyro.files import private_folder, write_json, written
 VERSION = 1
 PLAN, STUDIES, BAD_IMAGES, COMPLETE = "plan.json", "studies.arrow", "bad_images.csv", "store.json"
 STUDY_COLUMNS = ("row", "study_id", "patient_id", "split", "views", "has_report", "labels")
+PERSON_COLUMNS = ("sex", "age")
+"""Of a store that was written before them, both are unknown."""
 PART = 16
 """Images that a thread reads at a time."""
 SHARD = 256
@@ -122,7 +125,8 @@ def _refuse_other_plan(folder: Path, plan: dict[str, Any]) -> None:
 
 
 def _content_hash(selected: Selected) -> str:
-    """sha256 over all that the corpus's tables and texts say; its images are checked shard by shard."""
+    """sha256 over what the corpus's tables and texts say, but for sex and age, which stores written before them do not
+    have; its images are checked shard by shard."""
     digest = hashlib.sha256()
     for study, text in zip(selected.studies, selected.texts, strict=True):
         said = (study.study_id, study.patient_id, study.split, study.views, study.labels.tobytes(), text)
@@ -253,6 +257,8 @@ def _finish(folder: Path, selected: Selected, plan: dict[str, Any], policy: BadI
         "views": pa.array([list(study.views) for study in studies], pa.list_(pa.string())),
         "has_report": pa.array([has_report for _, has_report in rows], pa.bool_()),
         "labels": pa.array([study.labels for study in studies], pa.list_(pa.float32())),
+        "sex": pa.array([study.sex for study in studies], pa.string()),
+        "age": pa.array([study.age for study in studies], pa.float64()),
     }
     _write_arrow(folder / STUDIES, pa.table(columns))
     with written(folder / BAD_IMAGES) as unfinished:
@@ -292,7 +298,7 @@ class Store(Source):
                 "run the same vkd prepare again to go on"
             )
         self.made_from = plan["made from"]
-        table = _open_arrow(self.folder / STUDIES, *STUDY_COLUMNS).to_pandas()
+        table = _open_arrow(self.folder / STUDIES, *STUDY_COLUMNS, optional=PERSON_COLUMNS).to_pandas()
         pixels: dict[int, list[NDArray[np.uint8]]] = {row: [] for row in table["row"]}
         for number in range(plan["shards"]):
             shard = _shard(self.folder, number, "images")
@@ -300,7 +306,17 @@ class Store(Source):
                 if study in pixels:
                     pixels[study].append(image)
         self.studies = [
-            Study(row.study_id, row.patient_id, tuple(pixels[row.row]), tuple(row.views), {}, row.labels, row.split)
+            Study(
+                study_id=row.study_id,
+                patient_id=row.patient_id,
+                images=tuple(pixels[row.row]),
+                views=tuple(row.views),
+                report={},
+                labels=row.labels,
+                split=row.split,
+                sex=getattr(row, "sex", "unknown"),
+                age=getattr(row, "age", nan),
+            )
             for row in table.itertuples()
         ]
         self.has_report, self.rows = table["has_report"].tolist(), table["row"].tolist()
@@ -379,13 +395,14 @@ def _tokens(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], int]:
     return values, column.offsets.to_numpy(), width
 
 
-def _open_arrow(path: Path, *columns: str) -> pa.Table:
+def _open_arrow(path: Path, *columns: str, optional: Sequence[str] = ()) -> pa.Table:
+    """These columns of a mapped file, and the optional ones that are there."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         table.validate(full=True)  # else a damaged offset ends the process
         if not table.num_rows:
             raise pa.ArrowInvalid("no row")
-        return table.select(columns)
+        return table.select([*columns, *(name for name in optional if name in table.column_names)])
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: missing or damaged; delete it and {COMPLETE}, and run vkd prepare again") from error
 

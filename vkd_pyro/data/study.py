@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import nan
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 View = Literal["frontal", "lateral", "unknown"]
+Sex = Literal["female", "male", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Study:
             "report"; empty where there is no text.
         labels: float32 [num_findings], each one of the codes in `findings.py`; NaN where never labelled.
         split: "train", "validation" or "test".
+        sex: of the patient.
+        age: of the patient at the examination, in years; NaN where it is unknown.
     """
 
     study_id: str
@@ -36,6 +40,8 @@ class Study:
     report: Mapping[str, str] = field(repr=False)
     labels: NDArray[np.float32]
     split: str
+    sex: Sex = field(default="unknown", repr=False)
+    age: float = field(default=nan, repr=False)
 
     def only(self, images: Sequence[int]) -> "Study":
         """The study with the images of these numbers."""

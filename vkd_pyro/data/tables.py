@@ -95,6 +95,11 @@ def read_labels(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> NDAr
     return cells
 
 
+def cells_of(table: pd.DataFrame, column: str) -> list[str]:
+    """The cells of a column; blank ones where there is no such column."""
+    return table[column].tolist() if column in table else [""] * len(table)
+
+
 def group_rows(table: pd.DataFrame, by: str) -> dict[str, list[Any]]:
     """The rows of each group, named tuples, in the order of the table; pandas' own groups take minutes for as many as
     MIMIC-CXR has studies."""

@@ -13,6 +13,7 @@ from vkd_pyro.distributions.divergences import (
     ReverseKL,
     Wasserstein2,
 )
+from vkd_pyro.distributions.draws import common_draws, seeded
 from vkd_pyro.distributions.families import (
     DiagonalNormal,
     FullNormal,
@@ -61,6 +62,8 @@ __all__ = [
     "VampPrior",
     "Wasserstein2",
     "WeightedBernoulliLikelihood",
+    "common_draws",
     "mlp",
     "product",
+    "seeded",
 ]

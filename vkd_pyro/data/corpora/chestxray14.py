@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 
 from vkd_pyro.data.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHESTXRAY14_WIDER, CHEXPERT_FINDINGS
+from vkd_pyro.data.patients import age_of, sex_of
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.tables import find_table, read_table, refuse_strange
+from vkd_pyro.data.tables import cells_of, find_table, read_table, refuse_strange
 from vkd_pyro.data.views import view_of
 from vkd_pyro.errors import UserError
 
@@ -20,7 +21,8 @@ NO_FINDING = "No Finding"
 class ChestXray14(Corpus):
     """Reader of ChestX-ray14: no reports; one image a study; a finding that is not named is absent.
 
-    The official test list is the test split; patients of `train_val_list.txt` are split 7 : 1 by hash.
+    The official test list is the test split; patients of `train_val_list.txt` are split 7 : 1 by hash. Sex and age are
+    those of `Patient Gender` and `Patient Age`; an age above 120, such as 411, is unknown.
 
     Args:
         root: the folder with `Data_Entry_2017_v2020.csv` (or `Data_Entry_2017.csv`), the two lists, and the images in
@@ -71,8 +73,9 @@ class ChestXray14(Corpus):
         official, files = self._official_splits(), self._image_files()
         self.left_out.clear()
         studies = []
-        columns = (table[name] for name in ("Image Index", "Finding Labels", "Patient ID", "View Position"))
-        for row, (image, present, patient, position) in enumerate(zip(*columns, strict=True), start=2):
+        names = ("Image Index", "Finding Labels", "Patient ID", "View Position", "Patient Gender", "Patient Age")
+        rows = zip(*(cells_of(table, name) for name in names), strict=True)
+        for row, (image, present, patient, position, sex, age) in enumerate(rows, start=2):
             if image not in official:
                 self.left_out["images in neither train_val_list.txt nor test_list.txt"] += 1
             elif image not in files:
@@ -86,6 +89,8 @@ class ChestXray14(Corpus):
                     report={},
                     labels=self._labels(path, row, present),
                     split=official[image] or train_or_validation(self.name, patient),
+                    sex=sex_of(sex),
+                    age=age_of(age),
                 )
                 studies.append(study)
         return studies

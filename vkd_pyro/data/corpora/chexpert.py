@@ -2,25 +2,29 @@
 
 import os
 import re
+from math import nan
 from pathlib import Path
 
 import numpy as np
 
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+from vkd_pyro.data.patients import age_of, sex_of
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.tables import group_rows, need_table, read_labels, read_table, refuse_strange
+from vkd_pyro.data.tables import cells_of, group_rows, need_table, read_labels, read_table, refuse_strange
 from vkd_pyro.data.views import view_of
 from vkd_pyro.errors import UserError
 
 PATH = re.compile(r"(?:.*/)?((?:train|valid)/((patient\d+)/study\d+)/[^/]+)")
+USED = ("file", "study", "patient", "view", "sex", "age")
 
 
 class CheXpert(Corpus):
     """Reader of CheXpert-v1.0 and CheXpert-v1.0-small: no reports.
 
     The official `valid.csv`, labelled by radiologists, is the test split; the patients of `train.csv` are split
-    7 : 1 into train and validation by hash.
+    7 : 1 into train and validation by hash. Sex and age are those of `Sex` and `Age`; its patients are adults, so an
+    age of 0 (it stands beside the sex Unknown) is unknown.
 
     Args:
         root: the folder with `train.csv`, `valid.csv`, `train/` and `valid/`.
@@ -46,6 +50,8 @@ class CheXpert(Corpus):
         # The first component of Path is the download's own name.
         table[["file", "study", "patient"]] = table["Path"].str.extract(PATH)
         table["view"] = table["Frontal/Lateral"]
+        table["sex"] = [sex_of(cell) for cell in cells_of(table, "Sex")]
+        table["age"] = [age_of(cell) or nan for cell in cells_of(table, "Age")]
         labels = read_labels(path, table, self.findings)
         exists = np.array([os.path.isfile(self.root / file) for file in table["file"]])
         self.left_out["images listed, but no file"] += int((~exists).sum())
@@ -58,6 +64,8 @@ class CheXpert(Corpus):
                 report={},
                 labels=labels[rows[0].Index],
                 split="test" if part == "valid" else train_or_validation(self.name, rows[0].patient),
+                sex=rows[0].sex,
+                age=rows[0].age,
             )
-            for study, rows in group_rows(table[["file", "study", "patient", "view"]][exists], "study").items()
+            for study, rows in group_rows(table[list(USED)][exists], "study").items()
         ]

@@ -1,6 +1,7 @@
 """A corpus of one's own, described by one CSV file."""
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+from vkd_pyro.data.patients import OLDEST, age_of, sex_of
 from vkd_pyro.data.report_text import WHOLE
 from vkd_pyro.data.splits import split_of
-from vkd_pyro.data.study import Corpus, Study
+from vkd_pyro.data.study import Corpus, Sex, Study
 from vkd_pyro.data.tables import group_rows, read_labels, read_table
 from vkd_pyro.data.views import view_of
 from vkd_pyro.errors import UserError
 from vkd_pyro.files import sha256_of
 
-REQUIRED, OPTIONAL = ("image", "patient"), ("report", "view", "split", "study")
+REQUIRED, OPTIONAL = ("image", "patient"), ("report", "view", "split", "study", "sex", "age")
 SPLITS = {
     "train": "train",
     "validation": "validation",
@@ -30,11 +32,13 @@ SPLITS = {
 
 
 class Manifest(Corpus):
-    """Reader of a CSV file with a row an image: `image,report,patient,view,split,<findings...>`.
+    """Reader of a CSV file with a row an image: `image,report,patient,sex,age,view,split,<findings...>`.
 
     * `image`: a file, relative to the CSV file's folder;
     * `patient`: any name; what is split, and never shared between splits;
     * `report`: the text itself, or the name of a `.txt` file; may be blank, or left out;
+    * `sex`: F, M, female or male, in any case, or blank; may be left out;
+    * `age`: at the examination, in years, or as DICOM writes it (058Y, 006M), or blank; may be left out;
     * `view`: AP, PA, frontal, lateral, LL, RL, or blank; may be left out;
     * `split`: train, validation or test for every row; without the column, patients are split 70 / 10 / 20 by hash;
     * `study`: rows of the same study are its images, with the same report and labels; without it each row is a study;
@@ -74,6 +78,7 @@ class Manifest(Corpus):
             raise UserError(f"{self.path}: row {int(np.flatnonzero(twice)[0]) + 2}: its image is in an earlier row too")
         table["study"] = self._table.get("study", table["image"])
         table["split"] = self._splits(table)
+        table["sex"], table["age"] = self._sexes(table["sex"].tolist()), self._ages(table["age"].tolist())
         files = [self.path.parent / name.replace("\\", "/") for name in table["image"]]
         table["file"] = pd.Series(files, dtype=object)
         unlabelled = np.full((len(table), len(self.findings)), np.nan, dtype=np.float32)
@@ -108,11 +113,11 @@ class Manifest(Corpus):
 
     def _study(self, name: str, rows: list[Any], labels: NDArray[np.float32]) -> Study:
         first = rows[0]
-        same = len({(row.patient, row.report, row.split) for row in rows}) == 1
+        same = len({(row.patient, row.report, row.split, row.sex, str(row.age)) for row in rows}) == 1
         if not same or any(not np.array_equal(row, labels[0], equal_nan=True) for row in labels):
             raise UserError(
-                f"{self.path}: row {first.Index + 2}: rows of its study differ in patient, report, split or a label; "
-                "make them the same, or give each row a study of its own"
+                f"{self.path}: row {first.Index + 2}: rows of its study differ in patient, report, split, sex, "
+                "age or a label; make them the same, or give each row a study of its own"
             )
         return Study(
             study_id=name,
@@ -122,7 +127,26 @@ class Manifest(Corpus):
             report=self._report(first.report, first.Index),
             labels=labels[0],
             split=first.split,
+            sex=first.sex,
+            age=first.age,
         )
+
+    def _sexes(self, cells: Sequence[str]) -> list[Sex]:
+        sexes = [sex_of(cell) for cell in cells]
+        self._refuse_unread("sex", cells, [sex == "unknown" for sex in sexes], "F, M, female, male")
+        return sexes
+
+    def _ages(self, cells: Sequence[str]) -> list[float]:
+        ages = [age_of(cell) for cell in cells]
+        self._refuse_unread("age", cells, np.isnan(ages).tolist(), f"years, from 0 to {OLDEST:g},")
+        return ages
+
+    def _refuse_unread(self, column: str, cells: Sequence[str], unread: Sequence[bool], expected: str) -> None:
+        """Raises `UserError` naming the first cell that says something which was not understood."""
+        strange = [no and cell.lower() not in ("", "unknown") for cell, no in zip(cells, unread, strict=True)]
+        if any(strange):
+            row = strange.index(True) + 2
+            raise UserError(f"{self.path}: row {row}, column {column!r}: expected {expected} or blank for unknown")
 
     def _splits(self, table: pd.DataFrame) -> list[str]:
         if "split" not in self._table:

@@ -2,10 +2,12 @@
 
 import lzma
 import os
+import re
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import Literal
 
@@ -14,15 +16,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+from vkd_pyro.data.patients import known_age, sex_of
 from vkd_pyro.data.report_text import LAST_PARAGRAPH, split_sections
-from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.tables import group_rows, need_table, read_labels, read_table, refuse_strange
+from vkd_pyro.data.study import Corpus, Sex, Study
+from vkd_pyro.data.tables import cells_of, find_table, group_rows, need_table, read_labels, read_table, refuse_strange
 from vkd_pyro.data.views import view_of
 from vkd_pyro.errors import UserError
 
 SPLITS = {"train": "train", "validate": "validation", "test": "test"}
 PREFIX = "mimic-cxr-2.0.0"
 """Of the tables, in release 2.1.0 too."""
+PATIENTS = "patients.csv"
+PATIENT_COLUMNS = ("subject_id", "gender", "anchor_age", "anchor_year")
+"""Of MIMIC-IV, a separate download."""
+OVER_89 = 91
+"""What MIMIC-IV writes for every age over 89 in the anchor year."""
 HAND_LABELS = "mimic-cxr-2.1.0-test-set-labeled.csv"
 HAND_LABEL_NAMES = {"Lung Opacity": "Airspace Opacity"}
 ZIP, SECTIONED = "mimic-cxr-reports.zip", "mimic_cxr_sectioned.csv"
@@ -32,9 +40,15 @@ ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError,
 ReportOf = Callable[[str, str], Mapping[str, str]]
 """(subject, study) -> sections; empty where there is no text."""
 
+PersonOf = Callable[[str, str], tuple[Sex, float]]
+"""(subject, date of the study) -> sex and age."""
+
 
 class MimicCXR(Corpus):
     """Reader of MIMIC-CXR-JPG 2.0.0 and 2.1.0, with its official splits.
+
+    Sex and age are known where `patients.csv.gz` (or gunzipped) of MIMIC-IV lies in `root`, too: the age is that in the
+    year of the study.
 
     Args:
         root: the folder with `files/` and the tables `mimic-cxr-2.0.0-*.csv.gz` (or gunzipped).
@@ -65,13 +79,14 @@ class MimicCXR(Corpus):
             raise UserError(f"data.corpus.root: no folder at {self.root}; expected a MIMIC-CXR-JPG download")
         images = self._images()
         labels, hand_labels = self._labels(), self._hand_labels()
-        report_of = self._report_reader()
+        report_of, person_of = self._report_reader(), self._person_reader()
         unlabelled = np.full(len(self.findings), np.nan, dtype=np.float32)
         studies = []
         for study, rows in group_rows(images, "study_id").items():
             if len({(row.subject_id, row.split) for row in rows}) > 1:
                 raise UserError(f"{self.root}: study s{study} has images of several splits or patients; fetch it again")
             subject, split = rows[0].subject_id, SPLITS[rows[0].split]
+            sex, age = person_of(subject, rows[0].StudyDate)
             source = hand_labels if split == "test" and self.hand_labelled_test else labels
             studies.append(
                 Study(
@@ -82,12 +97,14 @@ class MimicCXR(Corpus):
                     report=report_of(subject, study),
                     labels=source.get(study, unlabelled),
                     split=split,
+                    sex=sex,
+                    age=age,
                 )
             )
         return studies
 
     def _images(self) -> pd.DataFrame:
-        """A row an image that has a file and a split: subject_id, study_id, ViewPosition, split, file."""
+        """A row an image that has a file and a split: subject_id, study_id, ViewPosition, StudyDate, split, file."""
         keys = ["subject_id", "study_id", "dicom_id"]
         metadata_path, splits_path = (need_table(self.root, f"{PREFIX}-{name}.csv") for name in ("metadata", "split"))
         metadata = read_table(metadata_path, (*keys, "ViewPosition"))
@@ -96,7 +113,8 @@ class MimicCXR(Corpus):
             refuse_strange(metadata_path, metadata, key, r"\d+")
         refuse_strange(splits_path, splits, "split", "|".join(SPLITS))
         self.left_out.clear()
-        images = metadata[[*keys, "ViewPosition"]].merge(splits[[*keys, "split"]], on=keys)
+        metadata["StudyDate"] = cells_of(metadata, "StudyDate")
+        images = metadata[[*keys, "ViewPosition", "StudyDate"]].merge(splits[[*keys, "split"]], on=keys)
         self.left_out["images in no split"] += len(metadata) - len(images)
         files = [
             self.root / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{study}" / f"{dicom}.jpg"
@@ -116,6 +134,10 @@ class MimicCXR(Corpus):
             return {}
         path = need_table(self.root, HAND_LABELS)
         return _read_study_labels(path, [HAND_LABEL_NAMES.get(finding, finding) for finding in self.findings])
+
+    def _person_reader(self) -> PersonOf:
+        path = find_table(self.root, PATIENTS)
+        return (lambda subject, date: ("unknown", nan)) if path is None else _patients_reader(path)
 
     def _report_reader(self) -> ReportOf:
         """Of the first place where reports are found."""
@@ -143,6 +165,31 @@ def _read_study_labels(path: Path, columns: Sequence[str]) -> dict[str, NDArray[
     table = read_table(path, ("study_id", *columns))
     refuse_strange(path, table, "study_id", r"\d+")
     return dict(zip(table["study_id"], read_labels(path, table, columns), strict=True))
+
+
+def _patients_reader(path: Path) -> PersonOf:
+    table = read_table(path, PATIENT_COLUMNS)
+    for column in ("subject_id", "anchor_age", "anchor_year"):
+        refuse_strange(path, table, column, r"\d+")
+    people = {subject: told for subject, *told in zip(*(table[name] for name in PATIENT_COLUMNS), strict=True)}
+
+    def person_of(subject: str, date: str) -> tuple[Sex, float]:
+        if subject not in people:
+            return "unknown", nan
+        sex, anchor_age, anchor_year = people[subject]
+        return sex_of(sex), _age_on(date, int(anchor_age), int(anchor_year))
+
+    return person_of
+
+
+def _age_on(date: str, anchor_age: int, anchor_year: int) -> float:
+    """The age on a date YYYYMMDD; "over 89" stays `OVER_89` later on, and says nothing of the years before."""
+    if not re.match(r"\d{8}", date):
+        return nan
+    years = int(date[:4]) - anchor_year
+    if anchor_age == OVER_89:
+        return float(OVER_89) if years >= 0 else nan
+    return known_age(float(anchor_age + years))
 
 
 def _folder_reader(folder: Path) -> ReportOf:

@@ -23,7 +23,7 @@ from vkd_pyro.data.corpora._synthetic_reports import Reading, Remark, write_repo
 from vkd_pyro.data.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.report_text import WHOLE
 from vkd_pyro.data.splits import split_of
-from vkd_pyro.data.study import Corpus, Study
+from vkd_pyro.data.study import Corpus, Sex, Study
 
 VERSION = 1
 """Counts the changes of what is drawn or written. Numbers are comparable only within one version."""
@@ -32,6 +32,9 @@ Rng = np.random.Generator
 
 VISIT, PATIENT, FACTS, READING, REPORT, LABELS = range(6)
 """The streams of random numbers: each step of a study has its own, so that one can change without the others."""
+
+
+SEXES: dict[str, Sex] = {"woman": "female", "man": "male"}
 
 
 class SyntheticCorpus(Corpus):
@@ -63,19 +66,22 @@ class SyntheticCorpus(Corpus):
         return [self.study(index) for index in range(self.num_studies)]
 
     def study(self, index: int) -> Study:
-        """One study: image uint8 [image_size, image_size], report, labels float32 [14] and split."""
-        patient_id = f"p{self._first_study(index):06d}"
+        """One study: image uint8 [image_size, image_size], report, labels float32 [14] and split.
+
+        Sex and age are those of the anatomy that is drawn and told of; a patient has the same age in all studies.
+        """
+        facts, patient_id = self.facts(index), f"p{self._first_study(index):06d}"
         split = split_of(self.name, patient_id)
         return Study(
             study_id=f"synthetic-{index:06d}",
             patient_id=patient_id,
-            images=(render(self.facts(index), self.image_size),),
+            images=(render(facts, self.image_size),),
             views=("frontal",),
             report=self._report(index),
-            labels=truth(self.facts(index))
-            if split == "test"
-            else label(self.reading(index), self._rng(index, LABELS)),
+            labels=truth(facts) if split == "test" else label(self.reading(index), self._rng(index, LABELS)),
             split=split,
+            sex=SEXES[facts.anatomy.sex],
+            age=float(facts.anatomy.age),
         )
 
     def facts(self, index: int) -> Facts:

@@ -1,4 +1,5 @@
-"""MIMIC-CXR-JPG 2.1.0 with the reports of MIMIC-CXR beside the images (Johnson et al. 2019)."""
+"""MIMIC-CXR-JPG 2.1.0 with the reports of MIMIC-CXR beside the images (Johnson et al. 2019), and the patients of
+MIMIC-IV."""
 
 import datetime
 import itertools
@@ -17,6 +18,7 @@ METADATA, SPLIT = "mimic-cxr-2.0.0-metadata.csv.gz", "mimic-cxr-2.0.0-split.csv.
 CHEXPERT, NEGBIO = "mimic-cxr-2.0.0-chexpert.csv.gz", "mimic-cxr-2.0.0-negbio.csv.gz"
 TEST_SET = "mimic-cxr-2.1.0-test-set-labeled.csv"
 STUDY_LIST, RECORD_LIST = "cxr-study-list.csv.gz", "cxr-record-list.csv.gz"
+PATIENTS = "patients.csv.gz"
 
 FINDINGS = tuple(sorted(CHEXPERT_FINDINGS))
 
@@ -30,6 +32,7 @@ HEADERS: dict[str, str] = {
     TEST_SET: "study_id," + ",".join(FINDINGS).replace("Lung Opacity", "Airspace Opacity"),
     STUDY_LIST: "subject_id,study_id,path",
     RECORD_LIST: "subject_id,study_id,dicom_id,path",
+    PATIENTS: "subject_id,gender,anchor_age,anchor_year,anchor_year_group,dod",
 }
 
 SPLITS = {"train": "train", "validation": "validate", "test": "test"}
@@ -76,6 +79,8 @@ def write_mimic_cxr(corpus: SyntheticCorpus, root: Path, progress: bool) -> Coun
         images = _images(visit)
         for table, row in [*_label_rows(visit, ids, kind), (STUDY_LIST, _study_row(ids))]:
             rows[table].append(row)
+        if visit.order == 0:
+            rows[PATIENTS].append(_patient_row(visit, ids))
         for view, image in images:
             dicom = _dicom_id(visit)
             write_image(root / ids.folder / f"{dicom}.jpg", image)
@@ -141,6 +146,12 @@ def _metadata_row(ids: _Ids, dicom: str, view: str, image: Pixels) -> tuple[obje
 
 def _study_row(ids: _Ids) -> tuple[object, ...]:
     return (ids.subject, ids.study, f"{ids.folder}.txt")
+
+
+def _patient_row(visit: Visit, ids: _Ids) -> tuple[object, ...]:
+    """A patient has the age that is drawn in the year of the first study."""
+    body = visit.facts.anatomy
+    return (ids.subject, {"woman": "F", "man": "M"}[body.sex], body.age, ids.date[:4], "2011 - 2013", "")
 
 
 def _label_rows(visit: Visit, ids: _Ids, kind: str) -> list[tuple[str, tuple[object, ...]]]:

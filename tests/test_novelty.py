@@ -1,0 +1,208 @@
+"""Novelty: distances against closed forms, p-values against counts, and what is undefined."""
+
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from vkd_pyro.errors import UserError
+from vkd_pyro.novelty import FLAGGED_SHARE, Gaussian, Reference, Signals
+
+RANDOM = np.random.default_rng(0)
+UNIT = Gaussian(np.zeros(4), np.eye(4))
+
+
+def signals(size: int, shift: float = 0.0, width: int = 8, latent_dim: int = 3) -> Signals:
+    """Features and latents around `shift`, an uncertainty in [0, 1]."""
+    features = RANDOM.normal(shift, 1, (size, width))
+    return Signals(features, RANDOM.normal(shift, 1, (size, latent_dim)), RANDOM.random(size))
+
+
+def judge(held_out: np.ndarray, values: np.ndarray):
+    """Novelty by the uncertainty alone: all distances are zero."""
+    undefined = np.full(len(held_out), np.nan)
+    reference = Reference(UNIT, None, np.column_stack([0 * undefined, undefined, held_out]))
+    return reference, reference.score(Signals(np.zeros((len(values), 4)), uncertainty=values))
+
+
+# ---------------------------------------------------------------------------------------- distances
+
+
+@pytest.mark.parametrize("width", [2, 5])
+def test_distance_is_mahalanobis_over_the_root_of_the_width(width):
+    rows = 3 * np.vstack([np.eye(width), -np.eye(width)]) + 10  # covariance 9 / width, the same in all directions
+    point = np.linspace(0, 1, width) + 10
+    assert Gaussian.fit(rows).distance(point[None]) == pytest.approx(np.linalg.norm(point - 10) / 3)
+
+
+def test_distance_knows_the_covariance():
+    scale = np.array([[2.0, 0.0], [1.9, 0.3]])
+    gaussian = Gaussian.fit(RANDOM.normal(size=(20_000, 2)) @ scale.T)
+    along, across = gaussian.distance(np.array([[2.0, 1.9], [0.0, 0.3]]))  # one standard deviation each
+    assert [along, across] == pytest.approx([2**-0.5] * 2, rel=0.05)
+
+
+def test_distance_of_training_rows_is_about_one():
+    rows = RANDOM.normal(5, [1, 10, 100], (2000, 3))
+    assert np.square(Gaussian.fit(rows).distance(rows)).mean() == pytest.approx(1, rel=0.01)
+
+
+def test_fewer_images_than_features():
+    directions = RANDOM.normal(size=(5, 1024))
+
+    def rows(size: int) -> np.ndarray:
+        return RANDOM.normal(size=(size, 5)) @ directions + 0.1 * RANDOM.normal(size=(size, 1024))
+
+    reference = Reference.fit(Signals(rows(60)), Signals(rows(99)))
+    like, unlike = rows(200), RANDOM.normal(size=(20, 1024))
+    assert reference.score(Signals(like)).flagged.mean() < 0.12
+    assert reference.score(Signals(unlike)).flagged.all()  # of a usual length, in unusual directions
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_features_that_never_vary_are_no_news(value):
+    gaussian = Gaussian.fit(np.full((50, 3), value))
+    assert gaussian.distance(np.full((1, 3), value * (1 + 1e-6))) < 0.01
+
+
+# ---------------------------------------------------------------------------------- p-values and score
+
+
+def test_p_values_count_the_held_out_images_that_are_as_far():
+    _, novelty = judge(np.arange(1.0, 10.0), np.array([0.0, 5.0, 8.5, 9.0, 100.0]))
+    assert novelty.p_values[:, 2].tolist() == [1.0, 0.6, 0.2, 0.2, 0.1]
+    assert novelty.p_values[:, 3].tolist() == novelty.p_values[:, 2].tolist()  # nothing else varies
+
+
+def test_score_is_zero_at_the_median_and_one_at_the_upper_tail():
+    held_out = RANDOM.random(101)
+    marks = np.quantile(held_out, [0.5, 1 - FLAGGED_SHARE])
+    assert judge(held_out, marks)[1].score == pytest.approx([0, 1])
+
+
+def test_flagged_share_holds_for_images_like_those_held_out():
+    shares = [judge(RANDOM.random(99), RANDOM.random(500))[1].flagged.mean() for _ in range(200)]
+    assert np.mean(shares) == pytest.approx(FLAGGED_SHARE, abs=0.006)
+
+
+@pytest.mark.parametrize("size", [18, 19, 39, 294])
+def test_threshold_says_what_is_flagged(size):
+    values = np.linspace(0, 2, 401)
+    reference, novelty = judge(RANDOM.random(size), values)
+    assert np.array_equal(novelty.score > reference.threshold, novelty.flagged)
+    assert np.isinf(reference.threshold) == (size < 19)
+    assert (reference.score(Signals(np.zeros((size, 4)), None, reference.held_out[:, 2])).flagged).mean() <= 0.05
+
+
+def test_one_component_is_enough():
+    reference = Reference.fit(signals(500), signals(200))
+    usual = signals(100)
+    far = Signals(usual.features + 50, usual.latents, usual.uncertainty)
+    other_z = Signals(usual.features, usual.latents + 50, usual.uncertainty)
+    doubtful = Signals(usual.features, usual.latents, usual.uncertainty + 50)
+    for column, images in enumerate([far, other_z, doubtful]):
+        novelty = reference.score(images)
+        assert novelty.flagged.all()
+        assert (novelty.p_values[:, column] == 1 / 201).all()
+        assert (novelty.p_values[:, [c for c in range(3) if c != column]].mean(axis=0) > 0.3).all()
+
+
+def test_an_image_is_judged_for_itself():
+    reference, images = Reference.fit(signals(50), signals(50)), signals(5)
+    one = Signals(images.features[2:3], images.latents[2:3], images.uncertainty[2:3])
+    assert reference.score(one).score == pytest.approx(reference.score(images).score[2:3])
+    assert reference.score(one).p_values == pytest.approx(reference.score(images).p_values[2:3])
+
+
+# --------------------------------------------------------------------------------------- what is undefined
+
+
+@pytest.mark.parametrize("latents", [None, np.full((40, 1), np.nan)])
+def test_without_z(latents):
+    usual = signals(40)
+    images = Signals(usual.features, latents, usual.uncertainty)
+    novelty = Reference.fit(images, images).score(images)
+    assert np.isnan(novelty.latent_distance).all()
+    assert np.isnan(novelty.p_values[:, 1]).all()
+    assert np.isfinite([novelty.feature_distance, novelty.uncertainty, novelty.score]).all()
+
+
+def test_z_unknown_for_some_images():
+    images = signals(4)
+    images.latents[1] = np.nan
+    novelty = Reference.fit(signals(40), signals(40)).score(images)
+    assert np.isnan(novelty.latent_distance).tolist() == [False, True, False, False]
+    assert np.isfinite(novelty.score).all()
+
+
+def test_undefined_throughout():
+    novelty = Reference.fit(Signals(np.ones((9, 2))), Signals(np.ones((30, 2)))).score(Signals(np.ones((2, 2)) * 9))
+    assert np.isnan(novelty.score).all()  # the held-out images do not vary
+    assert not novelty.flagged.any()
+
+
+def test_a_component_that_does_not_vary_is_left_out():
+    held_out, images = signals(99), signals(50)
+    constant = [Signals(one.features, one.latents, np.full(len(one.features), 0.25)) for one in (held_out, images)]
+    reference = Reference.fit(signals(99), constant[0])
+    shifted = Signals(images.features, images.latents, np.full(50, 0.2500001))
+    assert reference.score(shifted).score == pytest.approx(reference.score(constant[1]).score)
+
+
+# ------------------------------------------------------------------------------------------- stored, refused
+
+
+@pytest.mark.parametrize("with_z", [True, False])
+def test_arrays_give_the_same_answer(with_z, monkeypatch):
+    training, held_out, images = (signals(300, width=32) for _ in range(3))
+    if not with_z:
+        training, held_out, images = (
+            Signals(one.features, None, one.uncertainty) for one in (training, held_out, images)
+        )
+    reference = Reference.fit(training, held_out)
+    stored = safetensors.numpy.load(safetensors.numpy.save(reference.to_arrays()))
+    assert {array.dtype for array in stored.values()} == {np.dtype(np.float32)}
+    assert ("latent_mean" in stored) == with_z
+    monkeypatch.setitem(sys.modules, "sklearn", None)  # only fitting needs it
+    again = Reference.from_arrays(stored)
+    assert again.score(images).score == pytest.approx(reference.score(images).score, rel=1e-4, abs=1e-4)
+    assert again.threshold == pytest.approx(reference.threshold, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ((np.zeros(3),), r"features has shape \[3\], expected \[3, F\]"),
+        ((np.zeros((3, 2)), np.zeros((2, 2))), r"latents has shape \[2, 2\], expected \[3, D\]"),
+        ((np.zeros((3, 2)), None, np.zeros((3, 2))), r"uncertainty has shape \[3, 2\], expected \[3\]"),
+    ],
+)
+def test_shapes_are_checked(given, match):
+    with pytest.raises(UserError, match=match):
+        Signals(*given)
+
+
+def test_another_model_is_refused():
+    reference = Reference.fit(signals(20), signals(20))
+    with pytest.raises(UserError, match="features have width 9, expected 8"):
+        reference.score(signals(2, width=9))
+    with pytest.raises(UserError, match="latents have width 4, expected 3"):
+        reference.score(signals(2, latent_dim=4))
+
+
+def test_too_little_to_fit():
+    with pytest.raises(UserError, match="found 1 training and 5 held-out images, expected at least 2 and 1"):
+        Reference.fit(signals(1), signals(5))
+    with pytest.raises(UserError, match="found 5 training and 0 held-out images"):
+        Reference.fit(signals(5), signals(0))
+    with pytest.raises(UserError, match="not finite"):
+        Reference.fit(Signals(np.full((5, 2), np.nan)), signals(5, width=2))
+
+
+def test_damaged_arrays():
+    arrays = Reference.fit(signals(20), signals(20)).to_arrays()
+    with pytest.raises(UserError, match="no array 'held_out'"):
+        Reference.from_arrays({name: array for name, array in arrays.items() if name != "held_out"})
+    with pytest.raises(UserError, match=r"shapes \[2\] and \[3, 3\]"):
+        Reference.from_arrays(arrays | {"latent_mean": arrays["latent_mean"][:2]})

@@ -1,0 +1,476 @@
+"""`vkd predict` and `predict_files`: which files are meant, what is said of each, and what is written."""
+
+import hashlib
+import json
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import TinyCorpus
+from tests.test_cli import refusal, vkd
+from tests.test_commands import write_dicom
+from vkd_pyro import VKD, StudyData, __version__, load_bundle
+from vkd_pyro.after_training import calibrate
+from vkd_pyro.bundle import Bundle, save_bundle
+from vkd_pyro.deployment import Predicted, Unread, find_images, predict_files
+from vkd_pyro.encoders.image import ConvEncoder
+from vkd_pyro.encoders.report import WordEncoder
+from vkd_pyro.errors import UserError
+from vkd_pyro.model import ImageClassifier, ImageOnly
+from vkd_pyro.predictive import Doubt, predict
+
+FEW = Doubt(num_samples=20)
+DATA = StudyData(TinyCorpus(300), image_size=32, batch_size=64)
+
+
+def trained(seed: int) -> VKD:
+    """A model of a few steps, whose probabilities are of some use, in eval mode."""
+    torch.manual_seed(seed)
+    vkd = VKD(DATA.findings, ConvEncoder((8, 16)), WordEncoder(32, 8, 16), latent_dim=4)
+    studies = DATA.studies("train")
+    images = torch.tensor(np.stack([study.images[0] for study in studies]))[:, None].float() / 255
+    labels = torch.tensor(np.stack([study.labels for study in studies]))
+    optimizer = torch.optim.Adam(vkd.model.parameters(), 1e-2)
+    for _ in range(15):
+        features = vkd.model.image_encoder(images)
+        p = vkd.model.likelihood.probabilities(vkd.model.prior(features).rsample(), features)
+        optimizer.zero_grad()
+        torch.nn.functional.binary_cross_entropy(p.clamp(1e-6, 1 - 1e-6), labels).backward()
+        optimizer.step()
+    return vkd.eval()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """Bundles: two of networks trained apart, one without a calibration, one of an image-only model."""
+    root, networks = tmp_path_factory.mktemp("bundles"), [trained(0), trained(1)]
+    torch.manual_seed(0)
+    plain = ImageOnly(DATA.findings, ConvEncoder((8, 16)))
+    rows = {"a": networks[0], "b": networks[1], "old": networks[0], "plain": plain}
+    for name, network in rows.items():
+        calibration = None if name == "old" else calibrate(network, DATA)
+        model, views = network.model, {"views": "frontal"}
+        save_bundle(root / name, model, DATA.findings, DATA.transform, "", views, calibration)
+    return {name: root / name for name in rows}
+
+
+@pytest.fixture
+def bundle(folders) -> Bundle:
+    return load_bundle(folders["a"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Seven X-rays, of all kinds of file, and what is none."""
+    root = tmp_path_factory.mktemp("xrays")
+    (root / "deep" / "er").mkdir(parents=True)
+    pixels = [study.images[0] for study in DATA.studies("test")]
+    for name, image in zip(("a.png", "b.JPG", "c.jpeg", "deep/d.PNG", "deep/er/a.png"), pixels, strict=False):
+        Image.fromarray(image).resize((40, 36)).save(root / name)
+    write_dicom(root / "e.dcm", Modality="DX", ViewPosition="PA")
+    write_dicom(root / "deep" / "1.2.840.1", Modality="DX")
+    for name in ("notes.txt", "README", "deep/12.5", "deep/.hidden.png"):
+        (root / name).write_text("not an image")
+    shutil.copy(root / "deep" / "1.2.840.1", root / "DICOMDIR")  # has the magic, and no image
+    return root
+
+
+IMAGES = ["a.png", "b.JPG", "c.jpeg", "deep/1.2.840.1", "deep/d.PNG", "deep/er/a.png", "e.dcm"]
+
+
+def predicted(*arguments, **options) -> list[Predicted]:
+    """Of files that can all be read."""
+    found = list(predict_files(*arguments, **options))
+    assert all(isinstance(each, Predicted) for each in found)
+    return found
+
+
+def arrays(said: list[Predicted]) -> dict[str, np.ndarray]:
+    """All that is said of them, by name."""
+    return {name: np.stack([getattr(each, name) for each in said]) for name in vars(said[0]) if name != "image"}
+
+
+def same(one: list[Predicted], other: list[Predicted]) -> None:
+    for name, array in arrays(one).items():
+        if array.dtype.kind == "f":
+            np.testing.assert_allclose(arrays(other)[name], array, rtol=1e-4, atol=1e-5)
+        else:
+            assert np.array_equal(arrays(other)[name], array), name
+
+
+# --------------------------------------------------------------------------------------- which files
+
+
+def test_a_folder_is_searched_for_images_by_name_and_by_content(folder):
+    assert [str(path.relative_to(folder)) for path in find_images([folder])] == IMAGES
+
+
+def test_a_pattern_is_expanded_and_a_file_is_taken_as_named(folder, tmp_path):
+    assert [path.name for path in find_images([f"{folder}/*.[pj]*"])] == ["a.png", "c.jpeg"]
+    assert [path.parent.name for path in find_images([f"{folder}/**/a.png"])] == [folder.name, "er"]
+    assert find_images([folder / "notes.txt", "no/such.png"]) == [folder / "notes.txt", Path("no/such.png")]
+    odd = tmp_path / "x[1].png"
+    shutil.copy(folder / "a.png", odd)
+    assert find_images([odd]) == [odd]
+
+
+def test_an_image_that_is_meant_twice_is_found_once(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert find_images(["e.dcm", folder, "*.dcm", "./deep/../a.png"])[:2] == [Path("e.dcm"), folder / "a.png"]
+    assert len(find_images(["e.dcm", folder, "*.dcm", "./deep/../a.png"])) == len(IMAGES)
+
+
+def test_an_input_without_an_image_is_refused(folder, tmp_path):
+    for given in (tmp_path, f"{folder}/*.tif"):
+        with pytest.raises(UserError, match=r"no image found; expected a PNG, JPEG or DICOM file, a folder of them"):
+            find_images([folder, given])
+
+
+# ------------------------------------------------------------------------------ what is said of each
+
+
+def test_what_is_said_is_what_the_model_and_its_calibration_say(bundle, folder):
+    images = [folder / "a.png", folder / "e.dcm"]
+    said = arrays(predicted(bundle, images, Doubt(seed=3), level=0.8))
+    pixels = torch.stack([bundle.transform(image) for image in images]).float() / 255
+    expected = predict(bundle.model, pixels, bundle.findings, seed=3).summary(0.8)
+    for name, array in vars(expected).items():
+        np.testing.assert_allclose(said[name], array, rtol=1e-6)
+    calibration = bundle.calibration
+    p, low, high = (calibration.recalibration(getattr(expected, n)) for n in ("probabilities", "low", "high"))
+    np.testing.assert_allclose(said["calibrated"], p)
+    np.testing.assert_allclose(said["calibrated_high"], high)
+    assert np.array_equal(said["answers"], calibration.operating_points.answers(p, low, high))
+    assert np.array_equal(said["conformal"], calibration.conformal.answers(p))
+    assert (said["low"] <= said["high"]).all()
+
+
+def test_novelty_is_measured_as_after_training(bundle, tmp_path):
+    """Of the very images of the validation split it is what was kept of them."""
+    studies = DATA.studies("validation")
+    for number, study in enumerate(studies):
+        Image.fromarray(study.images[0]).save(tmp_path / f"{number:03d}.png")
+    said = arrays(predicted(bundle, find_images([tmp_path])))
+    reference = bundle.calibration.reference
+    np.testing.assert_allclose(said["novelty"], reference._largest(reference.held_out), atol=1e-3)
+    assert said["novelty_p"].min() > 0
+
+
+def test_an_image_unlike_those_known_is_flagged(bundle, tmp_path):
+    Image.new("L", (32, 32), 255).save(tmp_path / "white.png")
+    (said,) = predicted(bundle, [tmp_path / "white.png"])
+    known = len(bundle.calibration.reference.held_out)
+    assert (said.flagged, said.novelty_p) == (True, pytest.approx(1 / (1 + known)))
+    assert said.novelty > 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_the_batch_size_changes_nothing(bundle, folder, batch_size):
+    images = find_images([folder])
+    whole = predicted(bundle, images, FEW)
+    assert [each.image for each in whole] == images
+    same(predicted(bundle, images, FEW, batch_size), whole)
+    same(predicted(bundle, images[::-1], FEW, batch_size)[::-1], whole)
+
+
+def test_files_are_read_no_further_than_needed(bundle, folder):
+    asked = []
+
+    def endless():
+        while True:
+            asked.append(folder / "a.png")
+            yield asked[-1]
+
+    said = predict_files(bundle, endless(), FEW, batch_size=2)
+    assert isinstance(next(said), Predicted)
+    assert len(asked) <= 3 * 2 + 1
+    said.close()
+
+
+def test_dropout_and_augmentation_widen_the_interval_and_leave_the_calibrated_alone(bundle, folder):
+    images = find_images([folder])
+    plain = arrays(predicted(bundle, images, FEW))
+    more = arrays(predicted(bundle, images, Doubt(20, num_masks=5, num_augmentations=2)))
+    assert np.isnan(plain["networks"]).all()
+    assert (more["networks"] > 0).all()
+    for name in ("calibrated", "conformal", "novelty", "novelty_p", "flagged"):
+        assert np.array_equal(more[name], plain[name]), name
+    assert (more["high"] - more["low"]).mean() > 2 * (plain["high"] - plain["low"]).mean()
+    ends = (more[name] for name in ("calibrated", "calibrated_low", "calibrated_high"))
+    assert np.array_equal(more["answers"], bundle.calibration.operating_points.answers(*ends))
+    np.testing.assert_allclose(more["total"], more["expected"] + more["z"] + more["networks"], atol=1e-5)
+
+
+def test_an_ensemble_is_the_mean_and_is_not_calibrated(folders, folder):
+    members, images = [load_bundle(folders[name]) for name in "ab"], [folder / "a.png"]
+    (said,) = predicted(members, images, FEW)
+    alone = [predicted(member, images, FEW)[0].probabilities for member in members]
+    np.testing.assert_allclose(said.probabilities, np.mean(alone, axis=0), rtol=1e-5)
+    assert (said.networks > 0).all()
+    assert np.isnan([*said.calibrated, *said.calibrated_low, said.novelty, said.novelty_p]).all()
+    assert (set(said.answers), set(said.conformal), said.flagged) == ({"unknown"}, {"unknown"}, None)
+
+
+def test_a_bundle_without_a_calibration_gives_probabilities_only(folders, folder):
+    old, new = (predicted(load_bundle(folders[name]), [folder / "a.png"], FEW)[0] for name in ("old", "a"))
+    assert np.array_equal(old.probabilities, new.probabilities)
+    assert np.isnan(old.calibrated).all()
+    assert not np.isnan(new.calibrated).all()
+    assert (set(old.answers), old.flagged) == ({"unknown"}, None)
+
+
+def test_a_finding_that_could_not_be_calibrated_is_unknown_there(bundle, folder):
+    recalibration = bundle.calibration.recalibration
+    recalibration.not_fitted["Lower Square"] = "no label is known"
+    (said,) = predicted(bundle, [folder / "a.png"], FEW)
+    assert np.isnan(said.calibrated).tolist() == [False, True, False]
+    assert np.isnan(said.calibrated_high).tolist() == [False, True, False]
+
+
+def test_a_model_without_z_has_no_interval_and_yet_an_answer(folders, folder):
+    bundle = load_bundle(folders["plain"])
+    assert isinstance(bundle.model, ImageClassifier)
+    (said,) = predicted(bundle, [folder / "a.png"])
+    assert np.isnan([*said.low, *said.high, *said.calibrated_low, *said.z]).all()
+    assert set(said.answers) <= {"yes", "no"}
+    assert not np.isnan([*said.total, said.novelty]).any()
+
+
+def test_a_bad_file_is_told_and_the_rest_goes_on(bundle, folder, tmp_path):
+    (tmp_path / "text.png").write_text("not an image")
+    whole = (folder / "a.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    write_dicom(tmp_path / "knee.dcm", Modality="DX", BodyPartExamined="KNEE")
+    bad = [tmp_path / name for name in ("text.png", "cut.png", "knee.dcm", "absent.png")]
+    images = [bad[0], folder / "a.png", *bad[1:], folder / "b.JPG"]
+    said = list(predict_files(bundle, images, FEW, batch_size=3))
+    assert [each.image for each in said] == images
+    problems = [each.problem for each in said if isinstance(each, Unread)]
+    found = ["not a PNG or JPEG", "truncated image", "body part KNEE is not the chest", "no such image file"]
+    assert all(words in problem for words, problem in zip(found, problems, strict=True))
+    assert not any(str(tmp_path) in problem or "\n" in problem for problem in problems)
+    same([each for each in said if isinstance(each, Predicted)], predicted(bundle, images[1::4], FEW))
+
+
+def test_a_header_that_does_not_fit_is_a_warning_where_wanted(bundle, tmp_path):
+    lateral = write_dicom(tmp_path / "lateral.dcm", Modality="DX", ViewPosition="LL")
+    (refused,) = predict_files(bundle, [lateral])
+    assert "view position LL is lateral, not frontal; to predict all the same, --on_mismatch warn" in refused.problem
+    with pytest.warns(UserWarning, match=r"lateral\.dcm: view position LL is lateral, not frontal"):
+        (said,) = predict_files(bundle, [lateral], on_mismatch="warn")
+    assert isinstance(said, Predicted)
+
+
+def test_bundles_that_do_not_go_together_are_refused(bundle, folders):
+    other = load_bundle(folders["b"])
+    with pytest.raises(UserError, match=r"ensemble: findings of bundle 2 are \('x',\), of the first \('Upper Square'"):
+        predict_files([bundle, Bundle(other.model, ("x",), other.transform, "")], [])
+    with pytest.raises(UserError, match=r"transform of bundle 2 are ImageTransform\(size=16\)"):
+        predict_files([bundle, Bundle(other.model, other.findings, type(other.transform)(16), "")], [])
+    with pytest.raises(UserError, match="the same network is in it twice"):
+        predict_files([bundle, other, bundle], [])
+    with pytest.raises(UserError, match="bundles: found none"):
+        predict_files([], [])
+    with pytest.raises(UserError, match="batch_size: found 0, expected at least 1"):
+        predict_files(bundle, [], batch_size=0)
+    assert list(predict_files(bundle, [])) == []
+
+
+# ------------------------------------------------------------------------------------------- vkd predict
+
+
+def done(*arguments) -> str:
+    """Standard output of a prediction in which all goes well."""
+    code, out, err = vkd("predict", *arguments, "--num_samples", "20", "--device", "cpu")
+    assert (code, err) == (0, "")
+    return out
+
+
+def flat(objects: list[dict]) -> pd.DataFrame:
+    """The rows that the objects of a JSON file are."""
+    rows = [
+        {**each, "finding": finding, **cells} for each in objects for finding, cells in each.pop("findings").items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_csv_json_and_parquet_say_the_same(folders, folder, tmp_path):
+    for suffix in ("csv", "json", "parquet"):
+        assert "7 images" in done(folders["a"], folder, "--output", tmp_path / "new" / f"p.{suffix}")
+    table = pd.read_csv(tmp_path / "new" / "p.csv")
+    assert table.shape == (len(IMAGES) * 3, 25)
+    parquet = pd.read_parquet(tmp_path / "new" / "p.parquet")
+    from_json = flat(json.loads((tmp_path / "new" / "p.json").read_text()))[list(table)]
+    for other in (parquet, from_json):
+        pd.testing.assert_frame_equal(other, table, check_dtype=False, check_exact=True)
+    assert parquet["flagged"].dtype == bool
+    images = find_images([folder])
+    exact = arrays(predicted(load_bundle(folders["a"]), images, FEW))
+    np.testing.assert_allclose(table["calibrated"], exact["calibrated"].ravel(), rtol=1e-5)
+    assert table["answer"].tolist() == exact["answers"].ravel().tolist()
+    assert table["image"].tolist() == np.repeat([str(image) for image in images], 3).tolist()
+    assert table["doubt_networks"].isna().all()
+
+
+def test_what_is_printed_as_csv_or_json_is_what_is_written(folders, folder, tmp_path):
+    for form in ("csv", "json"):
+        done(folders["a"], folder / "a.png", "--output", tmp_path / f"p.{form}")
+        assert done(folders["a"], folder / "a.png", "--format", form) == (tmp_path / f"p.{form}").read_text()
+
+
+def test_each_row_says_what_made_it(folders, folder):
+    (said,) = json.loads(done(folders["a"], folder / "e.dcm", "--seed", "5", "--level", "0.9", "--format", "json"))
+    assert said["image_sha256"] == hashlib.sha256((folder / "e.dcm").read_bytes()).hexdigest()
+    assert said["bundle_sha256"] == json.loads((folders["a"] / "config.json").read_text())["config_sha256"]
+    assert (said["version"], said["num_samples"], said["seed"], said["level"]) == (__version__, 20, 5, 0.9)
+    assert list(said["findings"]) == list(TinyCorpus.findings)
+
+
+def test_the_rows_of_an_ensemble_name_all_bundles_and_leave_blank_what_is_unknown(folders, folder, tmp_path):
+    options = ["--ensemble", folders["b"], "--output", tmp_path / "p.parquet", "--num_samples", "5"]
+    code, out, err = vkd("predict", folders["a"], folder / "a.png", *options)
+    assert (code, out) == (0, f"written: {tmp_path}/p.parquet: 1 images\n")
+    assert err == (
+        "vkd: note: no calibration, so no answers and no novelty: "
+        "no bundle's calibration holds for the mean of several\n"
+    )
+    table = pd.read_parquet(tmp_path / "p.parquet")
+    hashes = [load_bundle(folders[name]).bundle_hash for name in "ab"]
+    assert table["bundle_sha256"].tolist() == ["+".join(hashes)] * 3
+    assert table[["calibrated", "novelty", "flagged"]].isna().all(axis=None)
+    assert not table[["probability", "low", "high", "doubt_networks"]].isna().any(axis=None)
+
+
+def test_good_and_bad_files_of_a_folder(folders, folder, tmp_path):
+    bad = shutil.copytree(folder, tmp_path / "xrays")
+    (bad / "broken, too.png").write_text("not an image")
+    code, out, err = vkd("predict", folders["a"], bad, "--num_samples", "20", "--output", tmp_path / "p.csv")
+    assert code == 2
+    problem = "unreadable or truncated image (not a PNG or JPEG); expected a whole PNG, JPEG or DICOM file"
+    assert err == f"vkd: {bad}/broken, too.png: {problem}\n"
+    assert out.splitlines()[-1] == f"not read: {tmp_path}/p.problems.csv: 1 images"
+    listed = pd.read_csv(tmp_path / "p.problems.csv")
+    assert listed.to_numpy().tolist() == [[f"{bad}/broken, too.png", problem]]
+    done(folders["a"], folder, "--output", tmp_path / "good.csv")
+    assert not (tmp_path / "good.problems.csv").exists()
+    table, good = (pd.read_csv(tmp_path / name).drop(columns="image") for name in ("p.csv", "good.csv"))
+    pd.testing.assert_frame_equal(table, good, rtol=1e-4)
+    for name in ("p.csv", "p.problems.csv", "good.csv"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+def test_nothing_is_written_where_nothing_was_read_or_something_failed(folders, folder, tmp_path, monkeypatch):
+    out = tmp_path / "p.csv"
+    code, _, err = vkd("predict", folders["a"], tmp_path / "absent.png", "--output", out)
+    assert (code, err.splitlines()[-1]) == (2, f"vkd: {out}: not written, since none of the images could be read")
+    assert "expected between 0 and 1" in refusal("predict", folders["a"], folder, "--output", out, "--level", "2")
+    assert "the model has no dropout" in refusal("predict", folders["plain"], folder, "--num_masks", "2")
+
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("vkd_pyro.deployment.tables.rows", fail)
+    assert "no space left" in refusal("predict", folders["a"], folder, "--output", out, "--num_samples", "5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_there_is_not_written_over(folders, folder, tmp_path):
+    (tmp_path / "p.csv").write_text("mine")
+    (tmp_path / "q.problems.csv").write_text("mine")
+    for name in ("p.csv", "q.json"):
+        assert "exists already; choose another file" in refusal(
+            "predict", folders["a"], folder, "--output", tmp_path / name
+        )
+    assert (tmp_path / "p.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--output", "p.xlsx"], "p.xlsx: found the suffix '.xlsx', expected one of .csv, .json, .parquet"),
+        (
+            ["--output", "p.csv", "--format", "csv"],
+            "--format is of what is printed, and --output prints",
+        ),
+        (["--overlay_findings", "Upper Square"], "give --overlay FOLDER"),
+        (["--overlay", "o", "--overlay_findings", "Uper Square"], "(did you mean Upper Square?); expected of Upper"),
+        (["--num_masks", "-1"], "num_masks: found -1, expected at least 0"),
+        (["--ensemble", "nowhere"], "nowhere: not a bundle"),
+    ],
+)
+def test_a_mistake_is_one_line(folders, folder, options, found, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert found in refusal("predict", folders["a"], folder / "a.png", *options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_is_for_reading(folders, folder, tmp_path):
+    Image.new("L", (32, 32), 255).save(tmp_path / "white.png")
+    lines = done(folders["a"], folder / "a.png", tmp_path / "white.png").splitlines()
+    assert lines[0].split() == ["finding", "probability", "95", "%", "interval", "raw", "doubt", "from", "z", "answer"]
+    assert [lines[1], lines[5]] == [str(folder / "a.png"), str(tmp_path / "white.png")]
+    (said,) = predicted(load_bundle(folders["a"]), [folder / "a.png"], FEW)
+    cells = {line[:14].strip(): line[14:].split() for line in lines[2:5]}
+    assert set(cells) == set(TinyCorpus.findings)
+    for k, finding in enumerate(said.findings):
+        interval = f"{said.calibrated_low[k]:.3f}-{said.calibrated_high[k]:.3f}"
+        shown = [f"{said.calibrated[k]:.3f}", interval, f"{said.probabilities[k]:.3f}"]
+        assert (cells[finding][:3], cells[finding][-1]) == (shown, said.answers[k])
+    order = [float(values[0]) for values in cells.values()]
+    assert order == sorted(order, reverse=True)
+    assert lines[9].startswith("  unlike the images the model learned from: p = 0.0")
+    legend = ["probability", "interval", "raw", "from z", "answer"]
+    assert [line[:12].strip() for line in lines[-5:]] == legend
+
+
+def test_the_table_of_a_bundle_without_a_calibration_says_so(folders, folder):
+    code, out, err = vkd("predict", folders["old"], folder / "a.png")
+    assert (code, err) == (0, "vkd: note: no calibration, so no answers and no novelty: the bundle has none\n")
+    rows = out.splitlines()[2:5]
+    assert all("*" in row and row.endswith("unknown") for row in rows)
+    assert "probability * not recalibrated" in out
+
+
+def test_overlays_are_pictures_of_the_findings_wanted(folders, folder, tmp_path):
+    images, named = [folder / "a.png", folder / "deep" / "er" / "a.png", folder / "e.dcm"], ["Rare Square"]
+    out = done(folders["a"], *images, "--overlay", tmp_path / "named", "--overlay_findings", *named)
+    assert f"pictures: {tmp_path}/named: 3" in out
+    pictures = sorted((tmp_path / "named").iterdir())
+    expected = sorted(hashlib.sha256(image.read_bytes()).hexdigest()[:8] for image in images)
+    assert sorted(picture.name.split("-")[1] for picture in pictures) == expected
+    assert all(picture.name.endswith("-Rare_Square.png") for picture in pictures)
+    with Image.open(pictures[0]) as picture:
+        assert (picture.mode, picture.size, picture.format) == ("RGB", (40, 36), "PNG")
+        assert np.asarray(picture).std() > 0
+    assert stat.S_IMODE((tmp_path / "named").stat().st_mode) == 0o700
+
+
+def test_overlays_are_by_default_of_the_findings_answered_yes(folders, folder, tmp_path):
+    done(folders["a"], folder, "--overlay", tmp_path / "yes", "--output", tmp_path / "p.csv")
+    table = pd.read_csv(tmp_path / "p.csv").query("answer == 'yes'")
+    names = {f"{row.image_sha256[:8]}-{row.finding.replace(' ', '_')}.png" for row in table.itertuples()}
+    assert len(names) > 0
+    assert {path.name.split("-", 1)[1] for path in (tmp_path / "yes").iterdir()} == names
+
+
+def test_an_ensemble_without_answers_shows_the_most_probable_finding(folders, folder, tmp_path):
+    options = ["--ensemble", folders["b"], "--overlay", tmp_path / "o", "--num_samples", "5", "--format", "csv"]
+    code, out, _ = vkd("predict", folders["a"], folder / "b.JPG", *options)
+    assert (code, len(list((tmp_path / "o").iterdir()))) == (0, 1)
+    assert out.startswith("image,image_sha256,finding,probability")
+
+
+def test_standard_input_is_left_alone(folders, folder, monkeypatch):
+    class Untouched:
+        def __getattr__(self, name):
+            raise AssertionError(f"standard input: {name}")
+
+    monkeypatch.setattr(sys, "stdin", Untouched())
+    assert done(folders["a"], folder / "a.png").startswith("  finding")

@@ -1,0 +1,227 @@
+"""Posterior predictive sampling: what is drawn for an image, sources of doubt, and their split."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from pyro.infer import Predictive
+
+from tests.test_elbo import make_batch, make_vkd
+from vkd_pyro.distributions import (
+    DiagonalNormal,
+    Flow,
+    FullNormal,
+    Laplace,
+    LowRankNormal,
+    NormalMixture,
+    StandardNormal,
+    StudentT,
+    VampPrior,
+    common_draws,
+    seeded,
+)
+from vkd_pyro.encoders.image import ConvEncoder
+from vkd_pyro.errors import UserError
+from vkd_pyro.model import ImageOnly, Model
+from vkd_pyro.outputs import study_outputs
+from vkd_pyro.predictive import Prediction, Summary, dropout_mask, predict
+
+CPU = torch.device("cpu")
+FAMILIES = (
+    DiagonalNormal,
+    LowRankNormal,
+    FullNormal,
+    Laplace,
+    StudentT,
+    NormalMixture,
+    Flow,
+    StandardNormal,
+    VampPrior,
+)
+
+
+def model_with(family, seed: int = 0) -> Model:
+    """A model with this prior, in eval mode."""
+    vkd = make_vkd()
+    torch.manual_seed(seed)
+    return Model(vkd.model.image_encoder, family(8, 4), vkd.model.likelihood).eval()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_image_is_read_alike_in_any_company(family):
+    model, images = model_with(family), make_batch().images
+    together = predict(model, images, tuple("abc"), 20, seed=3).samples
+    order = torch.tensor([4, 2, 0])
+    for rows in (order, order[:1], torch.tensor([5])):
+        apart = predict(model, images[rows], tuple("abc"), 20, seed=3).samples
+        np.testing.assert_allclose(apart, together[:, :, rows.tolist()], atol=1e-5)
+
+
+def test_chunks_of_draws_change_nothing(monkeypatch):
+    model, images = model_with(DiagonalNormal), make_batch().images
+    whole = predict(model, images, tuple("abc"), 20).samples
+    monkeypatch.setattr("vkd_pyro.model.DRAWS_AT_ONCE", 45)
+    np.testing.assert_allclose(predict(model, images, tuple("abc"), 20).samples, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_common_draws_are_those_of_each_row_alone(family):
+    prior, features = family(8, 4).eval(), torch.randn(3, 8)
+    with torch.no_grad():
+        z = common_draws(prior(features), lambda rows: prior(features[rows]), 7, 1, CPU)
+        for row in range(3):
+            with seeded(1, CPU):
+                alone = prior(features[row : row + 1]).expand((7, 1)).sample()
+            torch.testing.assert_close(z[:, row], alone[:, 0])
+
+
+def test_pyros_predictive_says_the_same():
+    model, images = model_with(DiagonalNormal), make_batch().images
+    features = model.image_encoder(images).detach()
+    z = model.draw(features, 30, seed=5).detach()
+    predictive = Predictive(model.program, posterior_samples={"z": z}, parallel=True)
+    theirs = predictive.get_vectorized_trace(features).nodes["y"]["fn"].mean.detach()
+    ours = predict(model, images, tuple("abc"), 30, seed=5)
+    np.testing.assert_allclose(ours.samples[0], theirs, atol=1e-6)
+
+
+def test_draws_are_distributed_as_those_of_pyros_predictive():
+    model, images = model_with(DiagonalNormal), make_batch().images
+    features, number = model.image_encoder(images).detach(), 4000
+    torch.manual_seed(0)
+    theirs = Predictive(model.program, num_samples=number, parallel=True, return_sites=["z"])(features)["z"]
+    theirs, ours = theirs.reshape(number, *theirs.shape[-2:]), model.draw(features, number, seed=5).detach()
+    scale = model.prior(features).stddev
+    assert ((ours.mean(0) - theirs.mean(0)).abs() < 5 * scale * (2 / number) ** 0.5).all()
+    assert ((ours.std(0) - theirs.std(0)).abs() < 5 * scale / number**0.5).all()
+
+
+def test_studies_are_evaluated_alike_whatever_the_batch():
+    vkd, batch = make_vkd(), make_batch()
+    whole = study_outputs(vkd, batch, 10, 0)
+    for row in range(len(batch)):
+        alone = study_outputs(vkd, batch[row : row + 1], 10, 0)
+        for name in ("probabilities", "low", "high", "expected_entropy", "report_probabilities", "kl", "features"):
+            np.testing.assert_allclose(getattr(alone, name)[0], getattr(whole, name)[row], atol=1e-5, err_msg=name)
+
+
+def test_several_images_of_a_study_are_averaged_draw_by_draw():
+    vkd, batch = make_vkd(), make_batch()
+    twice = type(batch)(**{**vars(batch), "study_ids": ("one", "one", "two", "three", "three", "three")})
+    apart = predict(vkd.model, batch.images, vkd.findings, 10).samples[0]
+    fused = study_outputs(vkd, twice, 10, 0)
+    for rows in ([0, 1], [2], [3, 4, 5]):
+        of_study = apart[:, rows].mean(axis=1)
+        entropy = -(of_study * np.log(of_study) + (1 - of_study) * np.log(1 - of_study)).mean(axis=0)
+        for row in rows:
+            np.testing.assert_allclose(fused.probabilities[row], of_study.mean(axis=0), atol=1e-5)
+            np.testing.assert_allclose(fused.expected_entropy[row], entropy, atol=1e-5)
+            np.testing.assert_allclose(fused.low[row], np.quantile(of_study, 0.025, axis=0), atol=1e-5)
+    kept = study_outputs(vkd, twice, 10, 0, fusion="none")
+    np.testing.assert_allclose(kept.probabilities, apart.mean(axis=0), atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------- sources of doubt
+
+
+def test_doubt_is_the_sum_of_its_parts():
+    samples = np.random.default_rng(0).random((3, 20, 5, 4), np.float32)
+    doubt = Prediction(samples, tuple("abcd"), ("z", "ensemble")).doubt()
+    np.testing.assert_allclose(doubt["total"], doubt["expected"] + doubt["z"] + doubt["networks"], atol=1e-6)
+    assert all((part >= -1e-6).all() and (part <= math.log(2) + 1e-6).all() for part in doubt.values())
+
+
+def test_doubt_has_gold_values():
+    certain_draws = np.array([0.0, 1.0]).reshape(1, 2, 1, 1).astype(np.float32)
+    of_z = Prediction(certain_draws, ("a",)).doubt()
+    assert of_z["z"] == pytest.approx(math.log(2))
+    assert of_z["expected"] == pytest.approx(0)
+    of_networks = Prediction(certain_draws.reshape(2, 1, 1, 1), ("a",), ("ensemble",)).doubt()
+    assert of_networks["networks"] == pytest.approx(math.log(2))
+    assert "z" not in of_networks
+    agreed = Prediction(np.full((1, 5, 1, 1), 0.5, np.float32), ("a",)).doubt()
+    assert agreed["z"] == pytest.approx(0, abs=1e-7)
+    assert agreed["total"] == pytest.approx(math.log(2))
+
+
+def test_interval_is_of_the_samples():
+    samples = np.linspace(0, 1, 101, dtype=np.float32).reshape(1, 101, 1, 1)
+    low, high = Prediction(samples, ("a",)).interval(0.9)
+    assert (low.item(), high.item()) == pytest.approx((0.05, 0.95))
+    with pytest.raises(UserError, match=r"level: found 95, expected between 0 and 1"):
+        Prediction(samples, ("a",)).interval(95)
+
+
+def test_without_z_nothing_is_said_of_it():
+    network = ImageOnly(tuple("abc"), ConvEncoder((4, 8))).eval()
+    prediction = predict(network.model, make_batch().images, tuple("abc"), 10)
+    assert prediction.sources == ()
+    summary = prediction.summary()
+    assert all(np.isnan(getattr(summary, name)).all() for name in ("low", "high", "z", "networks"))
+    np.testing.assert_allclose(summary.total, summary.expected, atol=1e-6)
+
+
+def test_an_ensemble_is_the_mean_of_its_members():
+    models, images = [model_with(DiagonalNormal, seed) for seed in range(3)], make_batch().images
+    together = predict(models, images, tuple("abc"), 10, seed=1)
+    apart = [predict(model, images, tuple("abc"), 10, seed=1).probabilities for model in models]
+    np.testing.assert_allclose(together.probabilities, np.mean(apart, axis=0), atol=1e-6)
+    assert together.sources == ("z", "ensemble")
+    assert (together.doubt()["networks"] > 0).all()
+    of_one = predict([models[0], models[0]], images, tuple("abc"), 10).doubt()["networks"]
+    np.testing.assert_allclose(of_one, 0, atol=1e-6)
+
+
+def test_a_mask_of_dropout_is_one_network_for_all_images():
+    model, images = model_with(DiagonalNormal), make_batch().images
+    masked = predict(model, images, tuple("abc"), 10, num_masks=4)
+    assert masked.samples.shape[0] == 4
+    assert masked.sources == ("z", "dropout")
+    assert np.abs(masked.samples[0] - masked.samples[1]).max() > 1e-3
+    alone = predict(model, images[2:3], tuple("abc"), 10, num_masks=4)
+    np.testing.assert_allclose(alone.samples[:, :, 0], masked.samples[:, :, 2], atol=1e-5)
+    again = predict(model, images, tuple("abc"), 10)
+    np.testing.assert_array_equal(again.samples, predict(model, images, tuple("abc"), 10).samples)  # hooks are gone
+
+
+def test_masks_drop_as_dropout_does_on_average():
+    layer = torch.nn.Sequential(torch.nn.Dropout(0.3)).eval()
+    kept = []
+    for seed in range(400):
+        with dropout_mask(layer, seed):
+            kept.append(layer(torch.ones(2, 50)))
+    stacked = torch.stack(kept)
+    assert stacked.mean().item() == pytest.approx(1, abs=0.02)
+    assert torch.equal(stacked[:, 0], stacked[:, 1])
+    assert stacked.unique().tolist() == pytest.approx([0, 1 / 0.7])
+
+
+def test_masks_want_dropout():
+    network = ImageOnly(tuple("abc"), ConvEncoder((4, 8))).eval()
+    with pytest.raises(UserError, match="num_masks: the model has no dropout"):
+        predict(network.model, make_batch().images, tuple("abc"), 10, num_masks=2)
+
+
+def test_augmented_pictures_are_a_source_of_doubt_of_their_own():
+    model, images = model_with(DiagonalNormal), make_batch().images
+    prediction = predict(model, images, tuple("abc"), 5, num_augmentations=3)
+    assert prediction.samples.shape[0] == 3
+    assert prediction.sources == ("z", "augmentation")
+    alone = predict(model, images[1:2], tuple("abc"), 5, num_augmentations=3)
+    np.testing.assert_allclose(alone.samples[:, :, 0], prediction.samples[:, :, 1], atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_samples", 0), ("num_masks", -1), ("num_augmentations", -2)])
+def test_numbers_that_make_no_sense_are_refused(name, value):
+    with pytest.raises(UserError, match=f"{name}: found {value}, expected at least"):
+        predict(model_with(DiagonalNormal), make_batch().images, tuple("abc"), **{name: value})
+
+
+def test_summaries_are_put_together():
+    model, images = model_with(DiagonalNormal), make_batch().images
+    whole = predict(model, images, tuple("abc"), 10).summary()
+    parts = [predict(model, rows, tuple("abc"), 10).summary() for rows in images.split(4)]
+    joined = Summary.concatenate(parts)
+    for name in ("probabilities", "low", "high", "total", "z"):
+        np.testing.assert_allclose(getattr(joined, name), getattr(whole, name), atol=1e-5)

@@ -1,0 +1,80 @@
+"""What is fitted once a model is trained: to the validation split, and to how training images look to the model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vkd_pyro import metrics
+from vkd_pyro.bundle import Calibration
+from vkd_pyro.calibration import Platt, Recalibration
+from vkd_pyro.data.loading import StudyData
+from vkd_pyro.decisions import BySensitivity, Conformal, OperatingPoints, Rule
+from vkd_pyro.model import VKD, ImageOnly
+from vkd_pyro.novelty import Reference, Signals
+from vkd_pyro.outputs import StudyOutputs, study_outputs
+
+
+@dataclass(frozen=True)
+class AfterTraining:
+    """How the trained model is calibrated on the validation split.
+
+    Attributes:
+        recalibration: of probabilities: Platt, Temperature, Isotonic or Identity.
+        rule: for the threshold of each finding; None is a sensitivity of 0.9.
+        alpha: share of conformal sets that may miss the right answer.
+        num_samples: S, draws of z for each image.
+        max_reference_images: training images that new ones are compared with, spread over the corpus.
+    """
+
+    recalibration: type[Recalibration] = Platt
+    rule: Rule | None = None
+    alpha: float = 0.1
+    num_samples: int = 100
+    max_reference_images: int = 2000
+
+
+def calibrate(network: VKD | ImageOnly, data: StudyData, settings: AfterTraining | None = None) -> Calibration:
+    """Recalibration, thresholds and conformal sets from the validation split; novelty from training images as well.
+
+    Args:
+        network: trained; in eval mode afterwards.
+        data: the corpus it was trained on.
+        settings: how; `AfterTraining()` by default.
+    """
+    settings = settings or AfterTraining()
+    network.eval()
+    validation = outputs_of_images(network, data, "validation", settings.num_samples)
+    training = outputs_of_images(network, data, "train", 1, settings.max_reference_images)
+    studies = validation.mean_over_images()
+    recalibration = settings.recalibration.fit(studies.probabilities, studies.labels, network.findings)
+    honest = recalibration(studies.probabilities)
+    return Calibration(
+        recalibration,
+        OperatingPoints.fit(honest, studies.labels, network.findings, settings.rule or BySensitivity(0.9)),
+        Conformal.fit(honest, studies.labels, network.findings, settings.alpha),
+        Reference.fit(signals(training), signals(validation)),
+    )
+
+
+def outputs_of_images(
+    network: VKD | ImageOnly, data: StudyData, split: str, num_samples: int, max_images: int | None = None
+) -> StudyOutputs:
+    """What the model says of each image of a split, not augmented, its report unread.
+
+    Args:
+        max_images: about how many at most, spread over the split; None for all.
+    """
+    device = next(network.parameters()).device
+    loader = data.evaluation_loader(split, None, max_images)
+    parts: Sequence[StudyOutputs] = [
+        study_outputs(network, batch.to(device), num_samples, 0, "none") for batch in loader
+    ]
+    return StudyOutputs.concatenate(parts)
+
+
+def signals(outputs: StudyOutputs) -> Signals:
+    """What novelty looks at: features, the means of z, and the uncertainty over all findings together."""
+    uncertainty = metrics.entropy(outputs.probabilities).sum(axis=-1)
+    latents = None if np.isnan(outputs.prior_locs).all() else outputs.prior_locs
+    return Signals(outputs.features, latents, uncertainty)

@@ -1,0 +1,278 @@
+"""What an evaluation shows, in tables: ranking, calibration, decisions, doubt and subgroups, with intervals."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vkd_pyro import metrics
+from vkd_pyro.data.subgroups import subgroup_names
+from vkd_pyro.decisions import Conformal, OperatingPoints
+from vkd_pyro.evaluation import MIN_POSITIVES, Evaluation
+from vkd_pyro.metrics import Interval
+
+Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+SHARES = np.linspace(0, 0.9, 19)
+"""Of the studies, referred in a referral curve."""
+
+DOUBTFUL = 0.2
+"""The share of the studies that is called most doubtful."""
+
+
+# ----------------------------------------------------------------------------------------- ranking
+
+
+def ranking(evaluation: Evaluation, num_resamples: int = 1000) -> pd.DataFrame:
+    """A row a finding: known, positive, AUC and average precision (`Interval`), AUC of the report, why undefined."""
+    e = evaluation
+    rows = []
+    for k, _ in enumerate(e.findings):
+        p, y = e.probabilities[:, k], e.labels[:, k]
+        how: Any = {"patients": e.patient_ids, "num_resamples": num_resamples, "models": e.models}
+        rows.append(
+            {
+                "known": int((~np.isnan(y)).sum()),
+                "positive": int(np.nansum(y)),
+                "AUC": metrics.auroc_interval(p, y, **how),
+                "average precision": metrics.average_precision_interval(p, y, **how),
+                "report AUC": metrics.auroc(e.report_probabilities[:, k], y, e.models),
+                "undefined": metrics.undefined_reason(p, y, e.models) or "",
+            }
+        )
+    return pd.DataFrame(rows, index=pd.Index(e.findings, name="finding"))
+
+
+def averages(evaluation: Evaluation, num_resamples: int = 1000) -> dict[str, Interval]:
+    """macro, macro30, micro and weighted AUC of the image, patients resampled; the findings stay those of the data."""
+    e = evaluation
+    positives = np.nansum(e.labels, axis=0)
+    defined = ~np.isnan(metrics.auroc_per_finding(e.probabilities, e.labels, e.models))
+    chosen = {
+        "macro": defined.astype(float),
+        f"macro{MIN_POSITIVES}": (defined & (positives >= MIN_POSITIVES)).astype(float),
+        "weighted": defined * positives,
+    }
+    functions: dict[str, Callable[[Counts], Array]] = {
+        name: partial(_mean_auroc, e, weights) for name, weights in chosen.items() if weights.any()
+    }
+    functions["micro"] = partial(_micro_auroc, e)
+    found = {
+        name: metrics.bootstrap_interval(function, e.patient_ids, num_resamples) for name, function in functions.items()
+    }
+    undefined = Interval(float("nan"), float("nan"), float("nan"))
+    return {name: found.get(name, undefined) for name in ("macro", f"macro{MIN_POSITIVES}", "micro", "weighted")}
+
+
+def _mean_auroc(e: Evaluation, weights: Array, counts: Counts) -> Array:
+    """The weighted mean of the findings' AUCs in resamples, [R]; of those that are defined there."""
+    areas = np.array(
+        [
+            metrics.resampled_auroc(e.probabilities[:, k], e.labels[:, k], counts, e.models)
+            for k in np.flatnonzero(weights)
+        ]
+    )
+    known = ~np.isnan(areas)
+    weight = weights[weights > 0][:, None] * known
+    total = weight.sum(axis=0)
+    summed = (np.where(known, areas, 0) * weight).sum(axis=0)
+    return np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def _micro_auroc(e: Evaluation, counts: Counts) -> Array:
+    findings = e.labels.shape[1]
+    models = None if e.models is None else e.models.repeat(findings)
+    p, y = e.probabilities.ravel(), e.labels.ravel()
+    return metrics.resampled_auroc(p, y, counts.repeat(findings, axis=1), models)
+
+
+# ------------------------------------------------------------------------------------- calibration
+
+
+def calibration(evaluation: Evaluation) -> pd.DataFrame:
+    """A row for all pairs, then one a finding: what `calibration_of` says of raw and of recalibrated probabilities."""
+    e = evaluation
+    versions = {"raw": e.probabilities, "recalibrated": e.calibrated}
+    columns_of = {"all findings": list(range(len(e.findings)))} | {f: [k] for k, f in enumerate(e.findings)}
+    rows = {}
+    for name, columns in columns_of.items():
+        row: dict[str, float] = {}
+        for version, p in versions.items():
+            of_version = calibration_of(p[:, columns], e.labels[:, columns])
+            row |= {f"{measure}, {version}": value for measure, value in of_version.items()}
+        rows[name] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("finding")
+
+
+def calibration_of(probabilities: Array, labels: Array) -> dict[str, float]:
+    """Brier score, log loss in nats, both calibration errors, slope and intercept over the known pairs."""
+    line = metrics.calibration_slope(probabilities, labels)
+    return {
+        "Brier": metrics.brier(probabilities, labels),
+        "log loss": metrics.negative_log_likelihood(probabilities, labels),
+        "ECE": metrics.expected_calibration_error(probabilities, labels),
+        "adaptive ECE": metrics.adaptive_calibration_error(probabilities, labels),
+        "slope": line.slope,
+        "intercept": line.intercept,
+    }
+
+
+# --------------------------------------------------------------------------------------- decisions
+
+
+def decisions(evaluation: Evaluation) -> pd.DataFrame | None:
+    """A row a finding: threshold, sensitivity and specificity here, share referred and errors among what was answered.
+
+    None where the model has no operating points. Sensitivity and specificity are of the threshold alone, nothing
+    referred.
+    """
+    if (points := operating_points(evaluation)) is None:
+        return None
+    e, rows = evaluation, []
+    for k, threshold in enumerate(points.thresholds):
+        y, answer = e.labels[:, k], e.answers[:, k]
+        with_p = ~np.isnan(y) & ~np.isnan(e.calibrated[:, k]) & ~np.isnan(threshold)
+        yes = e.calibrated[:, k] >= threshold
+        answered = with_p & np.isin(answer, ("yes", "no"))
+        rows.append(
+            {
+                "threshold": threshold,
+                "sensitivity": _share(yes, with_p & (y == 1)),
+                "specificity": _share(~yes, with_p & (y == 0)),
+                "referred": _share(answer == "refer", with_p),
+                "wrong, if answered": _share((answer == "yes") != (y == 1), answered),
+                "undefined": points.undefined.get(e.findings[k], ""),
+            }
+        )
+    return pd.DataFrame(rows, index=pd.Index(e.findings, name="finding"))
+
+
+def conformal(evaluation: Evaluation) -> pd.DataFrame | None:
+    """A row a finding: how often the sets held the right answer, by class, and how often they were one answer."""
+    fitted = evaluation.how.get("calibration")
+    if fitted is None:
+        return None
+    coverage = Conformal.from_json(fitted["conformal"]).coverage(evaluation.calibrated, evaluation.labels)
+    columns = {"held, absent": coverage.absent, "held, present": coverage.present, "one answer": coverage.single}
+    return pd.DataFrame(columns, index=pd.Index(evaluation.findings, name="finding"))
+
+
+def operating_points(evaluation: Evaluation) -> OperatingPoints | None:
+    """Those that the answers were given by."""
+    fitted = evaluation.how.get("calibration")
+    return None if fitted is None else OperatingPoints.from_json(fitted["operating_points"])
+
+
+def _share(values: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
+    return float(values[among].mean()) if among.any() else float("nan")
+
+
+# ------------------------------------------------------------------------------------------- doubt
+
+
+@dataclass(frozen=True)
+class Selective:
+    """Whether doubt knows where the errors are. An answer is yes from a probability of 1/2 on.
+
+    Attributes:
+        doubtful_error, other_error: share of wrong answers among the most doubtful fifth of the studies, and the rest.
+        ratio: the first over the second, patients resampled.
+        shares: of the studies that are referred, [R].
+        error, random, oracle: share of wrong answers among the rest, [R]: the most doubtful referred first, any, or
+            those with most errors.
+    """
+
+    doubtful_error: float
+    other_error: float
+    ratio: Interval
+    shares: Array
+    error: Array
+    random: Array
+    oracle: Array
+
+
+def selective(evaluation: Evaluation, doubt: Array | None = None, num_resamples: int = 1000) -> Selective:
+    """By this doubt of each study, [N]; by default the total uncertainty of all its findings together, in nats."""
+    e = evaluation
+    p = e.probabilities if np.isnan(e.calibrated).all() else e.calibrated
+    doubt = e.doubt.sum(axis=1) if doubt is None else doubt
+    known = ~np.isnan(e.labels) & ~np.isnan(p)
+    wrong, pairs = (((p >= 0.5) != (e.labels == 1)) & known).sum(axis=1), known.sum(axis=1)
+    by_errors = wrong / np.maximum(pairs, 1) + 1e-9 * doubt  # ties as doubt has them
+
+    def curve(order: Array) -> metrics.ReferralCurve:
+        return metrics.referral_curve(probabilities=p, labels=e.labels, doubts=order, shares=SHARES, metric=_error)
+
+    doubtful = doubt > np.nanquantile(doubt, 1 - DOUBTFUL)
+
+    def errors(counts: Counts, rows: NDArray[np.bool_]) -> Array:
+        number = counts[:, rows] @ pairs[rows]
+        return np.divide(counts[:, rows] @ wrong[rows], number, out=np.full(len(counts), np.nan), where=number > 0)
+
+    def ratio(counts: Counts) -> Array:
+        other = errors(counts, ~doubtful)
+        return np.divide(errors(counts, doubtful), other, out=np.full(len(other), np.nan), where=other > 0)
+
+    as_they_are = np.ones((1, len(wrong)), np.int64)
+    found, best = curve(doubt), curve(by_errors)
+    return Selective(
+        doubtful_error=float(errors(as_they_are, doubtful)[0]),
+        other_error=float(errors(as_they_are, ~doubtful)[0]),
+        ratio=metrics.bootstrap_interval(ratio, e.patient_ids, num_resamples),
+        shares=found.shares,
+        error=found.values,
+        random=np.full(len(SHARES), found.values[0]),
+        oracle=best.values,
+    )
+
+
+def _error(probabilities: Array, labels: Array) -> float:
+    return 1 - metrics.accuracy(probabilities, labels)
+
+
+# --------------------------------------------------------------------------------------- subgroups
+
+
+def subgroups(evaluation: Evaluation, num_resamples: int = 1000) -> pd.DataFrame:
+    """A row a group of each kind that has two: studies, positives, micro and macro AUC, calibration error."""
+    e, rows = evaluation, {}
+    for kind, names in subgroup_names().items():
+        groups = e.subgroups.get(kind, np.array([]))
+        present = [name for name in names if (groups == name).any()]
+        if len(set(present) - {"unknown"}) < 2:
+            continue
+        for name in present:
+            rows[f"{kind}: {name}"] = _of_group(e, groups == name, num_resamples)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("group")
+
+
+def _of_group(e: Evaluation, chosen: NDArray[np.bool_], num_resamples: int) -> dict[str, Any]:
+    p, y = e.probabilities[chosen], e.labels[chosen]
+    models = None if e.models is None else e.models[chosen]
+    patients = np.array(e.patient_ids)[chosen]
+    findings = y.shape[1]
+    repeated = None if models is None else models.repeat(findings)
+
+    def micro(counts: Counts) -> Array:
+        return metrics.resampled_auroc(p.ravel(), y.ravel(), counts.repeat(findings, axis=1), repeated)
+
+    def macro(counts: Counts) -> Array:
+        areas = [metrics.resampled_auroc(p[:, k], y[:, k], counts, models) for k in np.flatnonzero(defined)]
+        return pd.DataFrame(areas).mean().to_numpy() if areas else np.full(len(counts), np.nan)
+
+    defined = ~np.isnan(metrics.auroc_per_finding(p, y, models))
+    calibrated = p if np.isnan(e.calibrated).all() else e.calibrated[chosen]
+    return {
+        "studies": int(chosen.sum()),
+        "patients": len(set(patients)),
+        "positive": int(np.nansum(y)),
+        "micro AUC": metrics.bootstrap_interval(micro, patients, num_resamples),
+        "macro AUC": metrics.bootstrap_interval(macro, patients, num_resamples),
+        "findings": int(defined.sum()),
+        "ECE": metrics.expected_calibration_error(calibrated, y),
+    }

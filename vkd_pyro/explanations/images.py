@@ -1,0 +1,136 @@
+"""Where in an X-ray a finding is seen: Grad-CAM, and its picture."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vkd_pyro.distributions import seeded
+from vkd_pyro.encoders.image import ImageEncoder
+from vkd_pyro.errors import UserError
+from vkd_pyro.explanations import library, log_odds
+from vkd_pyro.model import ImageClassifier, Model
+
+OPACITY = 0.6
+"""Of the colour where the map is 1."""
+
+
+def grad_cam(
+    model: Model | ImageClassifier,
+    images: Tensor,
+    finding: int | Sequence[int],
+    num_samples: int = 8,
+    seed: int = 0,
+    layer: nn.Module | None = None,
+) -> Tensor:
+    r"""Grad-CAM of the log-odds of a finding (Selvaraju et al. 2017, arXiv 1610.02391), averaged over draws of z.
+
+        map = relu(sum_c alpha_c A_c),   alpha_c = mean over places of d l / d A_c
+        l = 1/S sum_s log-odds of p(y_k = 1 | x_I, z^(s)),   z^(s) ~ p(z | x_I)
+
+    where A are the channels of `layer`. The gradient goes through z as well where the prior has `rsample`, which all
+    families here have; else z is held fixed. Each image has the same noise, so its map does not depend on the others.
+
+    Args:
+        model: in eval mode.
+        images: float [B, 1, height, width] in [0, 1].
+        finding: its number, or several.
+        num_samples: S.
+        seed: of the draws; the generators are left as they were.
+        layer: of the image encoder, with output [B, channels, rows, columns]; None is its `last_convolution`.
+
+    Returns: float [B, height, width] in [0, 1], or [B, K', height, width] for several findings. The largest value of a
+        map is 1; one that is 0 everywhere stays 0: nothing speaks for the finding, or p is 0 or 1 and has no gradient.
+
+    Raises:
+        UserError: captum is not installed, or there is no such layer.
+    """
+    captum = library("captum.attr", "Grad-CAM")
+    if layer is None:
+        layer = last_convolution(model.image_encoder, images[:1])
+
+    def mean_log_odds(pictures: Tensor) -> Tensor:
+        rows = model.image_encoder(pictures).split(1)
+        return torch.cat([_log_odds(model, features, num_samples, seed) for features in rows])
+
+    explained = captum.LayerGradCam(mean_log_odds, layer)
+    unused = {"allow_unused": True, "materialize_grads": True}  # p may depend on no feature of the image
+
+    def map_of(k: int) -> Tensor:
+        cam = explained.attribute(images, target=k, relu_attributions=True, grad_kwargs=unused).detach()
+        cam = captum.LayerAttribution.interpolate(cam, images.shape[-2:], "bilinear")[:, 0]
+        largest = cam.amax((1, 2), keepdim=True)
+        return torch.where(largest > 0, cam / largest, 0.0)
+
+    return map_of(finding) if isinstance(finding, int) else torch.stack([map_of(k) for k in finding], dim=1)
+
+
+def _log_odds(model: Model | ImageClassifier, features: Tensor, num_samples: int, seed: int) -> Tensor:
+    """l of `grad_cam`. Args: float [1, F]. Returns: float [1, K]."""
+    if not isinstance(model, Model):
+        return log_odds(model.probabilities(features, 1))[0]
+    prior = model.prior(features)
+    prior = prior.expand((num_samples, *prior.batch_shape))
+    with seeded(seed, features.device):
+        z = prior.rsample() if prior.has_rsample else prior.sample()
+    return log_odds(model.likelihood.probabilities(z, features)).mean(0)
+
+
+@torch.no_grad()
+def last_convolution(encoder: ImageEncoder, images: Tensor | None = None) -> nn.Module:
+    """The last layer, in the order of computation, whose output still has places: what is pooled to the features.
+
+    A block as a whole, its shortcut and its activation in it, rather than the convolution within: DenseNet's
+    `features`, ResNet's `layer4`.
+
+    Args:
+        encoder: in eval mode.
+        images: float [B, 1, height, width], of the size to be explained; None is one of 224 pixels.
+
+    Raises:
+        UserError: there is none, as in a vision transformer, whose tokens mix all places.
+    """
+    found: list[nn.Module] = []
+
+    def keep(module: nn.Module, _: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4 and output[0, 0].numel() > 1:
+            found.append(module)
+
+    if not any(isinstance(module, nn.MultiheadAttention) for module in encoder.modules()):
+        hooks = [module.register_forward_hook(keep) for module in encoder.modules()]
+        try:
+            encoder(torch.zeros(1, 1, 224, 224) if images is None else images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    if not found:
+        raise UserError(
+            f"image_encoder: {getattr(encoder, 'name', type(encoder).__name__)} has no convolutional layer before its "
+            "features, and Grad-CAM expects one; take e.g. densenet121"
+        )
+    return found[-1]
+
+
+def overlay(image: NDArray[Any], cam: NDArray[Any]) -> NDArray[np.uint8]:
+    """A map in colour over its X-ray: the more it says, the more colour; where it is 0 the picture is untouched.
+
+    The colours are matplotlib's "inferno", whose lightness rises evenly, so they can be told apart in gray as well.
+
+    Args:
+        image: uint8, or float in [0, 1]; [height, width].
+        cam: float in [0, 1], [height, width].
+
+    Returns: uint8 [height, width, 3].
+    """
+    import matplotlib
+
+    image, cam = np.asarray(image), np.asarray(cam, float)
+    if image.shape != cam.shape or image.ndim != 2:
+        raise UserError(f"overlay: found an image {image.shape} and a map {cam.shape}, expected one height and width")
+    gray = (image / 255 if image.dtype == np.uint8 else image)[..., None]
+    opacity = OPACITY * cam[..., None]
+    colour = matplotlib.colormaps["inferno"](cam)[..., :3]
+    return np.rint(255 * ((1 - opacity) * gray + opacity * colour)).astype(np.uint8)

@@ -1,0 +1,158 @@
+"""Whether doubt is worth having: the error of what is kept when the most doubtful studies are left to someone else.
+
+Nothing depends on the order of the rows: equal doubts are kept or left together, or averaged over their orders.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vkd_pyro.errors import UserError
+
+
+def accuracy(probabilities: ArrayLike, labels: ArrayLike, thresholds: ArrayLike = 0.5) -> float:
+    """Share of the known (study, finding) pairs that are right when a probability from the threshold on is a yes.
+
+    Args: probabilities and labels, [N] or [N, K]; thresholds, one, or one a finding [K].
+    Returns: in [0, 1]; NaN where there is no pair.
+    """
+    p, y = np.asarray(probabilities, float), np.asarray(labels, float)
+    right = (p >= thresholds) == (y == 1)
+    known = ~(np.isnan(p) | np.isnan(y))
+    return float(right[known].mean()) if known.any() else float("nan")
+
+
+# ------------------------------------------------------------------------------ risk and coverage
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """Mean error of the least doubtful i of M, for i = 1 .. M.
+
+    Attributes:
+        coverages: i / M, [M].
+        risks: [M].
+    """
+
+    coverages: NDArray[np.float64]
+    risks: NDArray[np.float64]
+
+    @property
+    def area(self) -> float:
+        """Mean of the risks over the coverages; NaN where there is nothing."""
+        return float(self.risks.mean()) if self.risks.size else float("nan")
+
+
+def risk_coverage(errors: ArrayLike, doubts: ArrayLike) -> RiskCoverage:
+    """The risk-coverage curve (El-Yaniv & Wiener 2010). Of equal doubts it is the mean over their orders.
+
+    Args: what each study costs if it is kept (1 wrong and 0 right, or any loss), and how doubtful it is, [N] or [N, K]
+        both. Where either is NaN it takes no part.
+    """
+    errors, doubts = np.asarray(errors, float), np.asarray(doubts, float)
+    known = ~(np.isnan(errors) | np.isnan(doubts))
+    _, tie, size = np.unique(doubts[known], return_inverse=True, return_counts=True)
+    expected = np.repeat(np.bincount(tie.ravel(), errors[known]) / size, size)
+    kept = np.arange(1, len(expected) + 1)
+    return RiskCoverage(kept / max(len(kept), 1), np.cumsum(expected) / kept)
+
+
+def area_under_risk_coverage(errors: ArrayLike, doubts: ArrayLike) -> float:
+    """Mean risk over all coverages (Geifman, Uziel & El-Yaniv 2019, "AURC"); less is better. Args: see `risk_coverage`.
+
+    Returns: NaN where nothing is known.
+    """
+    return risk_coverage(errors, doubts).area
+
+
+@dataclass(frozen=True)
+class ExcessArea:
+    """The area under a risk-coverage curve between the best and the useless.
+
+    Attributes:
+        area: of these doubts.
+        oracle: of the best order there is, by the errors themselves.
+        random: of no order, the mean error.
+    """
+
+    area: float
+    oracle: float
+    random: float
+
+    @property
+    def excess(self) -> float:
+        """Above the oracle's (Geifman, Uziel & El-Yaniv 2019, "E-AURC"); 0 is the best."""
+        return self.area - self.oracle
+
+    @property
+    def gain(self) -> float:
+        """(random - area) / (random - oracle): 1 is the oracle, 0 no order, below 0 worse; NaN of equal errors."""
+        return (self.random - self.area) / (self.random - self.oracle) if self.random > self.oracle else float("nan")
+
+
+def excess_area(errors: ArrayLike, doubts: ArrayLike) -> ExcessArea:
+    """The area under the risk-coverage curve beside the oracle's and a random order's. Args: see `risk_coverage`."""
+    errors, doubts = np.asarray(errors, float), np.asarray(doubts, float)
+    errors = np.where(np.isnan(doubts), np.nan, errors)
+    areas = [area_under_risk_coverage(errors, x) for x in (doubts, errors, np.zeros_like(errors))]
+    return ExcessArea(*areas)
+
+
+# ------------------------------------------------------------------------------ referral
+
+
+@dataclass(frozen=True)
+class ReferralCurve:
+    """A metric of what is left after the most doubtful are referred.
+
+    Attributes:
+        shares: how many of those that count were referred, [R] in [0, 1]: as many as asked for, or fewer by a tie.
+        values: the metric of the rest, [R]; NaN where it is undefined.
+    """
+
+    shares: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+def referral_curve(
+    *,
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    doubts: ArrayLike,
+    shares: ArrayLike,
+    metric: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
+) -> ReferralCurve:
+    """The metric of what is left after the most doubtful share is referred.
+
+    Args:
+        probabilities, labels: [N] or [N, K], NaN unknown.
+        doubts: of each study, [N], or of each pair, as the labels; NaN takes no part, nor does what has no known label.
+        shares: which to try, [R] in [0, 1]. Equal doubts are referred together or not at all.
+        metric: (probabilities, labels) -> number, that ignores unknown labels: those of the referred become unknown,
+            the rows stay as they are.
+
+    Raises:
+        UserError: doubts of another shape, or a share out of range.
+    """
+    p, y = np.asarray(probabilities, float), np.asarray(labels, float)
+    doubts, shares = np.asarray(doubts, float), np.asarray(shares, float)
+    if doubts.shape not in (y.shape, y.shape[:1]):
+        raise UserError(f"doubts: found shape {list(doubts.shape)}, expected {list(y.shape)} or {list(y.shape[:1])}")
+    if not ((shares >= 0) & (shares <= 1)).all():
+        raise UserError("shares: found one outside [0, 1]; a share of 0.2 refers the most doubtful fifth")
+    known = ~(np.isnan(p) | np.isnan(y))
+    counts = ~np.isnan(doubts) & (known if doubts.shape == y.shape else known.any(axis=1))
+    referred = [counts & (doubts > _limit(doubts[counts], share)) for share in shares]
+    kept = [(counts & ~r).reshape(r.shape + (1,) * (y.ndim - r.ndim)) for r in referred]
+    return ReferralCurve(
+        shares=np.array([r.sum() for r in referred]) / max(counts.sum(), 1),
+        values=np.array([metric(p, np.where(k, y, np.nan)) for k in kept], float),
+    )
+
+
+def _limit(doubts: NDArray[np.float64], share: float) -> float:
+    """The least value that at most that share of the doubts is above; below all of them for a share of 1."""
+    number = int(share * len(doubts) + 1e-9)  # 0.29 of 100 is 29
+    return float(np.sort(doubts)[::-1][number]) if number < len(doubts) else -np.inf

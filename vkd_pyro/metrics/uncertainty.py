@@ -1,0 +1,58 @@
+"""Where a prediction's doubt comes from: the finding itself, z, or the network. All in nats, in [0, ln 2].
+
+    total_uncertainty = expected_entropy + latent_doubt + network_doubt
+          H(y)        =  H(y | z, v)     +  I(y; z | v)  +    I(y; v)
+
+where v is the network: a member of a deep ensemble, or a dropout mask, V of them, each as likely. One network's doubt
+about y is all in the first two; only `network_doubt` is what is called epistemic, and with V = 1 it is 0
+(Depeweg et al. 2018, arXiv 1710.07283, with two sources for one).
+
+Samples are p(y_k = 1 | x, z^(s), v), float [V, S, N, K] in [0, 1]: S draws of z of each network. NaN gives NaN.
+A study's numbers are its own, so many studies may be given in parts. Each function raises UserError for samples that
+are not so shaped.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
+
+from vkd_pyro.errors import UserError
+
+
+def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """H(p) = -p log p - (1 - p) log(1 - p) of a Bernoulli, in nats. Args, Returns: any shape."""
+    p = np.asarray(probabilities, float)
+    return entr(p) + entr(1 - p)
+
+
+def total_uncertainty(samples: ArrayLike) -> NDArray[np.float64]:
+    """H(mean over V and S of p), [N, K]: all doubt about the label."""
+    return entropy(_checked(samples).mean(axis=(0, 1)))
+
+
+def expected_entropy(samples: ArrayLike) -> NDArray[np.float64]:
+    """Mean over V and S of H(p), [N, K]: what would be left if z and the network were known."""
+    return entropy(_checked(samples)).mean(axis=(0, 1))
+
+
+def latent_doubt(samples: ArrayLike) -> NDArray[np.float64]:
+    """Mean over V of [H(mean over S of p) - mean over S of H(p)], [N, K]: the mutual information of y and z, within a
+    network. It is the doubt that z carries, given the image; more data need not lessen it."""
+    samples = _checked(samples)
+    within = entropy(samples.mean(axis=1)) - entropy(samples).mean(axis=1)
+    return np.maximum(within.mean(axis=0), 0)  # not below 0 by rounding
+
+
+def network_doubt(samples: ArrayLike) -> NDArray[np.float64]:
+    """H(mean over V and S of p) - mean over V of H(mean over S of p), [N, K]: the mutual information of y and the
+    network ("epistemic"). Of S draws it also has the networks' own sampling noise, of the order of 1 / S."""
+    networks = _checked(samples).mean(axis=1)
+    return np.maximum(entropy(networks.mean(axis=0)) - entropy(networks).mean(axis=0), 0)  # not below 0 by rounding
+
+
+def _checked(samples: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(samples, float)
+    if array.ndim != 4 or 0 in array.shape[:2]:
+        found = list(array.shape)
+        raise UserError(f"samples: found shape {found}, expected [V, S, N, K]; of one network, samples[None]")
+    return array
