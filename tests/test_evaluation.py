@@ -1,16 +1,19 @@
-"""Evaluations: paired intervals, saving, text."""
+"""Evaluations: saving and loading, what is derived, text."""
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from vkd_pyro.calibration import Platt, Recalibration
 from vkd_pyro.collapse import LatentUse
-from vkd_pyro.comparison import paired_difference
+from vkd_pyro.decisions import BySensitivity, Conformal, OperatingPoints
 from vkd_pyro.errors import UserError
 from vkd_pyro.evaluation import Evaluation, load_evaluation, save_evaluation
-from vkd_pyro.metrics import macro_auroc
+from vkd_pyro.metrics import entropy
 
 
 def make_evaluation(seed: int = 0, signal: float = 1.0, size: int = 400, one_class: bool = False) -> Evaluation:
@@ -44,57 +47,98 @@ def make_evaluation(seed: int = 0, signal: float = 1.0, size: int = 400, one_cla
     )
 
 
-def test_difference_of_a_method_with_itself_is_exactly_zero():
-    interval = paired_difference([make_evaluation()], [make_evaluation()], num_resamples=50)
-    assert (interval.estimate, interval.low, interval.high) == (0, 0, 0)
+def make_full_evaluation(
+    seed: int = 0, size: int = 400, recalibration: type[Recalibration] = Platt, **changes
+) -> Evaluation:
+    """What a VKD that reads reports gives with its calibration, which was fitted to others of the same kind."""
+    e, validation = make_evaluation(seed, size=size), make_evaluation(seed + 1000)
+    fitted = recalibration.fit(validation.probabilities, validation.labels, e.findings)
+    honest = fitted(validation.probabilities)
+    points = OperatingPoints.fit(honest, validation.labels, e.findings, BySensitivity(0.8))
+    conformal = Conformal.fit(honest, validation.labels, e.findings, 0.2)
+    low, high = e.probabilities * 0.9, 1 - (1 - e.probabilities) * 0.9
+    calibrated, generator = fitted(e.probabilities), np.random.default_rng(seed)
+    absent = np.arange(size) % 10 == 0  # a tenth has no report
+    calibration = {"recalibration": fitted, "operating_points": points, "conformal": conformal}
+    full = replace(
+        e,
+        data=DATA,
+        how={"split": "test", "level": "study", "fusion": "mean", "num_samples": 100, "seed": 0, "bundle": "abc"}
+        | {"version": "0", "calibration": {name: each.to_json() for name, each in calibration.items()}},
+        calibrated=calibrated,
+        low=low,
+        high=high,
+        expected_entropy=0.9 * entropy(e.probabilities),
+        report_probabilities=np.where(absent[:, None], np.nan, make_evaluation(seed + 1, 2.0, size).probabilities),
+        answers=points.answers(calibrated, fitted(low), fitted(high)),
+        conformal=conformal.answers(calibrated),
+        kl_per_study=np.where(absent, np.nan, generator.gamma(2, size=size)),
+        novelty=generator.random(size),
+        subgroups=e.subgroups | {"view": np.full(size, "frontal"), "age": np.full(size, "unknown")},
+        latent_use=LatentUse({"prior": 3.0, "posterior": 2.0}, 2.0, np.array([1.5, 0.5]), 0.25, 0.1, 0.2),
+    )
+    return replace(full, **changes)
 
 
-def test_difference_is_of_predictions_averaged_over_seeds():
-    ours, theirs = [make_evaluation(s, 1.5) for s in (0, 1)], [make_evaluation(s, 1.0) for s in (2, 3)]
-    interval = paired_difference(ours, theirs, num_resamples=300)
-    mean = [np.mean([e.probabilities for e in each], axis=0) for each in (ours, theirs)]
-    expected = macro_auroc(mean[0], ours[0].labels) - macro_auroc(mean[1], ours[0].labels)
-    assert interval.estimate == pytest.approx(expected)
-    assert interval.low < interval.estimate < interval.high
-    assert interval.low > 0
+POLICY = {"class_path": "vkd_pyro.data.policy.LabelPolicy", "init_args": {"uncertain": "ignore", "blank": "zeros"}}
+POLICY["init_args"] |= {"soft_range": (0.55, 0.85), "uncertain_by_finding": None}
+DATA = {"corpus": "tiny", "splits": {"test": {"images": 500}}, "train_policy": POLICY, "eval_policy": POLICY}
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says():
-    # Two methods of equal quality: the interval must contain 0 in about 95 % of repeated experiments.
-    covered = 0
-    for trial in range(60):
-        a, b = make_evaluation(2 * trial + 10), make_evaluation(2 * trial + 11)
-        interval = paired_difference([a], [b], "micro", num_resamples=200, seed=trial)
-        covered += interval.low <= 0 <= interval.high
-    assert 52 <= covered <= 60
+def assert_equal(loaded: Evaluation, evaluation: Evaluation, *but: str) -> None:
+    """Every field, what is undefined in both included."""
+    for name in {field.name for field in fields(Evaluation)} - {*but}:
+        ours, theirs = getattr(loaded, name), getattr(evaluation, name)
+        if name == "latent_use":
+            ours, theirs = vars(ours), vars(theirs)
+        np.testing.assert_equal(ours, theirs, err_msg=name)
 
 
-def test_findings_with_few_positives_take_no_part():
-    rare = make_evaluation(signal=1.0)
-    rare.labels[:, 0] = 0
-    rare.labels[:29, 0] = 1
-    other = make_evaluation(1)
-    other.labels[:] = rare.labels
-    interval = paired_difference([rare], [other], num_resamples=10)
-    rest = [macro_auroc(e.probabilities[:, 1:], e.labels[:, 1:]) for e in (rare, other)]
-    assert interval.estimate == pytest.approx(rest[0] - rest[1])
-
-
-def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(UserError, match="not of the same studies"):
-        paired_difference([make_evaluation()], [make_evaluation(size=200)])
-    with pytest.raises(UserError, match="other labels for the same studies"):
-        paired_difference([make_evaluation()], [make_evaluation(one_class=True)])
-
-
-def test_saved_and_loaded_evaluations_are_equal(tmp_path):
-    evaluation = make_evaluation(one_class=True)
+@pytest.mark.parametrize("of_folds", [False, True])
+@pytest.mark.parametrize("make", [make_evaluation, make_full_evaluation])
+def test_saved_and_loaded_evaluations_are_equal(make, of_folds, tmp_path):
+    evaluation = replace(make(), models=np.arange(400) % 2 if of_folds else None)
     save_evaluation(evaluation, tmp_path / "test")
     loaded = load_evaluation(tmp_path / "test")
-    for name in ("findings", "study_ids", "patient_ids"):
-        assert getattr(loaded, name) == getattr(evaluation, name)
-    for name in ("labels", "probabilities", "report_probabilities", "kl"):
+    assert_equal(loaded, replace(evaluation, data=json.loads(json.dumps(evaluation.data))))
+    np.testing.assert_equal(loaded.averages(), evaluation.averages())
+
+
+def test_rows_of_images_are_numbered_within_their_study(tmp_path):
+    evaluation = make_full_evaluation(study_ids=tuple(f"s{i // 2}" for i in range(400)))
+    save_evaluation(evaluation, tmp_path)
+    assert pd.read_parquet(tmp_path / "predictions.parquet")["image"].tolist() == [0, 1] * 200
+    assert load_evaluation(tmp_path).study_ids == evaluation.study_ids
+    assert load_evaluation(tmp_path).summary()["studies"] == 200
+
+
+def test_what_an_earlier_version_did_not_know_is_undefined(tmp_path):
+    evaluation = make_full_evaluation()
+    save_evaluation(evaluation, tmp_path)
+    table = pd.read_parquet(tmp_path / "predictions.parquet")
+    known = ["study", "patient", *(c for c in table if c.split(":")[0] in ("label", "image", "report"))]
+    table[known].to_csv(tmp_path / "predictions.csv", index=False)
+    (tmp_path / "predictions.parquet").unlink()
+    old = {"findings": dict.fromkeys(evaluation.findings, {}), "kl": None, "active_units": {"prior": 3.0}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(old))
+    loaded = load_evaluation(tmp_path)
+    for name in ("labels", "probabilities", "report_probabilities", "study_ids", "patient_ids"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(evaluation, name))
+    for name in ("calibrated", "low", "high", "expected_entropy", "latent_doubt", "kl_per_study", "novelty"):
+        assert np.isnan(getattr(loaded, name)).all(), name
+    assert set(loaded.answers.ravel()) == set(loaded.conformal.ravel()) == {"unknown"}
+    assert (loaded.how, loaded.data, loaded.subgroups, loaded.models) == ({}, {}, {}, None)
+    assert np.isnan(loaded.kl)
+    assert np.isnan(loaded.latent_use.mutual_information)
+
+
+def test_the_doubt_of_z_is_the_total_less_what_stays_when_z_is_known():
+    evaluation = make_full_evaluation()
+    p = evaluation.probabilities
+    total = -p * np.log(p) - (1 - p) * np.log(1 - p)
+    np.testing.assert_allclose(evaluation.doubt, total)
+    np.testing.assert_allclose(evaluation.latent_doubt, 0.1 * total)
+    assert np.isnan(make_evaluation().latent_doubt).all()
 
 
 def test_json_has_null_for_the_undefined(tmp_path):

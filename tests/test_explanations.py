@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from tests.conftest import CORNERS, TinyCorpus
-from tests.test_elbo import Pixels
+from tests.test_elbo import Pixels, make_batch, make_vkd
 from tests.test_encoders import VOCABULARY, language_encoder, padded, write_bert
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Distribution, Family, Flow, NormalMixture
 from vkd_pyro.encoders.image import ConvEncoder, SmallResNetEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.explanations.images import grad_cam, last_convolution, overlay
-from vkd_pyro.explanations.latent import embed, mismatch, mismatch_auroc
+from vkd_pyro.explanations.latent import embed
+from vkd_pyro.explanations.mismatch import Mismatch, mismatch, mismatch_auroc
 from vkd_pyro.explanations.reports import WordImportance, attention, integrated_gradients
 from vkd_pyro.model import Guide, ImageClassifier, Model
 
@@ -394,10 +395,41 @@ def test_shuffled_reports_are_told_from_true_ones_as_well_as_can_be():
 def test_studies_without_a_report_have_no_mismatch():
     assert mismatch_auroc([1.0, NAN, 2.0], [NAN, 3.0, 1.5]) == 0.75
     assert math.isnan(mismatch_auroc([NAN], [1.0]))
-    found = mismatch([0.5, NAN, 3.0, 0.5, 7.0])
-    assert found.order.tolist() == [4, 2, 0, 3]
-    assert found.percentile.tolist() == pytest.approx([37.5, NAN, 75, 37.5, 100], nan_ok=True)
-    assert mismatch([NAN]).order.tolist() == []
+
+
+def test_the_excess_finds_an_own_picture_that_the_kl_alone_does_not():
+    # Two kinds of report: common ones near every picture, rare ones far from all, but nearest to their own.
+    common = Mismatch(("a", "b"), np.array([1.0, 9.0]), np.array([[1.5, 1.6], [11.0, 11.2]]))
+    assert common.excess.tolist() == pytest.approx([-0.55, -2.1])
+    assert common.order.tolist() == [0, 1]
+    assert common.auroc("own") == pytest.approx(0.75)  # 6 of 8 pairs
+    assert common.auroc() == 1.0
+    assert math.isnan(Mismatch(("a",), np.ones(1), np.empty((1, 0))).auroc())
+
+
+def test_mismatch_is_the_kl_of_every_report_with_its_own_and_with_others_pictures():
+    vkd, batch = make_vkd(), make_batch()
+    found = mismatch(vkd, [batch[:4], batch[4:]], num_others=3, seed=1)
+    prior = vkd.model.prior(vkd.model.image_encoder(batch.images))
+    posterior = vkd.guide.posterior(vkd.guide.report_encoder(batch.report, batch.report_mask))
+    expected = kl_divergence(posterior, prior).detach().numpy()[batch.has_report.numpy()]
+    assert found.study_ids == tuple(
+        name for name, there in zip(batch.study_ids, batch.has_report, strict=True) if there
+    )
+    np.testing.assert_allclose(found.own, expected, rtol=1e-4)
+    assert found.others.shape == (len(expected), 3)
+    pairs = (
+        kl_divergence(
+            posterior.expand((len(batch), len(batch))),
+            prior.expand((len(batch), len(batch))).__class__(
+                type(prior.base_dist)(prior.base_dist.loc[:, None], prior.base_dist.scale[:, None]), 1
+            ),
+        )
+        .detach()
+        .numpy()
+    )  # [picture, report]
+    for report, row in enumerate(found.others):
+        assert all(np.isclose(pairs[:, report], value, rtol=1e-4).any() for value in row)
 
 
 # ---------------------------------------------------------------------------------------------- extras

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import stat
 import sys
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 
 from tests.conftest import TinyCorpus
 from tests.test_cli import refusal, vkd
@@ -306,11 +308,11 @@ def test_csv_json_and_parquet_say_the_same(folders, folder, tmp_path):
         assert "7 images" in done(folders["a"], folder, "--output", tmp_path / "new" / f"p.{suffix}")
     table = pd.read_csv(tmp_path / "new" / "p.csv")
     assert table.shape == (len(IMAGES) * 3, 25)
-    parquet = pd.read_parquet(tmp_path / "new" / "p.parquet")
+    columns = pd.read_parquet(tmp_path / "new" / "p.parquet")
     from_json = flat(json.loads((tmp_path / "new" / "p.json").read_text()))[list(table)]
-    for other in (parquet, from_json):
+    for other in (columns, from_json):
         pd.testing.assert_frame_equal(other, table, check_dtype=False, check_exact=True)
-    assert parquet["flagged"].dtype == bool
+    assert columns["flagged"].dtype == bool
     images = find_images([folder])
     exact = arrays(predicted(load_bundle(folders["a"]), images, FEW))
     np.testing.assert_allclose(table["calibrated"], exact["calibrated"].ravel(), rtol=1e-5)
@@ -323,6 +325,24 @@ def test_what_is_printed_as_csv_or_json_is_what_is_written(folders, folder, tmp_
     for form in ("csv", "json"):
         done(folders["a"], folder / "a.png", "--output", tmp_path / f"p.{form}")
         assert done(folders["a"], folder / "a.png", "--format", form) == (tmp_path / f"p.{form}").read_text()
+
+
+def test_a_parquet_file_is_written_while_it_is_made(folders, folder, tmp_path, monkeypatch):
+    done(folders["a"], folder, "--output", tmp_path / "whole.parquet")
+    monkeypatch.setattr("vkd_pyro.deployment.tables.ROW_GROUP", 6)
+    done(folders["a"], folder, "--output", tmp_path / "parts.parquet")
+    assert parquet.ParquetFile(tmp_path / "parts.parquet").num_row_groups == 4
+    whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
+    pd.testing.assert_frame_equal(parts, whole)
+
+
+def test_a_name_that_is_no_utf8_is_written_escaped(folders, folder, tmp_path):
+    strange = tmp_path / os.fsdecode(b"x\xff.png")
+    shutil.copy(folder / "a.png", strange)
+    for suffix in ("csv", "json", "parquet"):
+        done(folders["a"], strange, "--output", tmp_path / f"p.{suffix}")
+    assert set(pd.read_csv(tmp_path / "p.csv")["image"]) == {f"{tmp_path}/x\\udcff.png"}
+    assert f"{tmp_path}/x\\udcff.png" in done(folders["a"], strange)
 
 
 def test_each_row_says_what_made_it(folders, folder):

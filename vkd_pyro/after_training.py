@@ -10,6 +10,7 @@ from vkd_pyro.bundle import Calibration
 from vkd_pyro.calibration import Platt, Recalibration
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.decisions import BySensitivity, Conformal, OperatingPoints, Rule
+from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, ImageOnly
 from vkd_pyro.novelty import Reference, Signals
 from vkd_pyro.outputs import StudyOutputs, study_outputs
@@ -18,6 +19,9 @@ from vkd_pyro.outputs import StudyOutputs, study_outputs
 @dataclass(frozen=True)
 class AfterTraining:
     """How the trained model is calibrated on the validation split.
+
+    Raises:
+        UserError: a number that is out of range.
 
     Attributes:
         recalibration: of probabilities: Platt, Temperature, Isotonic or Identity.
@@ -32,6 +36,13 @@ class AfterTraining:
     alpha: float = 0.1
     num_samples: int = 100
     max_reference_images: int = 2000
+
+    def __post_init__(self) -> None:  # before the training, not after it
+        for name, least in (("num_samples", 1), ("max_reference_images", 2)):
+            if getattr(self, name) < least:
+                raise UserError(f"after_training.{name}: found {getattr(self, name)}, expected at least {least}")
+        if not 0 < self.alpha < 1:
+            raise UserError(f"after_training.alpha: found {self.alpha}, expected a number above 0 and below 1")
 
 
 def calibrate(network: VKD | ImageOnly, data: StudyData, settings: AfterTraining | None = None) -> Calibration:

@@ -22,7 +22,7 @@ SHARES = np.linspace(0, 0.9, 19)
 """Of the studies, referred in a referral curve."""
 
 DOUBTFUL = 0.2
-"""The share of the studies that is called most doubtful."""
+"""The share of the studies that is called most doubtful; less by a tie."""
 
 
 # ----------------------------------------------------------------------------------------- ranking
@@ -59,29 +59,33 @@ def averages(evaluation: Evaluation, num_resamples: int = 1000) -> dict[str, Int
         "weighted": defined * positives,
     }
     functions: dict[str, Callable[[Counts], Array]] = {
-        name: partial(_mean_auroc, e, weights) for name, weights in chosen.items() if weights.any()
+        name: partial(_mean_auroc, e.probabilities, e.labels, e.models, weights)
+        for name, weights in chosen.items()
+        if weights.any()
     }
     functions["micro"] = partial(_micro_auroc, e)
     found = {
         name: metrics.bootstrap_interval(function, e.patient_ids, num_resamples) for name, function in functions.items()
     }
-    undefined = Interval(float("nan"), float("nan"), float("nan"))
-    return {name: found.get(name, undefined) for name in ("macro", f"macro{MIN_POSITIVES}", "micro", "weighted")}
+    return {
+        name: found.get(name, metrics.UNDEFINED) for name in ("macro", f"macro{MIN_POSITIVES}", "micro", "weighted")
+    }
 
 
-def _mean_auroc(e: Evaluation, weights: Array, counts: Counts) -> Array:
-    """The weighted mean of the findings' AUCs in resamples, [R]; of those that are defined there."""
-    areas = np.array(
-        [
-            metrics.resampled_auroc(e.probabilities[:, k], e.labels[:, k], counts, e.models)
-            for k in np.flatnonzero(weights)
-        ]
-    )
-    known = ~np.isnan(areas)
-    weight = weights[weights > 0][:, None] * known
-    total = weight.sum(axis=0)
-    summed = (np.where(known, areas, 0) * weight).sum(axis=0)
-    return np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0)
+def _mean_auroc(
+    probabilities: Array, labels: Array, models: NDArray[np.int64] | None, weights: Array, counts: Counts
+) -> Array:
+    """The weighted mean of the findings' AUCs in resamples, [R]; weights [K], not 0 only where the AUC is defined.
+
+    An AUC that a resample leaves undefined, since it lacks a rare class, is there what it is in the data: were it left
+    out, the mean would be of fewer findings, and its interval might leave out the estimate.
+    """
+    areas = []
+    for k in np.flatnonzero(weights):
+        p, y = probabilities[:, k], labels[:, k]
+        resampled = metrics.resampled_auroc(p, y, counts, models)
+        areas.append(np.where(np.isnan(resampled), metrics.auroc(p, y, models), resampled))
+    return np.average(areas, axis=0, weights=weights[weights > 0])
 
 
 def _micro_auroc(e: Evaluation, counts: Counts) -> Array:
@@ -128,8 +132,8 @@ def calibration_of(probabilities: Array, labels: Array) -> dict[str, float]:
 def decisions(evaluation: Evaluation) -> pd.DataFrame | None:
     """A row a finding: threshold, sensitivity and specificity here, share referred and errors among what was answered.
 
-    None where the model has no operating points. Sensitivity and specificity are of the threshold alone, nothing
-    referred.
+    None where the model has no operating points. All are over the studies whose label is known. Sensitivity and
+    specificity are of the threshold alone, nothing referred.
     """
     if (points := operating_points(evaluation)) is None:
         return None
@@ -153,9 +157,12 @@ def decisions(evaluation: Evaluation) -> pd.DataFrame | None:
 
 
 def conformal(evaluation: Evaluation) -> pd.DataFrame | None:
-    """A row a finding: how often the sets held the right answer, by class, and how often they were one answer."""
+    """A row a finding: how often the sets held the right answer, by class, and how often they were one answer.
+
+    None where the model has no sets, or there are several models, each with its own.
+    """
     fitted = evaluation.how.get("calibration")
-    if fitted is None:
+    if fitted is None or evaluation.models is not None:
         return None
     coverage = Conformal.from_json(fitted["conformal"]).coverage(evaluation.calibrated, evaluation.labels)
     columns = {"held, absent": coverage.absent, "held, present": coverage.present, "one answer": coverage.single}
@@ -163,9 +170,11 @@ def conformal(evaluation: Evaluation) -> pd.DataFrame | None:
 
 
 def operating_points(evaluation: Evaluation) -> OperatingPoints | None:
-    """Those that the answers were given by."""
+    """Those that the answers were given by; None without, or where several models have each their own."""
     fitted = evaluation.how.get("calibration")
-    return None if fitted is None else OperatingPoints.from_json(fitted["operating_points"])
+    if fitted is None or evaluation.models is not None:
+        return None
+    return OperatingPoints.from_json(fitted["operating_points"])
 
 
 def _share(values: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
@@ -181,7 +190,9 @@ class Selective:
 
     Attributes:
         doubtful_error, other_error: share of wrong answers among the most doubtful fifth of the studies, and the rest.
-        ratio: the first over the second, patients resampled.
+            Studies without a known label, or without a doubt, take no part.
+        ratio: the first over the second, patients resampled, the fifth being what it is; NaN where the rest has no
+            wrong answer.
         shares: of the studies that are referred, [R].
         error, random, oracle: share of wrong answers among the rest, [R]: the most doubtful referred first, any, or
             those with most errors.
@@ -208,21 +219,23 @@ def selective(evaluation: Evaluation, doubt: Array | None = None, num_resamples:
     def curve(order: Array) -> metrics.ReferralCurve:
         return metrics.referral_curve(probabilities=p, labels=e.labels, doubts=order, shares=SHARES, metric=_error)
 
-    doubtful = doubt > np.nanquantile(doubt, 1 - DOUBTFUL)
+    counted = (pairs > 0) & ~np.isnan(doubt)
+    limit = np.quantile(doubt[counted], 1 - DOUBTFUL) if counted.any() else np.nan
+    doubtful, others = counted & (doubt > limit), counted & (doubt <= limit)
 
     def errors(counts: Counts, rows: NDArray[np.bool_]) -> Array:
         number = counts[:, rows] @ pairs[rows]
         return np.divide(counts[:, rows] @ wrong[rows], number, out=np.full(len(counts), np.nan), where=number > 0)
 
     def ratio(counts: Counts) -> Array:
-        other = errors(counts, ~doubtful)
+        other = errors(counts, others)
         return np.divide(errors(counts, doubtful), other, out=np.full(len(other), np.nan), where=other > 0)
 
     as_they_are = np.ones((1, len(wrong)), np.int64)
     found, best = curve(doubt), curve(by_errors)
     return Selective(
         doubtful_error=float(errors(as_they_are, doubtful)[0]),
-        other_error=float(errors(as_they_are, ~doubtful)[0]),
+        other_error=float(errors(as_they_are, others)[0]),
         ratio=metrics.bootstrap_interval(ratio, e.patient_ids, num_resamples),
         shares=found.shares,
         error=found.values,
@@ -261,18 +274,15 @@ def _of_group(e: Evaluation, chosen: NDArray[np.bool_], num_resamples: int) -> d
     def micro(counts: Counts) -> Array:
         return metrics.resampled_auroc(p.ravel(), y.ravel(), counts.repeat(findings, axis=1), repeated)
 
-    def macro(counts: Counts) -> Array:
-        areas = [metrics.resampled_auroc(p[:, k], y[:, k], counts, models) for k in np.flatnonzero(defined)]
-        return pd.DataFrame(areas).mean().to_numpy() if areas else np.full(len(counts), np.nan)
-
     defined = ~np.isnan(metrics.auroc_per_finding(p, y, models))
+    macro = partial(_mean_auroc, p, y, models, defined.astype(float))
     calibrated = p if np.isnan(e.calibrated).all() else e.calibrated[chosen]
     return {
         "studies": int(chosen.sum()),
         "patients": len(set(patients)),
         "positive": int(np.nansum(y)),
         "micro AUC": metrics.bootstrap_interval(micro, patients, num_resamples),
-        "macro AUC": metrics.bootstrap_interval(macro, patients, num_resamples),
+        "macro AUC": metrics.bootstrap_interval(macro, patients, num_resamples) if defined.any() else metrics.UNDEFINED,
         "findings": int(defined.sum()),
         "ECE": metrics.expected_calibration_error(calibrated, y),
     }

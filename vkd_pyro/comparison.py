@@ -1,5 +1,6 @@
 """Comparisons of methods on the same studies: the one paired interval, and what refuses to be compared."""
 
+import json
 from collections.abc import Sequence
 from typing import Literal
 
@@ -81,7 +82,7 @@ def refuse_others(first: Evaluation, other: Evaluation) -> None:
     if other.findings != first.findings:
         differing = ", ".join(sorted(set(first.findings) ^ set(other.findings))) or "in another order"
         raise UserError(f"compare: other findings ({differing}); evaluations are compared on the same")
-    ours, theirs = (each.data.get("eval_policy") for each in (first, other))
+    ours, theirs = (json.loads(json.dumps(each.data.get("eval_policy"))) for each in (first, other))  # as once saved
     if ours != theirs:
         raise UserError(f"compare: other evaluation policies for uncertain and blank labels: {ours} and {theirs}")
     if other.study_ids != first.study_ids:
@@ -89,6 +90,9 @@ def refuse_others(first: Evaluation, other: Evaluation) -> None:
         raise UserError(f"compare: these evaluations are not of the same studies: {number} are in one only")
     if not np.array_equal(other.labels, first.labels, equal_nan=True):
         raise UserError("compare: these evaluations have other labels for the same studies")
+    folds = [None if each.models is None else each.models.tolist() for each in (first, other)]
+    if folds[0] != folds[1]:
+        raise UserError("compare: folds are put together in one of these evaluations, and not so in another")
 
 
 def _resampled_macro(

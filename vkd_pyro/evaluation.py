@@ -65,6 +65,7 @@ class Evaluation:
         latent_use: how z is used: KL, active units, what it says of the labels, and whether the likelihood reads it.
         models: which model predicted each study, int [N], where folds were put together: an AUC then counts pairs of
             studies of the same model, since the scores of two are not on one scale. None is one model.
+        excess_kl: [N], by how much `kl_per_study` is above that to others' pictures; None where it was not asked for.
     """
 
     data: dict[str, Any]
@@ -86,6 +87,7 @@ class Evaluation:
     subgroups: dict[str, NDArray[np.str_]]
     latent_use: LatentUse
     models: NDArray[np.int64] | None = None
+    excess_kl: Array | None = None
 
     @property
     def doubt(self) -> Array:
@@ -304,6 +306,10 @@ def save_evaluation(evaluation: Evaluation, folder: Path, summary: dict[str, Any
     for name, prefix in (NUMBERS | ANSWERS).items():
         columns |= {f"{prefix}:{f}": a for f, a in zip(evaluation.findings, getattr(evaluation, name).T, strict=True)}
     columns |= {"kl": evaluation.kl_per_study, "novelty": evaluation.novelty, **evaluation.subgroups}
+    if evaluation.models is not None:
+        columns["model"] = evaluation.models
+    if evaluation.excess_kl is not None:
+        columns["excess_kl"] = evaluation.excess_kl
     table = pd.DataFrame(columns)
     if table["study"].duplicated().any():
         table.insert(1, "image", table.groupby("study").cumcount())
@@ -322,7 +328,7 @@ def load_evaluation(folder: Path) -> Evaluation:
 
     def columns(prefix: str, missing: Any) -> Any:
         names = [f"{prefix}:{finding}" for finding in findings]
-        return rows.reindex(columns=names).fillna(missing).to_numpy()
+        return rows.reindex(columns=names, fill_value=missing).to_numpy()
 
     return Evaluation(
         data=summary.get("data", {}),
@@ -338,6 +344,8 @@ def load_evaluation(folder: Path) -> Evaluation:
             {k: float("nan") if v is None else v for k, v in summary["active_units"].items()},
             summary.get("latent_use", {}),
         ),
+        models=rows["model"].to_numpy(int) if "model" in rows else None,
+        excess_kl=rows["excess_kl"].to_numpy(float) if "excess_kl" in rows else None,
         **{name: columns(prefix, np.nan).astype(float) for name, prefix in NUMBERS.items()},
         **{name: columns(prefix, UNKNOWN).astype(str) for name, prefix in ANSWERS.items()},
     )

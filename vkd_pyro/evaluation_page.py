@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vkd_pyro import assessment, figures, metrics
 from vkd_pyro.assessment import Selective
 from vkd_pyro.evaluation import MIN_POSITIVES, Evaluation
+from vkd_pyro.explanations.mismatch import Mismatch
 from vkd_pyro.metrics import Interval
 from vkd_pyro.novelty import FLAGGED_SHARE
 from vkd_pyro.page import Cell, Evaluated, Page, Picture, Section, Table, Undefined
@@ -56,7 +57,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Interval | Selective):
         return plain(vars(value))
     if isinstance(value, np.ndarray):
-        return [plain(each) for each in value.tolist()]
+        return [plain(each) for each in value]
     if isinstance(value, np.generic):
         return plain(value.item())
     return None if isinstance(value, float) and np.isnan(value) else value
@@ -71,7 +72,7 @@ class Extras:
         training: a run's metrics.csv.
         maps: of z in the plane: points [N, 2] and labels [N], by title.
         of_maps: what they show.
-        mismatch: AUROC of KL(q(z | x_T) || p(z | x_I)) in telling exchanged reports from true ones.
+        mismatch: how far reports are from their own pictures, and from others'.
         cases: images [n, H, W], overlays [n, H, W, 3] and captions.
         card: text of the model card.
         command: that made the evaluation.
@@ -81,7 +82,7 @@ class Extras:
     training: pd.DataFrame | None = None
     maps: Mapping[str, tuple[NDArray[Any], NDArray[Any]]] | None = None
     of_maps: str = ""
-    mismatch: float = float("nan")
+    mismatch: Mismatch | None = None
     cases: tuple[NDArray[Any], NDArray[Any], list[str]] | None = None
     card: str = ""
     command: str = ""
@@ -137,8 +138,8 @@ def _evaluated(e: Evaluation, extras: Extras) -> Evaluated:
         positives=int(np.nansum(e.labels)),
         policies=policies,
         seed=e.how.get("seed", 0),
-        num_samples=0 if np.isnan(e.low).all() else e.how.get("num_samples", 0),
-        bundle_hash=e.how.get("bundle", "unknown"),
+        num_samples=0 if np.isnan(e.active_units["prior"]) else e.how.get("num_samples", 0),
+        bundle_hash=e.how.get("bundle", "unknown") if e.models is None else f"{len(set(e.models))} models",
         version=e.how.get("version", "unknown"),
         more=more,
     )
@@ -191,7 +192,10 @@ def _findings(e: Evaluation, assessed: Assessment) -> Section:
         cells: list[Cell] = [Undefined(why) if why else row[name] for name in ("AUC", "average precision")]
         report: list[Cell] = [Undefined(why) if why else row["report AUC"]] if with_report else []
         rows.append([str(finding), int(row["known"]), int(row["positive"]), *cells, *report])
-    note = f"Of a finding with fewer than {MIN_POSITIVES} positives resamples are stratified."
+    note = (
+        f"Of a finding with fewer than {MIN_POSITIVES} positives, or negatives, resamples are stratified: its interval "
+        "is given how many patients have it."
+    )
     return Section("findings", tables=[Table("Ranking", columns, rows, note)])
 
 
@@ -226,29 +230,42 @@ def _calibration(e: Evaluation, assessed: Assessment) -> Section:
     table, recalibrated = assessed.calibration, not np.isnan(e.calibrated).all()
     versions = ("raw", "recalibrated") if recalibrated else ("raw",)
 
-    def of(title: str, *measures: str) -> Table:
+    def of(title: str, *measures: str, why: str = "no label is known") -> Table:
         columns = [f"{measure}, {version}" for measure in measures for version in versions]
         rows: list[list[Cell]] = [[str(name), *map(float, row[columns])] for name, row in table.iterrows()]
-        why = "one class, one probability, or classes that the probability separates"
         return Table(title, ["finding", *columns], rows, undefined=why)
 
+    separated = "one class, one probability, or classes that the probability separates"
     raw, honest = _bins(e.probabilities, e.labels), _bins(e.calibrated, e.labels) if recalibrated else None
-    notes = ["ECE: mean gap between probability and frequency over 15 bins of equal width; adaptive: of equal count."]
-    if recalibrated:
-        fitted = e.how["calibration"]["recalibration"]
-        notes.append(f"Recalibrated by {fitted['class_path'].rpartition('.')[2]}, fitted on the validation split.")
-        notes += [f"{finding}: not recalibrated ({why})" for finding, why in fitted["init_args"]["not_fitted"].items()]
+    notes = [
+        "ECE: mean gap between probability and frequency over 15 bins of equal width; adaptive: of equal count. Of few "
+        "labels both are above 0 by chance alone."
+    ]
     picture = Picture("Reliability", figures.reliability(raw, honest, "all findings"), "Known pairs of all findings.")
     return Section(
         "calibration",
         tables=[
             of("Scores of probabilities", "Brier", "log loss"),
             of("Calibration errors", "ECE", "adaptive ECE"),
-            of("Calibration lines", "slope", "intercept"),
+            of("Calibration lines", "slope", "intercept", why=separated),
         ],
         pictures=[picture],
-        notes=notes,
+        notes=[*notes, *_recalibration(e)],
     )
+
+
+def _recalibration(e: Evaluation) -> Iterator[str]:
+    """By what, if at all, and what that was fitted to."""
+    if np.isnan(e.calibrated).all():
+        return
+    if e.models is not None:
+        yield "Recalibrated for each model apart, fitted on its own validation split."
+        return
+    fitted = e.how["calibration"]["recalibration"]
+    yield f"Recalibrated by {fitted['class_path'].rpartition('.')[2]}, fitted on the validation split."
+    if e.how.get("level") == "image" or e.how.get("fusion") == "product":
+        yield "It was fitted to the mean over the images of a study, which is not what is evaluated here."
+    yield from (f"{finding}: not recalibrated ({why})" for finding, why in fitted["init_args"]["not_fitted"].items())
 
 
 def _bins(probabilities: NDArray[Any], labels: NDArray[Any]) -> figures.Bins:
@@ -257,7 +274,8 @@ def _bins(probabilities: NDArray[Any], labels: NDArray[Any]) -> figures.Bins:
 
 
 def _doubt(e: Evaluation, selective: Selective) -> Section:
-    p = e.probabilities if np.isnan(e.calibrated).all() else e.calibrated
+    recalibrated = not np.isnan(e.calibrated).all()
+    p, probability = (e.calibrated, "recalibrated probability") if recalibrated else (e.probabilities, "probability")
     known = ~np.isnan(e.labels) & ~np.isnan(p)
     right = ((p >= 0.5) == (e.labels == 1))[known]
     parts: dict[str, Cell] = {"total uncertainty, mean (nats a finding)": float(e.doubt.mean())}
@@ -271,15 +289,15 @@ def _doubt(e: Evaluation, selective: Selective) -> Section:
         "not in it.",
         facts={
             **parts,
-            "wrong answers, most doubtful fifth": f"{selective.doubtful_error:.1%}",
-            "wrong answers, the rest": f"{selective.other_error:.1%}",
+            "wrong answers, most doubtful fifth": _percent(selective.doubtful_error),
+            "wrong answers, the rest": _percent(selective.other_error),
             "ratio": selective.ratio,
         },
         pictures=[
             Picture(
                 "Doubt of right and of wrong answers",
                 figures.uncertainty_histograms(e.doubt[known], right),
-                "Pairs of study and finding; an answer is yes from a probability of 1/2 on.",
+                f"Pairs of study and finding; an answer is yes from a {probability} of 1/2 on.",
             ),
             Picture(
                 "Referral",
@@ -290,6 +308,10 @@ def _doubt(e: Evaluation, selective: Selective) -> Section:
             ),
         ],
     )
+
+
+def _percent(share: float) -> Cell:
+    return Undefined("no label is known, or all doubts are equal") if np.isnan(share) else f"{share:.1%}"
 
 
 def _decisions(e: Evaluation, assessed: Assessment) -> Section | None:
@@ -303,7 +325,8 @@ def _decisions(e: Evaluation, assessed: Assessment) -> Section | None:
         rows.append([str(finding), *cells])
     fitted = e.how["calibration"]
     rule = fitted["operating_points"]["rule"]
-    chosen = f"{rule['class_path'].rpartition('.')[2]} {rule['init_args']}"
+    arguments = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in rule["init_args"].items())
+    chosen = f"{rule['class_path'].rpartition('.')[2]} ({arguments})"
     alpha = fitted["conformal"]["alpha"]
     sets: list[list[Cell]] = [[str(finding), *map(float, row)] for finding, row in assessed.conformal.iterrows()]
     return Section(
@@ -315,14 +338,16 @@ def _decisions(e: Evaluation, assessed: Assessment) -> Section | None:
                 ["finding", *columns],
                 rows,
                 f"Thresholds of recalibrated probabilities, found on the validation split by {chosen}; what they reach "
-                "is measured here.",
+                "is measured here, on the studies whose label is known. Sensitivity and specificity are of yes and no "
+                "by the threshold alone, nothing referred; wrong is a share of the answers that were not referred.",
             ),
             Table(
                 "Conformal sets",
                 ["finding", *assessed.conformal.columns],
                 sets,
                 f"Each class is to be held in at least {1 - alpha:.0%} of its studies, on average over validation "
-                "splits, where patients are like those of validation; refer is a set of both.",
+                "splits, where patients are like those of validation, which chose the epoch, so approximately. One "
+                "answer: the share of sets that are yes or no alone; refer is a set of both.",
                 undefined="no study of that class here",
             ),
         ],
@@ -338,7 +363,10 @@ def _subgroups(assessed: Assessment) -> Section | None:
             assessed.subgroups.index, assessed.subgroups.itertuples(index=False, name=None), strict=True
         )
     ]
-    note = "Macro is over the findings whose AUC is defined in the group, so groups may have other findings."
+    note = (
+        "Macro is over the findings whose AUC is defined in the group, so groups may have other findings. Calibration "
+        "errors of small groups are larger by chance alone."
+    )
     return Section(
         "subgroups",
         tables=[Table("By patient and view", ["group", *map(str, assessed.subgroups.columns)], rows, note)],
@@ -348,7 +376,7 @@ def _subgroups(assessed: Assessment) -> Section | None:
 def _novelty(e: Evaluation) -> Section | None:
     if np.isnan(e.novelty).all():
         return None
-    flagged = float((e.novelty <= FLAGGED_SHARE).mean())
+    flagged = float((e.novelty[~np.isnan(e.novelty)] <= FLAGGED_SHARE).mean())
     return Section(
         "novelty",
         lead="How far an image's features, its z and its uncertainty are from those of training images.",
@@ -375,16 +403,23 @@ def _latent(e: Evaluation, extras: Extras) -> Section | None:
 def _reports(e: Evaluation, extras: Extras) -> Section | None:
     if np.isnan(e.kl_per_study).all():
         return None
-    kl = e.kl_per_study[~np.isnan(e.kl_per_study)]
-    quantiles = np.quantile(kl, [0.5, 0.9, 1])
+    quantiles = np.quantile(e.kl_per_study[~np.isnan(e.kl_per_study)], [0.5, 0.9, 1])
+    facts: dict[str, Cell] = {
+        "KL(q(z | report) || p(z | image)): median, 90 %, largest (nats)": ", ".join(f"{q:.2f}" for q in quantiles)
+    }
+    if (found := extras.mismatch) is not None:
+        facts["AUROC of that KL, reports beside other pictures"] = found.auroc("own")
+        facts["AUROC of its excess"] = found.auroc()
     return Section(
         "reports",
-        lead="Which report disagrees with its picture: KL(q(z | report) || p(z | image)) of each study, the column kl "
-        "of predictions.parquet; the largest first are worth a second look.",
-        facts={
-            "median, 90 %, largest (nats)": ", ".join(f"{q:.2f}" for q in quantiles),
-            "AUROC against exchanged reports": extras.mismatch,
-        },
+        lead="Which report disagrees with its picture: how much further its z is from its own picture's than from "
+        "other pictures' on average, in nats. The column excess_kl of predictions.parquet; the largest first are worth "
+        "a second look.",
+        facts=facts,
+        notes=[
+            "AUROC: how well it tells reports beside another study's picture from those beside their own; 0.5 is "
+            "chance."
+        ],
     )
 
 

@@ -135,7 +135,8 @@ def study_outputs(
 def _mean_of_groups(samples: Tensor, group: Tensor) -> Tensor:
     """The mean over the images of each study, given to every one of them; [S, B, K]."""
     same = (group[:, None] == group).to(samples)
-    return torch.einsum("bc,sck->sbk", same / same.sum(1, keepdim=True), samples)
+    means = torch.einsum("bc,sck->sbk", same / same.sum(1, keepdim=True), samples)
+    return means.clamp(max=1)  # the mean of ten ones is 1.0000001
 
 
 def _of_samples(samples: Tensor) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """What an evaluation leaves in its folder: page, figures, numbers; and what is computed for the page alone."""
 
-from copy import copy
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ import torch
 from numpy.typing import NDArray
 
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.evaluation import Evaluation, outputs_of_studies, save_evaluation
+from vkd_pyro.evaluation import Evaluation, save_evaluation
 from vkd_pyro.evaluation_page import Assessment, Extras, page_of, pictures_of
 from vkd_pyro.explanations.images import grad_cam, overlay
-from vkd_pyro.explanations.latent import embed, mismatch_auroc
+from vkd_pyro.explanations.latent import embed
+from vkd_pyro.explanations.mismatch import Mismatch, mismatch
 from vkd_pyro.figures import save
 from vkd_pyro.files import private_folder
-from vkd_pyro.model import VKD, ImageBranch, ImageOnly
-from vkd_pyro.outputs import StudyOutputs
+from vkd_pyro.model import VKD, Guide, ImageBranch, ImageOnly
 from vkd_pyro.page import write_page
+from vkd_pyro.predictive import predict
 
 MAX_POINTS = 1000
 """Studies on a map of z: t-SNE of more takes minutes and shows no more."""
@@ -28,6 +30,8 @@ Network = VKD | ImageOnly | ImageBranch
 
 def save_all(evaluation: Evaluation, folder: Path, extras: Extras, num_resamples: int = 1000) -> Assessment:
     """Writes evaluation.json, predictions.parquet, figures/ and index.html into a folder."""
+    if extras.mismatch is not None:
+        evaluation = with_mismatch(evaluation, extras.mismatch)
     assessed = Assessment.of(evaluation, num_resamples)
     page = page_of(evaluation, assessed, extras)
     private_folder(folder)
@@ -64,12 +68,19 @@ def shown_finding(evaluation: Evaluation) -> int:
     return int(np.where(np.array(evaluation.findings) == "No Finding", 0.5, positives).argmax())
 
 
-def mismatch_of(network: Network, data: StudyData, rows: StudyOutputs, split: str, num_samples: int = 16) -> float:
-    """AUROC of the KL in telling reports that were exchanged between studies from the true ones."""
-    exchanged = copy(data)
-    exchanged.control = "shuffled_reports"
-    theirs = outputs_of_studies(network, exchanged, split, num_samples, use_reports=True)
-    return mismatch_auroc(rows.kl, theirs.kl)
+def mismatch_of(network: Network, data: StudyData, split: str) -> Mismatch | None:
+    """How far reports are from their own and from others' pictures; None where no guide reads reports that are true."""
+    if data.control != "none" or not isinstance(network, VKD) or not isinstance(network.guide, Guide):
+        return None
+    device = next(network.parameters()).device
+    encoder = network.guide.report_encoder
+    return mismatch(network, (batch.to(device) for batch in data.evaluation_loader(split, encoder)))
+
+
+def with_mismatch(evaluation: Evaluation, found: Mismatch) -> Evaluation:
+    """The evaluation with the excess of each study's KL; NaN without a report."""
+    excess = pd.Series(found.excess, index=found.study_ids).reindex(list(evaluation.study_ids))
+    return replace(evaluation, excess_kl=np.asarray(excess, np.float64))
 
 
 def cases_of(
@@ -83,19 +94,48 @@ def cases_of(
     p, finding = evaluation.probabilities[:, k], evaluation.findings[k]
     orders = np.argsort(-p), np.argsort(-evaluation.doubt[:, k])
     chosen = list(dict.fromkeys(row for pair in zip(*orders, strict=True) for row in pair))[:number]
-    wanted = {evaluation.study_ids[row]: row for row in chosen}
-    images: dict[int, torch.Tensor] = {}
-    for batch in data.evaluation_loader(evaluation.how["split"], None):
-        for image, study in zip(batch.images, batch.study_ids, strict=True):
-            if study in wanted:
-                images.setdefault(wanted[study], image)
-    pixels = torch.stack([images[row] for row in chosen])
+    pixels = _pictures(data, evaluation, chosen)
     maps = grad_cam(network.model, pixels.to(next(network.parameters()).device), k).cpu().numpy()
     gray = pixels[:, 0].numpy()
     overlays = np.stack([overlay(image, cam) for image, cam in zip(gray, maps, strict=True)])
     said = {1.0: "present", 0.0: "absent"}
     captions = [f"{finding}: {p[row]:.2f}, label {said.get(evaluation.labels[row, k], 'unknown')}" for row in chosen]
     return gray, overlays, captions
+
+
+def _pictures(data: StudyData, evaluation: Evaluation, chosen: list[int]) -> torch.Tensor:
+    """Those of the rows chosen, float [n, 1, H, W]; of a study with several images the first."""
+    rows: dict[Any, int] = {}  # numbered as the evaluation has them
+    images: dict[int, torch.Tensor] = {}
+    for batch in data.evaluation_loader(evaluation.how["split"], None):
+        for image, study in zip(batch.images, batch.study_ids, strict=True):
+            row = rows.setdefault(len(rows) if evaluation.how["level"] == "image" else study, len(rows))
+            if row in chosen:
+                images.setdefault(row, image)
+    return torch.stack([images[row] for row in chosen])
+
+
+def save_samples(
+    network: Network, data: StudyData, split: str, path: Path, num_samples: int = 100, seed: int = 0
+) -> int:
+    """Writes p(y | x_I, z) of every draw of z, image by image, to netCDF for ArviZ, beside the labels.
+
+    In a stream: memory does not grow with the split. A study with several images has a row each, numbered from 0 after
+    a slash. Returns: rows written.
+    """
+    from vkd_pyro.arviz_export import SampleWriter
+
+    device = next(network.parameters()).device
+    several = any(len(study.images) > 1 for study in data.studies(split))
+    with SampleWriter(path, network.findings, 1, num_samples) as writer:
+        for batch in data.evaluation_loader(split, None):
+            names, seen = [], Counter[str]()
+            for study in batch.study_ids:  # a batch holds whole studies
+                names.append(f"{study}/{seen[study]}" if several else study)
+                seen[study] += 1
+            samples = predict(network.model, batch.images.to(device), network.findings, num_samples, seed).samples
+            writer.append(samples, names, batch.labels.masked_fill(~batch.known, torch.nan).numpy())
+        return writer.num_studies
 
 
 def training_table(run: Path) -> pd.DataFrame | None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
+from vkd_pyro.cli.evaluate import refuse_bundle
 from vkd_pyro.cli.settings import new_parser, parse
 from vkd_pyro.errors import UserError
 
@@ -33,10 +34,15 @@ def main(arguments: list[str]) -> None:
     settings = parse(compare_parser(), arguments)
     if len(settings.methods) < 2:
         raise UserError("compare: found one method, expected at least two, e.g. vkd compare runs/no_report runs/vkd")
+    if twice := [name for name in settings.methods if settings.methods.count(name) > 1]:
+        raise UserError(f"compare: {twice[0]} is given twice; runs that differ in their seed alone are RUN,RUN")
+    if settings.output is not None:
+        refuse_bundle(settings.output)
     methods = {name: [load(Path(path), settings.split) for path in name.split(",")] for name in settings.methods}
     first, *others = methods
-    number = len(set(methods[first][0].patient_ids))
-    print(f"differences to {first}; {settings.split} split, {number} patients; 95 % over patients")
+    to = methods[first][0]
+    number, split = len(set(to.patient_ids)), to.how.get("split", settings.split)
+    print(f"differences to {first}; {split} split, {number} patients; 95 % over patients")
     found: dict[str, Any] = {}
     for name in others:
         pair = methods[name], methods[first]

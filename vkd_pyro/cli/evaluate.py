@@ -44,6 +44,7 @@ def evaluate_parser() -> ArgumentParser:
     parser.add_argument("--output", type=Path | None, help="a folder to write; by default one in RUN/evaluation/")
     parser.add_argument("--page", type=bool, default=True, help="figures and index.html, with intervals")
     parser.add_argument("--resamples", type=PositiveInt, default=1000, help="of the patients, for intervals")
+    parser.add_argument("--samples", type=Path | None, help="a netCDF file for ArviZ, of every draw of every image")
     parser.add_argument("--beside", type=Path | None, help="another run, whose z is shown beside this one's")
     parser.add_argument(
         "--cases", type=NonNegativeInt, default=0, help="so many X-rays of patients on the page, with class activation"
@@ -62,6 +63,9 @@ def main(arguments: list[str]) -> None:
         changes = ["--config", yaml.safe_dump(parts_of_config(settings.config, "data")), *changes]
     if (settings.level, settings.fusion) == ("image", "product"):
         raise UserError("--fusion product joins the images of a study, and --level image keeps them apart; drop one")
+    for name in ("output", "samples"):
+        if settings[name] is not None:
+            refuse_bundle(settings[name], f"--{name}")
     trained = load_trained(settings.run, changes)
     folder = output_folder(settings, changes, trained.data.corpus.name)
     evaluation, rows = trained.evaluate(
@@ -73,38 +77,55 @@ def main(arguments: list[str]) -> None:
     if changes:
         print(f"other data than the run's: {' '.join(own[1:] + options)}")
     print(evaluation)
+    if settings.samples is not None:
+        from vkd_pyro.showing import save_samples
+
+        save_samples(
+            trained.network, trained.data, settings.split, settings.samples, settings.num_samples, settings.seed
+        )
+        print(f"written: {settings.samples}")
     if not settings.page:
         save_evaluation(evaluation, folder)
         print(f"written: {folder}/evaluation.json, predictions.parquet")
         return
     from vkd_pyro.showing import save_all
 
-    extras = extras_of(trained, evaluation, rows, settings, f"vkd evaluate {' '.join(arguments)}")
+    beside = None if settings.beside is None else z_of(settings.beside, changes, settings, rows)
+    extras = extras_of(trained, evaluation, rows, settings, beside, f"vkd evaluate {' '.join(arguments)}")
     assessed = save_all(evaluation, folder, extras, settings.resamples)
     print("with intervals over patients: " + ", ".join(f"{name} {v:.3f}" for name, v in assessed.averages.items()))
     print(f"written: {folder}/index.html, evaluation.json, predictions.parquet, figures/")
 
 
-def extras_of(trained: "Trained", evaluation: Any, rows: Any, settings: Namespace, command: str) -> Any:
-    """The `Extras` of the page: what is computed or read for it alone."""
+def z_of(path: Path, changes: list[str], settings: Namespace, rows: Any) -> Any:
+    """Means of z given the image by another run, of the studies of `rows`, [N, D]."""
+    theirs = load_trained(path, changes).evaluate(settings.split, 1, settings.level)[1]
+    if theirs.study_ids.tolist() != rows.study_ids.tolist():
+        raise UserError(f"--beside: {path} has other studies in its {settings.split} split; name a run on the same")
+    return theirs.prior_locs
+
+
+def extras_of(
+    trained: "Trained", evaluation: Any, rows: Any, settings: Namespace, beside: Any = None, command: str = ""
+) -> Any:
+    """The `Extras` of the page: what is computed or read for it alone; `beside` is z of another run."""
     from vkd_pyro.bundle import CARD
     from vkd_pyro.evaluation_page import Extras
     from vkd_pyro.run import BUNDLE
     from vkd_pyro.showing import cases_of, maps_of, mismatch_of, training_table
 
     z = {"z given the image": rows.prior_locs, "z given the report": rows.posterior_locs}
-    if settings.beside is not None:
-        other = load_trained(settings.beside)
-        z[f"z given the image, {settings.beside.name}"] = other.evaluate(settings.split, 1)[1].prior_locs
+    if beside is not None:
+        z[f"z given the image, {settings.beside.resolve().name}"] = beside
     maps, of_maps = maps_of(evaluation, z)
     with_report = not all(map(math.isnan, evaluation.kl_per_study)) and settings.level == "study"
     card = (trained.path if is_bundle(trained.path) else trained.path / BUNDLE) / CARD
     return Extras(
-        name=trained.path.name,
+        name=trained.path.resolve().name,
         training=training_table(trained.path),
         maps=maps,
         of_maps=of_maps,
-        mismatch=mismatch_of(trained.network, trained.data, rows, settings.split) if with_report else math.nan,
+        mismatch=mismatch_of(trained.network, trained.data, settings.split) if with_report else None,
         cases=cases_of(trained.network, trained.data, evaluation, settings.cases) if settings.cases else None,
         card=card.read_text() if card.is_file() else "",
         command=command,
@@ -114,14 +135,20 @@ def extras_of(trained: "Trained", evaluation: Any, rows: Any, settings: Namespac
 def output_folder(settings: Namespace, changes: list[str], corpus: str) -> Path:
     """Each way to evaluate has a folder of its own, other data by what was asked for; none is in a bundle."""
     if settings.output is not None:
-        if is_bundle(settings.output):
-            raise UserError(f"--output: {settings.output} is a bundle, which never changes; choose another folder")
         return settings.output
     if is_bundle(settings.run):
         raise UserError(f"--output: not given, and {settings.run} is a bundle, which never changes; name a folder")
     other = f"{corpus}-{hashlib.sha256(repr(changes).encode()).hexdigest()[:8]}-" if changes else ""
     level = "-image" if settings.level == "image" else "-product" if settings.fusion == "product" else ""
     return settings.run / "evaluation" / f"{other}{settings.split}{level}"
+
+
+def refuse_bundle(path: Path, option: str = "--output") -> None:
+    """Raises `UserError` where what shall be written is a bundle, or in one."""
+    for folder in (path.resolve(), *path.resolve().parents):
+        if is_bundle(folder):
+            is_it = "is" if folder == path.resolve() else "is in"
+            raise UserError(f"{option}: {path} {is_it} a bundle, which never changes; choose another folder")
 
 
 def is_bundle(path: Path) -> bool:

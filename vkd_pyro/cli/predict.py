@@ -157,13 +157,14 @@ def _write_all(
     from tqdm import tqdm
 
     from vkd_pyro.deployment import Unread
+    from vkd_pyro.deployment.tables import as_text
 
     problems = []
     hidden = True if quiet else None  # None: where standard error is no terminal
     for each in tqdm(predictions, "predict", number, unit="image", delay=2, leave=False, disable=hidden):
         if isinstance(each, Unread):
             problems.append(each)
-            tqdm.write(f"vkd: {each.image}: {each.problem}", file=sys.stderr)
+            tqdm.write(f"vkd: {as_text(each.image)}: {each.problem}", file=sys.stderr)
             continue
         for write in writers:
             write(each)
@@ -188,13 +189,15 @@ def _conclude(settings: Namespace, number: int, problems: list["Unread"], overla
 @contextmanager
 def _printed_table(level: float) -> Iterator[Write]:
     """Prints a table of each image, and at the end what its columns are."""
+    from vkd_pyro.deployment.tables import as_text
+
     seen: list[Predicted] = []  # the first one only
 
     def write(one: "Predicted") -> None:
         if not seen:
             print(_header(one, level))
             seen.append(one)
-        print("\n".join([str(one.image), *_lines(one)]))
+        print("\n".join([as_text(one.image), *_lines(one)]))
 
     yield write
     if seen:

@@ -1,0 +1,216 @@
+"""Does the uncertainty mean anything? Measured on cross-fitted runs: doubt, calibration, mismatch, unfamiliar images.
+
+    python scripts/uncertainty.py openi_cpu/vkd openi_cpu_labels_0.1/vkd --json results/uncertainty_openi.json
+
+Rows are of `scripts/reproduce.py openi`, whose runs are read (RUNS/ROW-SEED-foldFOLD). Each study is evaluated by a
+model that never saw its patient; what was fitted on validation is fitted on the validation split of each fold. Numbers
+are means over seeds; of a ratio the interval of each seed is shown.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from experiment import concatenate, write_result
+from numpy.typing import NDArray
+from sklearn.datasets import load_sample_images
+from torch import Tensor
+from tqdm import tqdm
+
+from vkd_pyro import assessment, metrics
+from vkd_pyro.after_training import calibrate, outputs_of_images, signals
+from vkd_pyro.calibration import Isotonic, Platt, Temperature
+from vkd_pyro.cli.evaluate import Trained, load_trained
+from vkd_pyro.data.batch import Example, collate
+from vkd_pyro.data.dataset import NO_REPORT
+from vkd_pyro.evaluation import Evaluation
+from vkd_pyro.outputs import StudyOutputs, study_outputs
+from vkd_pyro.showing import mismatch_of
+
+Array = NDArray[np.float64]
+REFERRED = 0.2
+NUM_PHOTOGRAPHS = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="+", help="folders of runs without -SEED-foldFOLD, e.g. openi_cpu/vkd")
+    parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder of the runs")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="where to write the table with its origin")
+    arguments = parser.parse_args()
+    columns = {row: measured(arguments.runs / row, arguments.seeds, arguments.folds) for row in arguments.rows}
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    table = {name: {row: column.get(name, "-") for row, column in columns.items()} for name in names}
+    for name, cells in table.items():
+        print(f"{name:<60}" + "".join(f"{cell:>42}" for cell in cells.values()))
+    if arguments.json is not None:
+        write_result(arguments.json, {"rows": "measured", "table": table})
+
+
+def measured(row: Path, seeds: int, folds: int) -> dict[str, str]:
+    """A column of the table."""
+    by_seed: list[Evaluation] = []
+    recalibrated: list[dict[str, Array]] = []
+    of_runs: list[dict[str, float]] = []
+    for seed in range(seeds):
+        runs = [Path(f"{row}-{seed}-fold{fold}") for fold in range(folds)]
+        evaluations, versions, numbers = zip(*map(evaluated, tqdm(runs, desc=f"{row}, seed {seed}")), strict=True)
+        by_seed.append(concatenate(evaluations))
+        recalibrated.append({name: np.concatenate([version[name] for version in versions]) for name in versions[0]})
+        of_runs += numbers
+    doubts: dict[str, Callable[[Evaluation], Array]] = {
+        "total": lambda e: e.doubt,
+        "that of z": lambda e: e.latent_doubt,
+    }
+    if seeds > 1:
+        between = networks(by_seed)
+        doubts[f"between {seeds} networks"] = lambda _: between
+    found: dict[str, str] = {}
+    for name, doubt in doubts.items():
+        if not np.isnan(doubt(by_seed[0])).all():
+            found |= of_doubt(name, by_seed, doubt)
+    found |= of_referral(by_seed) | of_calibration(by_seed, recalibrated) | of_conformal(by_seed)
+    for name in of_runs[0]:
+        values = np.array([numbers[name] for numbers in of_runs])
+        if not np.isnan(values).all():
+            found[name] = f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
+    return found
+
+
+def evaluated(run: Path) -> tuple[Evaluation, dict[str, Array], dict[str, float]]:
+    """The evaluation of a run on its fold; probabilities by each recalibration; what is measured of the run alone."""
+    trained = load_trained(run)
+    calibration = trained.bundle.calibration or calibrate(trained.network, trained.data)
+    trained = replace(trained, bundle=replace(trained.bundle, calibration=calibration))
+    evaluation, rows = trained.evaluate("test")
+    validation = outputs_of_images(trained.network, trained.data, "validation", 100).mean_over_images()
+    recalibrated = {"raw": evaluation.probabilities}
+    for kind in (Temperature, Platt, Isotonic):
+        fitted = kind.fit(validation.probabilities, validation.labels, evaluation.findings)
+        recalibrated[kind.__name__] = fitted(evaluation.probabilities)
+    numbers = {}
+    if (found := mismatch_of(trained.network, trained.data, "test")) is not None:
+        numbers["reports beside another picture: AUROC of the KL"] = found.auroc("own")
+        numbers["reports beside another picture: AUROC of its excess"] = found.auroc()
+    usual = calibration.reference.score(signals(rows))
+    numbers["unfamiliar: frontals flagged"] = float(usual.flagged.mean())
+    for name, images in unfamiliar(trained):
+        other = calibration.reference.score(signals(outputs_of(trained, images)))
+        labels = np.repeat([0.0, 1.0], [len(usual.score), len(other.score)])
+        numbers[f"unfamiliar: AUROC, {name}"] = metrics.auroc(np.concatenate([usual.score, other.score]), labels)
+        numbers[f"unfamiliar: {name} flagged"] = float(other.flagged.mean())
+    return evaluation, recalibrated, numbers
+
+
+def unfamiliar(trained: Trained) -> Iterator[tuple[str, Tensor]]:
+    """Pictures that the model was not made for, float [N, 1, size, size] by name; patients are those of the test."""
+    data = trained.data
+    frontals = torch.cat([batch.images for batch in data.evaluation_loader("test", None)])
+    patients = {study.patient_id for study in data.studies("test")}
+    laterals = [
+        data.transform(image)
+        for study in data.corpus.studies()
+        if study.patient_id in patients
+        for image, view in zip(study.images, study.views, strict=True)
+        if view == "lateral"
+    ]
+    yield "laterals", torch.stack(laterals).float() / 255
+    yield "inverted", 1 - frontals
+    yield "photographs", torch.stack([data.transform(picture) for picture in photographs()]).float() / 255
+
+
+def photographs() -> Iterator[NDArray[np.uint8]]:
+    """Square crops of scikit-learn's two photographs, gray, uint8 [side, side]."""
+    generator = np.random.default_rng(0)
+    pictures = [picture.mean(axis=2).astype(np.uint8) for picture in load_sample_images().images]
+    for number in range(NUM_PHOTOGRAPHS):
+        picture = pictures[number % len(pictures)]
+        side = int(generator.integers(120, min(picture.shape)))
+        top, left = (int(generator.integers(0, length - side + 1)) for length in picture.shape)
+        yield np.ascontiguousarray(picture[top : top + side, left : left + side])
+
+
+def outputs_of(trained: Trained, images: Tensor, batch_size: int = 64) -> StudyOutputs:
+    """What the model says of pictures without report or label."""
+    unknown = torch.full((len(trained.network.findings),), torch.nan)
+    examples = [Example(image, NO_REPORT, False, unknown, str(number)) for number, image in enumerate(images)]
+    batches = (collate(examples[start : start + batch_size]) for start in range(0, len(examples), batch_size))
+    return StudyOutputs.concatenate([study_outputs(trained.network, batch, 100, 0, "none") for batch in batches])
+
+
+# ------------------------------------------------------------------------------------- what is measured
+
+
+def networks(by_seed: Sequence[Evaluation]) -> Array:
+    """Mutual information of a label and the network that predicts it, the seeds being the networks; [N, K] in nats."""
+    p = np.stack([e.probabilities for e in by_seed])
+    return metrics.network_doubt(p[:, None])
+
+
+def of_doubt(name: str, by_seed: Sequence[Evaluation], doubt: Callable[[Evaluation], Array]) -> dict[str, str]:
+    """Wrong answers of the most doubtful fifth of the studies and of the rest; whether doubt tells wrong from right."""
+    found = [assessment.selective(e, doubt(e).sum(axis=1)) for e in by_seed]
+    tells = [metrics.auroc(doubt(e).ravel(), np.where(np.isnan(e.labels), np.nan, wrong(e)).ravel()) for e in by_seed]
+    return {
+        f"doubt, {name}: wrong answers, most doubtful fifth": mean(f.doubtful_error for f in found),
+        f"doubt, {name}: wrong answers, the rest": mean(f.other_error for f in found),
+        f"doubt, {name}: ratio": "; ".join(f"{f.ratio:.2f}" for f in found),
+        f"doubt, {name}: AUROC, wrong from right answers": mean(tells),
+    }
+
+
+def wrong(e: Evaluation) -> Array:
+    """Of each answer, by recalibrated probability from 1/2 on."""
+    return ((e.calibrated >= 0.5) != (e.labels == 1)).astype(float)
+
+
+def of_referral(by_seed: Sequence[Evaluation]) -> dict[str, str]:
+    """Wrong answers left when a fifth of the studies is referred."""
+    curves = [assessment.selective(e) for e in by_seed]
+    at = int(np.abs(assessment.SHARES - REFERRED).argmin())
+    of = {"at random": "random", "most doubtful": "error", "most errors (oracle)": "oracle"}
+    return {f"a fifth referred, {name}: wrong": mean(getattr(c, a)[at] for c in curves) for name, a in of.items()}
+
+
+def of_calibration(by_seed: Sequence[Evaluation], recalibrated: Sequence[dict[str, Array]]) -> dict[str, str]:
+    """Before and after each recalibration, all pairs pooled."""
+    found = {}
+    for measure in ("ECE", "adaptive ECE", "log loss", "slope"):
+        for name in recalibrated[0]:
+            pairs = zip(by_seed, recalibrated, strict=True)
+            values = [assessment.calibration_of(versions[name], e.labels)[measure] for e, versions in pairs]
+            found[f"{measure}, {name.lower()}"] = mean(values)
+    return found
+
+
+def of_conformal(by_seed: Sequence[Evaluation]) -> dict[str, str]:
+    """How often sets for a coverage of 0.9 held the answer, by class, over all findings; each fold has its own sets."""
+    held = [conformal_shares(e) for e in by_seed]
+    return {f"conformal, {name}": mean(shares[name] for shares in held) for name in held[0]}
+
+
+def conformal_shares(e: Evaluation) -> dict[str, float]:
+    """Of the known labels of all findings: held when absent, when present, and sets of a single answer."""
+    present = np.isin(e.conformal, ("yes", "refer"))
+    absent = np.isin(e.conformal, ("no", "refer"))
+    known = ~np.isnan(e.labels)
+    return {
+        "held, absent": float(absent[e.labels == 0].mean()),
+        "held, present": float(present[e.labels == 1].mean()),
+        "one answer": float((present ^ absent)[known].mean()),
+    }
+
+
+def mean(values: Any) -> str:
+    """Over seeds."""
+    return f"{np.mean(list(values)):.3f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,340 @@
+"""The page of an evaluation: what it has of each kind of model and data, what is undefined, and that it names nobody."""
+
+import html
+import json
+import re
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.test_evaluation import make_evaluation, make_full_evaluation
+from vkd_pyro.calibration import Identity, Isotonic, Temperature
+from vkd_pyro.collapse import LatentUse
+from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+from vkd_pyro.evaluation import Evaluation
+from vkd_pyro.evaluation_page import Assessment, Extras, page_of, pictures_of, plain
+from vkd_pyro.explanations.mismatch import Mismatch
+from vkd_pyro.metrics import Interval
+from vkd_pyro.page import render
+from vkd_pyro.showing import save_all, shown_finding
+
+NAN = float("nan")
+RESAMPLES = 20
+
+
+def no_positives() -> Evaluation:
+    e = make_full_evaluation()
+    e.labels[e.labels == 1] = 0
+    return e
+
+
+def no_labels() -> Evaluation:
+    e = make_full_evaluation()
+    e.labels[:] = NAN
+    return e
+
+
+def without(*names: str) -> Evaluation:
+    e = make_full_evaluation()
+    return replace(e, **{name: np.full_like(getattr(e, name), NAN) for name in names})
+
+
+def old_bundle() -> Evaluation:
+    e = without("calibrated", "novelty")
+    how = {name: value for name, value in e.how.items() if name != "calibration"}
+    return replace(e, how=how, answers=np.full((400, 3), "unknown"), conformal=np.full((400, 3), "unknown"))
+
+
+def image_only() -> Evaluation:
+    e = without("low", "high", "report_probabilities", "kl_per_study")
+    return replace(e, expected_entropy=e.doubt, latent_use=LatentUse())
+
+
+def one_class() -> Evaluation:
+    e = make_full_evaluation()
+    e.labels[:, 2] = 0
+    return e
+
+
+KINDS = {
+    "all": make_full_evaluation,
+    "old bundle": old_bundle,
+    "image only": image_only,
+    "no report": lambda: without("report_probabilities", "kl_per_study"),
+    "one class": one_class,
+    "folds": lambda: replace(make_full_evaluation(), models=np.arange(400) % 2, data={"corpus": "tiny", "folds": 2}),
+    "no positives": no_positives,
+    "no labels": no_labels,
+    "hardly anything": lambda: replace(make_evaluation(size=2), how={}, data={}, subgroups={}, latent_use=LatentUse()),
+}
+EVERY = ["summary", "findings", "curves", "calibration", "doubt", "decisions", "subgroups", "novelty", "latent"]
+EVERY += ["reports", "card"]
+LACKING = {
+    "old bundle": ["decisions", "novelty"],
+    "image only": ["latent", "reports"],
+    "no report": ["reports"],
+    "folds": ["curves", "decisions"],
+    "no positives": ["curves"],
+    "no labels": ["curves"],
+    "hardly anything": ["decisions", "subgroups", "novelty", "latent", "reports"],
+}
+
+
+@cache
+def assessed(kind: str) -> tuple[Evaluation, Assessment, str]:
+    """An evaluation of a kind, its tables, and the text of its page."""
+    evaluation = KINDS[kind]()
+    rows = range(len(evaluation.study_ids))
+    studies, patients = (tuple(f"name-of-{n}-{i // n}" for i in rows) for n in (1, 2))
+    evaluation = replace(evaluation, study_ids=studies, patient_ids=patients)
+    tables = Assessment.of(evaluation, RESAMPLES)
+    return evaluation, tables, render(page_of(evaluation, tables, Extras(name="a model")))
+
+
+def words(page: str) -> str:
+    """What a reader sees of a page, without figures."""
+    text = re.sub(r"(?s)<svg.*?</svg>|<style.*?</style>", " ", page)
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", text)))
+
+
+def told(evaluation: Evaluation) -> str:
+    """The facts and notes of a page of such an evaluation, not drawn."""
+    page = page_of(evaluation, assessed("all")[1], Extras())
+    facts = page.evaluated.facts() | {k: v for each in page.sections for k, v in each.facts.items()}
+    return "\n".join([*(f"{k} {v}" for k, v in facts.items()), *(n for each in page.sections for n in each.notes)])
+
+
+def section(page: str, name: str) -> str:
+    """The words of one section."""
+    return words(re.search(rf'(?s)<section id="{name}".*?</section>', page)[0])
+
+
+# ------------------------------------------------------------------------------------ what there is
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_has_the_sections_that_something_is_known_of(kind):
+    page = assessed(kind)[2]
+    expected = [name for name in EVERY if name not in LACKING.get(kind, [])]
+    assert re.findall(r'<section id="(\w+)"', page) == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_undefined_is_said_in_words(kind):
+    page = assessed(kind)[2]
+    assert not re.search(r"\b(nan|None|inf)\b", words(page), re.IGNORECASE)
+    assert not re.search(r">\s*-?(nan|inf)\s*<", page, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_numbers_are_strict_json(kind):
+    evaluation, tables, _ = assessed(kind)
+    text = json.dumps(evaluation.summary() | tables.summary(), allow_nan=False)
+    found = json.loads(text)
+    assert found["averages"].keys() == {"macro", "macro30", "micro", "weighted"}
+    assert list(found["ranking"]) == list(evaluation.findings)
+    assert (found["decisions"] is None) == ("decisions" in LACKING.get(kind, []))
+    assert found["findings"].keys() == found["ranking"].keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_is_named(kind):
+    evaluation, tables, page = assessed(kind)
+    assert "name-of-" in evaluation.study_ids[0]
+    assert "name-of-" not in page + json.dumps(evaluation.summary() | tables.summary())
+
+
+# -------------------------------------------------------------------------------- what is said of it
+
+
+def test_the_head_says_what_was_evaluated():
+    page = words(assessed("all")[2])
+    for fact in ("tiny, test split", "patients 200", "studies 400", "images 500", "known labels 1,155", "bundle abc"):
+        assert fact in page, fact
+    assert "label policy, evaluation uncertain ignore, blank zeros" in page
+    assert "samples of z an image 100" in page
+    assert "samples of z an image 0" in words(assessed("image only")[2])
+    assert "bundle 2 models" in words(assessed("folds")[2])
+
+
+def test_z_of_a_single_draw_is_still_z():
+    e = without("low", "high")
+    evaluation = replace(e, how=e.how | {"num_samples": 1})
+    assert "samples of z an image 1\n" in told(evaluation)
+
+
+def test_the_summary_shows_the_averages_by_name():
+    evaluation, tables, page = assessed("all")
+    text = section(page, "summary")
+    for name, interval in tables.averages.items():
+        assert f"{name} {interval:.3f}" in text
+        assert f"{evaluation.averages()['report'][name]:.3f}" in text
+    assert "mean of the 3 findings whose AUC is defined" in text
+    assert "mean of the 2 findings whose AUC is defined" in section(assessed("one class")[2], "summary")
+    assert "the report" not in section(assessed("no report")[2], "summary")
+
+
+def test_an_undefined_finding_says_why_and_has_no_curve():
+    page = assessed("one class")[2]
+    assert "undefined: no study is positive" in section(page, "findings")
+    curves = re.search(r'(?s)<section id="curves".*?</section>', page)[0]
+    assert "Fracture" in curves
+    assert "Pneumothorax" not in curves
+
+
+def test_what_no_label_defines_is_told_apart_from_what_no_line_fits():
+    assert "separates" not in section(assessed("all")[2], "calibration")
+    text = section(assessed("one class")[2], "calibration")
+    assert "one class, one probability, or classes that the probability separates" in text
+    assert "no label is known" not in text
+    assert "no label is known" in section(assessed("no labels")[2], "calibration")
+
+
+@pytest.mark.parametrize(("kind", "said"), [("all", "Recalibrated by Platt"), ("folds", "for each model apart")])
+def test_the_recalibration_is_named(kind, said):
+    assert said in section(assessed(kind)[2], "calibration")
+    assert "ecalibrated" not in section(assessed("old bundle")[2], "calibration")
+
+
+@pytest.mark.parametrize("kind", [Identity, Temperature, Isotonic])
+def test_any_recalibration_can_be_shown(kind):
+    evaluation = make_full_evaluation(recalibration=kind)
+    assert f"Recalibrated by {kind.__name__}, fitted on the validation split." in told(evaluation)
+
+
+@pytest.mark.parametrize("changed", [{"level": "image"}, {"fusion": "product"}])
+def test_a_calibration_of_something_else_says_so(changed):
+    evaluation = make_full_evaluation()
+    other = replace(evaluation, how=evaluation.how | changed)
+    said = "It was fitted to the mean over the images of a study, which is not what is evaluated here."
+    for each, there in ((evaluation, False), (other, True)):
+        assert (said in told(each)) == there
+
+
+def test_the_decisions_are_those_of_the_tables():
+    _, tables, page = assessed("all")
+    text = section(page, "decisions")
+    assert "found on the validation split by BySensitivity (at least 0.8)" in text
+    for finding, row in tables.decisions.drop(columns="undefined").iterrows():
+        assert f"{finding} {' '.join(f'{value:.3f}' for value in row)}" in text
+    for finding, row in tables.conformal.iterrows():
+        assert f"{finding} {' '.join(f'{value:.3f}' for value in row)}" in text
+    assert "held in at least 80% of its studies" in text
+
+
+def test_novelty_is_counted_where_it_is_known():
+    novelty = np.full(400, NAN)
+    novelty[:10] = [0.01, 0.05, *[0.5] * 8]
+    assert "flagged as unlike the training images 20.0%" in told(make_full_evaluation(novelty=novelty))
+
+
+def test_doubt_without_a_label_is_undefined():
+    text = section(assessed("no labels")[2], "doubt")
+    assert "most doubtful fifth undefined (no label is known, or all doubts are equal)" in text
+    shares = assessed("all")[1].selective
+    text = section(assessed("all")[2], "doubt")
+    assert f"most doubtful fifth {shares.doubtful_error:.1%} wrong answers, the rest {shares.other_error:.1%}" in text
+    assert "of it carried by z" in text
+    assert "of it carried by z" not in section(assessed("image only")[2], "doubt")
+
+
+def test_subgroups_are_those_of_the_tables():
+    _, tables, page = assessed("all")
+    text = section(page, "subgroups")
+    assert tables.subgroups.index.tolist() == ["sex: female", "sex: male"]
+    for name, row in tables.subgroups.iterrows():
+        assert f"{name} {row['studies']} {row['patients']} {row['positive']} {row['micro AUC']:.3f}" in text
+
+
+def test_a_warning_stands_at_the_top():
+    evaluation = make_full_evaluation()
+    ignored = replace(evaluation, latent_use=replace(evaluation.latent_use, z_change=0.0))
+    assert page_of(ignored, assessed("all")[1], Extras()).warnings == [ignored.latent_use.warning]
+    assert 'class="warning"' not in assessed("all")[2]
+
+
+def test_extras_are_shown_as_far_as_there_are_any():
+    generator = np.random.default_rng(0)
+    extras = Extras(
+        name="a model",
+        training=pd.DataFrame({"epoch": [0, 1], "val/nll": [0.6, 0.5]}),
+        maps={"z given the image": (generator.normal(size=(30, 2)), np.repeat([0.0, 1.0, NAN], 10))},
+        of_maps="Means of z.",
+        mismatch=Mismatch(("a", "b"), np.array([1.0, 2.0]), np.array([[3.0, 0.0, 4.0], [5.0, 6.0, 7.0]])),
+        cases=(generator.random((2, 8, 8)), generator.random((2, 8, 8, 3)), ["Edema: 0.91", "Edema: 0.52"]),
+        card="# Findings\n\nTrained on something.\n",
+        command="vkd evaluate runs/mine",
+    )
+    page = page_of(*assessed("all")[:2], extras)
+    text = render(page)
+    assert re.findall(r'<section id="(\w+)"', text) == [*EVERY[:-1], "training", "cases", "card"]
+    assert "AUROC of that KL, reports beside other pictures 0.833" in section(text, "reports")  # 10 pairs of 12
+    assert "Trained on something." in section(text, "card")
+    assert "command vkd evaluate runs/mine" in words(text)
+    names = [name for name, _ in pictures_of(page)]
+    assert len(names) == len(set(names)) == 7
+    assert "map_of_z_t_sne" in names
+    assert "examples" not in names, "a patient's picture is in the page alone"
+
+
+@pytest.mark.parametrize("name", ["No Finding", "α & <β> $x$"])
+def test_findings_of_any_name(name):
+    evaluation = replace(make_evaluation(), findings=(name, "Fracture", "Pneumothorax"))
+    text = render(page_of(evaluation, Assessment.of(evaluation, 2), Extras()))
+    assert name in section(text, "findings")
+
+
+def test_many_findings():
+    few, number = make_evaluation(), len(CHEXPERT_FINDINGS)
+    wide = {name: np.tile(v, (1, 5))[:, :number] for name, v in vars(few).items() if np.ndim(v) == 2}
+    evaluation = replace(few, **wide, findings=tuple(CHEXPERT_FINDINGS))
+    tables = Assessment.of(evaluation, 2)
+    page = page_of(evaluation, tables, Extras())
+    assert [row[0] for row in page.sections[1].tables[0].rows] == list(CHEXPERT_FINDINGS)
+    assert tables.summary()["ranking"].keys() == set(CHEXPERT_FINDINGS)
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def test_everything_is_written_and_only_its_owner_may_read_it(tmp_path):
+    evaluation = assessed("one class")[0]
+    tables = save_all(evaluation, tmp_path / "e", Extras(), RESAMPLES)
+    folder = tmp_path / "e"
+    assert {path.name for path in folder.iterdir()} == {
+        *("evaluation.json", "predictions.parquet", "index.html", "figures")
+    }
+    assert {path.suffix for path in (folder / "figures").iterdir()} == {".png", ".svg"}
+    assert {path.stat().st_mode & 0o077 for path in folder.rglob("*")} == {0}
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    summary = json.loads((folder / "evaluation.json").read_text(), parse_constant=refuse)
+    assert summary == json.loads(json.dumps(evaluation.summary() | tables.summary()))
+    interval = summary["averages"]["micro"]
+    assert list(interval.values()) == [tables.averages["micro"].estimate, interval["low"], interval["high"]]
+    assert summary["ranking"]["Pneumothorax"]["AUC"] == {"estimate": None, "low": None, "high": None}
+    for path in (folder / "figures").glob("*.svg"):
+        assert "name-of-" not in path.read_text()
+
+
+def test_plain_is_what_json_holds():
+    table = pd.DataFrame({"a": [1, 2], "b": [NAN, 0.5]}, index=["x", "y"])
+    assert plain(table)["x"]["b"] is None
+    assert plain({"i": Interval(1.0, NAN, NAN)}) == {"i": {"estimate": 1.0, "low": None, "high": None}}
+    assert plain(np.array([[1.0, NAN]])) == [[1.0, None]]
+    assert type(plain(np.int64(3))) is int
+    assert plain(None) is None
+
+
+def test_the_finding_that_is_shown_has_most_positives():
+    evaluation = make_full_evaluation(findings=("No Finding", "Fracture", "Pneumothorax"))
+    evaluation.labels[:, 0] = 1
+    expected = int(np.nansum(evaluation.labels[:, 1:], axis=0).argmax()) + 1
+    assert shown_finding(evaluation) == expected
+    alone = replace(evaluation, findings=("No Finding",), labels=evaluation.labels[:, :1])
+    assert shown_finding(alone) == 0
