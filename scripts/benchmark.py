@@ -290,7 +290,7 @@ def predicting() -> list[Row]:
                 (f"S = 100, {what}", ours(100)),
                 (f"S = 1, {what}", ours(1)),
                 "<= 1.1",
-                25,
+                50,
                 time.process_time,
             ),
             compare(

@@ -89,7 +89,6 @@ def test_of_folds_put_together_pairs_of_the_same_model_count():
 # ----------------------------------------------------------------------------------------- refused
 
 
-
 REFUSED = {
     "another split, test and validation": lambda e: replace(e, how=e.how | {"split": "validation"}),
     "another level, study and image": lambda e: replace(e, how=e.how | {"level": "image"}),

@@ -175,7 +175,7 @@ def test_operating_points_survive_json(validation, rule):
 
 def test_another_rule_is_another_class(validation):
     class Always(Rule):
-        def undefined(self, labels):
+        def undefined(self, probabilities, labels):
             return None
 
         def threshold(self, probabilities, labels):
@@ -331,3 +331,12 @@ def test_conformal_survives_json(validation):
     again = Conformal.from_json(json.loads(json.dumps(fitted.to_json(), allow_nan=False)))
     assert again == fitted
     np.testing.assert_array_equal(again.sets(p), fitted.sets(p))
+
+
+def test_the_same_probability_for_all_gives_no_threshold():
+    labels = np.repeat([1.0, 0.0], 10)[:, None]
+    for rule in (BySensitivity(0.9), BySpecificity(0.9)):
+        points = OperatingPoints.fit(np.full((20, 1), 0.2), labels, ["a"], rule)
+        assert points.undefined == {"a": "all validation studies have the same probability"}
+        assert points.answers([[0.2]]).tolist() == [["unknown"]]
+    assert OperatingPoints.fit(np.full((20, 1), 0.2), labels, ["a"], ByCost()).thresholds.tolist() == [0.5]

@@ -119,7 +119,7 @@ def test_what_an_earlier_version_did_not_know_is_undefined(tmp_path):
     known = ["study", "patient", *(c for c in table if c.split(":")[0] in ("label", "image", "report"))]
     table[known].to_csv(tmp_path / "predictions.csv", index=False)
     (tmp_path / "predictions.parquet").unlink()
-    old = {"findings": dict.fromkeys(evaluation.findings, {}), "kl": None, "active_units": {"prior": 3.0}}
+    old = {"findings": {finding: {} for finding in evaluation.findings}, "kl": None, "active_units": {"prior": 3.0}}
     (tmp_path / "evaluation.json").write_text(json.dumps(old))
     loaded = load_evaluation(tmp_path)
     for name in ("labels", "probabilities", "report_probabilities", "study_ids", "patient_ids"):

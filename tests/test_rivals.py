@@ -36,6 +36,18 @@ def bce(logits: Tensor, targets: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(-1)
 
 
+@pytest.mark.parametrize("name", RIVALS)
+def test_mixed_precision_changes_little(name):
+    batch, rival = make_batch(has_report=HAS_REPORT), RIVALS[name]
+    network = network_of(rival)
+    exact = rival.terms(network.model, network.guide, batch, 0.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = rival.terms(network.model, network.guide, batch, 0.5)
+    for part in ("loss", "log_likelihood", "kl"):
+        assert getattr(mixed, part).dtype == torch.float32
+        torch.testing.assert_close(getattr(mixed, part), getattr(exact, part), rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize("teacher", ["report", "image+report"])
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_distillation_is_its_formula_up_to_the_teachers_entropy(teacher, temperature):

@@ -1,7 +1,7 @@
 """Variational Knowledge Distillation for chest X-rays and reports, as a probabilistic program in Pyro.
 
 `VKD` (model and guide), `TraceVKD_ELBO` (the objective), `StudyData` (a corpus, batched), `fit`, `evaluate`,
-`load_bundle` and `predict` are the interface; each is imported when first used.
+`load_bundle`, `predict` and `predict_files` are the interface; each is imported when first used.
 """
 
 from importlib import import_module
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vkd_pyro.bundle import load_bundle as load_bundle
     from vkd_pyro.data.loading import StudyData as StudyData
+    from vkd_pyro.deployment import predict_files as predict_files
     from vkd_pyro.elbo import TraceVKD_ELBO as TraceVKD_ELBO
     from vkd_pyro.evaluation import evaluate as evaluate
     from vkd_pyro.model import VKD as VKD
@@ -28,6 +29,7 @@ _HOME = {
     "evaluate": "evaluation",
     "load_bundle": "bundle",
     "predict": "predictive",
+    "predict_files": "deployment",
 }
 
 

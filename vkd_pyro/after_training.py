@@ -7,7 +7,7 @@ import numpy as np
 
 from vkd_pyro import metrics
 from vkd_pyro.bundle import Calibration
-from vkd_pyro.calibration import Platt, Recalibration
+from vkd_pyro.calibration import Recalibration, Temperature
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.decisions import BySensitivity, Conformal, OperatingPoints, Rule
 from vkd_pyro.errors import UserError
@@ -24,14 +24,15 @@ class AfterTraining:
         UserError: a number that is out of range.
 
     Attributes:
-        recalibration: of probabilities: Platt, Temperature, Isotonic or Identity.
+        recalibration: of probabilities: Temperature (one number, which few studies can tell), Platt, Isotonic or
+            Identity.
         rule: for the threshold of each finding; None is a sensitivity of 0.9.
         alpha: share of conformal sets that may miss the right answer.
         num_samples: S, draws of z for each image.
         max_reference_images: training images that new ones are compared with, spread over the corpus.
     """
 
-    recalibration: type[Recalibration] = Platt
+    recalibration: type[Recalibration] = Temperature
     rule: Rule | None = None
     alpha: float = 0.1
     num_samples: int = 100

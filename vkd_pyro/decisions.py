@@ -25,8 +25,8 @@ class Rule(abc.ABC):
     """How the threshold of a finding is found: from it on, a probability is a yes."""
 
     @abc.abstractmethod
-    def undefined(self, labels: Array) -> str | None:
-        """Why these known labels, [M], 1 or 0, give no threshold; None where they do."""
+    def undefined(self, probabilities: Array, labels: Array) -> str | None:
+        """Why these probabilities and known labels, [M] each, give no threshold; None where they do."""
 
     @abc.abstractmethod
     def threshold(self, probabilities: Array, labels: Array) -> float:
@@ -46,9 +46,9 @@ class BySensitivity(Rule):
     def __post_init__(self) -> None:
         _check_share("BySensitivity.at_least", self.at_least)
 
-    def undefined(self, labels: Array) -> str | None:
+    def undefined(self, probabilities: Array, labels: Array) -> str | None:
         """See `Rule`: wants `MIN_PER_CLASS` positives."""
-        return _too_few("positives", int((labels == 1).sum()))
+        return _too_few("positives", int((labels == 1).sum())) or _constant(probabilities)
 
     def threshold(self, probabilities: Array, labels: Array) -> float:
         """See `Rule`."""
@@ -71,9 +71,9 @@ class BySpecificity(Rule):
     def __post_init__(self) -> None:
         _check_share("BySpecificity.at_least", self.at_least)
 
-    def undefined(self, labels: Array) -> str | None:
+    def undefined(self, probabilities: Array, labels: Array) -> str | None:
         """See `Rule`: wants `MIN_PER_CLASS` negatives."""
-        return _too_few("negatives", int((labels == 0).sum()))
+        return _too_few("negatives", int((labels == 0).sum())) or _constant(probabilities)
 
     def threshold(self, probabilities: Array, labels: Array) -> float:
         """See `Rule`."""
@@ -103,7 +103,7 @@ class ByCost(Rule):
             if not 0 < cost < math.inf:
                 raise UserError(f"ByCost.{name}: found {cost}, expected a number above 0")
 
-    def undefined(self, labels: Array) -> str | None:
+    def undefined(self, probabilities: Array, labels: Array) -> str | None:
         """See `Rule`: never."""
         return None
 
@@ -119,6 +119,11 @@ def _check_share(name: str, share: float) -> None:
 
 def _too_few(class_name: str, number: int) -> str | None:
     return None if number >= MIN_PER_CLASS else f"{class_name} known: {number}; at least {MIN_PER_CLASS} are needed"
+
+
+def _constant(probabilities: Array) -> str | None:
+    """A threshold would give every study the same answer."""
+    return "all validation studies have the same probability" if np.ptp(probabilities) == 0 else None
 
 
 def _decimal(share: float) -> Fraction:
@@ -154,7 +159,7 @@ class OperatingPoint:
         """By a rule, from probabilities [M] and known labels [M], 1 or 0."""
         positive = labels == 1
         known = int(positive.sum()), int((~positive).sum())
-        if reason := rule.undefined(labels):
+        if reason := rule.undefined(probabilities, labels):
             return cls(finding, None, *known, None, None, reason)
         threshold = rule.threshold(probabilities, labels)
         yes = probabilities >= threshold

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from vkd_pyro.data.batch import Batch
+from vkd_pyro.distributions.base import no_autocast
 from vkd_pyro.elbo import Terms
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.errors import UserError
@@ -88,7 +89,8 @@ class Contrastive(Rival):
         alignment = images.new_zeros(len(batch))
         if not len(rows):
             return alignment
-        similarity = images[rows] @ reports[rows].T / self.temperature
+        with no_autocast(images):
+            similarity = images[rows].float() @ reports[rows].float().T / self.temperature
         names = [batch.study_ids[row] for row in rows.tolist()]
         same = torch.tensor([[one == other for other in names] for one in names], device=images.device)
         similarity = similarity.masked_fill(

@@ -1,0 +1,246 @@
+"""What is fitted once a model is trained: equal to what the functions give, and the same when it is read back."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import TinyCorpus
+from tests.test_training import make_vkd, train
+from vkd_pyro.after_training import AfterTraining, calibrate, outputs_of_images, signals
+from vkd_pyro.bundle import NOVELTY, load_bundle, save_bundle
+from vkd_pyro.calibration import Isotonic, Recalibration
+from vkd_pyro.data.loading import StudyData
+from vkd_pyro.decisions import BySensitivity, BySpecificity, Conformal, OperatingPoints
+from vkd_pyro.encoders.image import ConvEncoder
+from vkd_pyro.errors import UserError
+from vkd_pyro.evaluation import evaluate
+from vkd_pyro.metrics import entropy
+from vkd_pyro.model import ImageOnly
+from vkd_pyro.novelty import Reference
+from vkd_pyro.run import load_checkpoint
+from vkd_pyro.training import Training
+
+FINDINGS = TinyCorpus.findings
+
+
+class Pairs(TinyCorpus):
+    """Every third study has a second image, that of its neighbour."""
+
+    def _study(self, number):
+        study = super()._study(number)
+        more = (super()._study(number + 1).images[0],) if number % 3 == 0 else ()
+        object.__setattr__(study, "images", study.images + more)
+        object.__setattr__(study, "views", ("frontal",) * len(study.images))
+        return study
+
+
+@pytest.fixture(scope="module")
+def data():
+    return StudyData(Pairs(250), image_size=32, batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data):
+    """A run of an epoch or two: its probabilities tell something of every finding."""
+    folder = tmp_path_factory.mktemp("after") / "run"
+    train(folder, "no_report", Training(max_epochs=3, optimizer=adam, accelerator="cpu", num_samples=5), data)
+    return folder
+
+
+def adam(parameters):
+    return torch.optim.Adam(parameters, lr=1e-2)
+
+
+@pytest.fixture(scope="module")
+def network(run):
+    network = make_vkd()
+    load_checkpoint(network, run)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def calibration(network, data):
+    return calibrate(network, data)
+
+
+def equal(ours: Reference, theirs: Reference, **tolerance) -> bool:
+    """Whether two references hold the same numbers."""
+    ours, theirs = ours.to_arrays(), theirs.to_arrays()
+    return ours.keys() == theirs.keys() and all(
+        np.allclose(ours[name], theirs[name], equal_nan=True, **tolerance) for name in ours
+    )
+
+
+# ------------------------------------------------------------------------------------------ fitted
+
+
+def test_a_calibration_is_what_the_functions_give_for_the_studies_of_validation(network, data, calibration):
+    studies = outputs_of_images(network, data, "validation", 100).mean_over_images()
+    assert len(studies.study_ids) == len(data.studies("validation")) > 15
+    expected = AfterTraining().recalibration.fit(studies.probabilities, studies.labels, FINDINGS)
+    honest = expected(studies.probabilities)
+    assert expected.not_fitted == {}
+    assert calibration.recalibration == expected
+    assert calibration.operating_points == OperatingPoints.fit(honest, studies.labels, FINDINGS, BySensitivity(0.9))
+    assert calibration.conformal == Conformal.fit(honest, studies.labels, FINDINGS, 0.1)
+
+
+def test_it_is_fitted_to_what_an_evaluation_of_validation_says(network, data, calibration):
+    found = evaluate(network, data, "validation", num_samples=100, use_reports=False, calibration=calibration)
+    again = AfterTraining().recalibration.fit(found.probabilities, found.labels, FINDINGS)
+    np.testing.assert_allclose(again(found.probabilities), found.calibrated, atol=1e-4)
+    np.testing.assert_allclose(found.calibrated, calibration.recalibration(found.probabilities))
+    reached = [np.mean(found.answers[found.labels[:, k] == 1, k] != "no") for k in range(3)]
+    assert min(reached) >= 0.9
+    assert {"yes", "no"} <= set(np.unique(found.answers)) <= {"yes", "no", "refer"}
+    assert set(np.unique(found.conformal)) <= {"yes", "no", "refer", "neither"}
+
+
+def test_a_run_has_its_calibration_in_its_bundle(run, calibration):
+    loaded = load_bundle(run / "bundle").calibration
+    assert loaded.to_json() == calibration.to_json()
+    assert equal(loaded.reference, calibration.reference, rtol=1e-4, atol=1e-4)
+
+
+def test_novelty_is_of_images_of_training_beside_those_of_validation(network, data, calibration):
+    training, validation = (outputs_of_images(network, data, split, 100) for split in ("train", "validation"))
+    assert equal(calibration.reference, Reference.fit(signals(training), signals(validation)), atol=1e-5)
+    assert len(calibration.reference.held_out) == sum(len(study.images) for study in data.studies("validation"))
+    p_values = calibration.reference.score(signals(validation)).p_values
+    assert not np.isnan(p_values).any()
+
+
+def test_signals_are_features_z_and_the_uncertainty_of_all_findings_together(network, data):
+    outputs = outputs_of_images(network, data, "validation", 10)
+    found = signals(outputs)
+    np.testing.assert_array_equal(found.features, outputs.features)
+    np.testing.assert_array_equal(found.latents, outputs.prior_locs)
+    np.testing.assert_allclose(found.uncertainty, entropy(outputs.probabilities).sum(axis=1))
+
+
+def test_settings_are_kept(network, data):
+    settings = AfterTraining(Isotonic, BySpecificity(0.8), alpha=0.3, num_samples=5)
+    found = calibrate(network, data, settings)
+    studies = outputs_of_images(network, data, "validation", 5).mean_over_images()
+    assert found.recalibration == Isotonic.fit(studies.probabilities, studies.labels, FINDINGS)
+    assert found.operating_points.rule == BySpecificity(0.8)
+    assert found.conformal.alpha == 0.3
+
+
+def test_it_is_the_same_again_and_of_a_network_that_was_training(network, data, calibration):
+    network.train()
+    again = calibrate(network, data)
+    assert not network.training
+    assert again.to_json() == calibration.to_json()
+    assert equal(again.reference, calibration.reference, atol=0, rtol=0)
+
+
+def test_without_z_there_is_no_reference_of_it(data):
+    torch.manual_seed(0)
+    found = calibrate(ImageOnly(FINDINGS, ConvEncoder((4, 8))).eval(), data, AfterTraining(num_samples=2))
+    assert found.reference.latents is None
+    assert np.isnan(found.reference.held_out[:, 1]).all()
+
+
+def test_what_cannot_be_fitted_says_why_and_stays_as_it_is(network):
+    few = StudyData(TinyCorpus(60), image_size=32, batch_size=8)
+    assert len(few.studies("validation")) < 5
+    found = calibrate(network, few, AfterTraining(num_samples=5))
+    assert found.recalibration.not_fitted.keys() == set(FINDINGS)
+    assert found.operating_points.undefined.keys() == set(FINDINGS)
+    evaluation = evaluate(network, few, "test", 5, use_reports=False, calibration=found)
+    np.testing.assert_array_equal(evaluation.calibrated, evaluation.probabilities)
+    assert set(evaluation.answers.ravel()) == {"unknown"}
+    assert set(evaluation.conformal.ravel()) == {"refer"}  # too few labels exclude nothing
+
+
+@pytest.mark.parametrize("most", [16, 40, 10_000])
+def test_reference_images_are_about_as_many_as_asked_for_and_spread_over_the_corpus(network, data, most):
+    all_names = [study.study_id for study in data.studies("train")]
+    outputs = outputs_of_images(network, data, "train", 1, most)
+    chosen = [all_names.index(name) for name in outputs.study_ids]
+    assert chosen == sorted(chosen)
+    if most > 1000:
+        assert len(outputs.study_ids) == sum(len(study.images) for study in data.studies("train"))
+    else:
+        assert most / 3 < len(outputs.study_ids) <= most + data.batch_size  # whole batches are left out
+        assert most == 16 or max(chosen) > len(all_names) / 2
+
+
+def test_fewer_reference_images_make_another_reference(network, data, calibration):
+    few = calibrate(network, data, AfterTraining(max_reference_images=32))
+    assert few.recalibration == calibration.recalibration
+    assert not equal(few.reference, calibration.reference)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"alpha": 0}, r"after_training\.alpha: found 0, expected a number above 0 and below 1"),
+        ({"alpha": 1.5}, r"after_training\.alpha: found 1\.5"),
+        ({"num_samples": 0}, r"after_training\.num_samples: found 0, expected at least 1"),
+        ({"max_reference_images": 1}, r"after_training\.max_reference_images: found 1, expected at least 2"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_before_training(arguments, message):
+    with pytest.raises(UserError, match=message):
+        AfterTraining(**arguments)
+
+
+# --------------------------------------------------------------------------------------- in a bundle
+
+
+@pytest.fixture
+def bundle(network, data, calibration, tmp_path):
+    save_bundle(tmp_path / "bundle", network.model, FINDINGS, data.transform, "", None, calibration)
+    return tmp_path / "bundle"
+
+
+def test_a_bundle_gives_the_calibration_back(bundle, calibration, network, data):
+    loaded = load_bundle(bundle).calibration
+    assert loaded.recalibration == calibration.recalibration
+    assert loaded.operating_points == calibration.operating_points
+    assert loaded.conformal == calibration.conformal
+    assert equal(loaded.reference, calibration.reference, atol=0, rtol=0)
+    images = signals(outputs_of_images(network, data, "test", 10))
+    ours, theirs = (each.reference.score(images) for each in (calibration, loaded))
+    np.testing.assert_allclose(theirs.score, ours.score, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", Recalibration.__subclasses__())
+def test_any_recalibration_comes_back(kind, network, data, tmp_path):
+    fitted = calibrate(network, data, AfterTraining(kind, num_samples=2, max_reference_images=32))
+    save_bundle(tmp_path / "bundle", network.model, FINDINGS, data.transform, "", None, fitted)
+    assert load_bundle(tmp_path / "bundle").calibration.recalibration == fitted.recalibration
+
+
+def test_a_flipped_bit_of_the_novelty_file_is_refused(bundle):
+    content = bytearray((bundle / NOVELTY).read_bytes())
+    content[-5] ^= 1
+    (bundle / NOVELTY).write_bytes(content)
+    with pytest.raises(UserError, match=r"novelty\.safetensors: not the file this bundle was written with; copy"):
+        load_bundle(bundle)
+
+
+def test_an_absent_novelty_file_is_refused(bundle):
+    (bundle / NOVELTY).unlink()
+    with pytest.raises(UserError, match=r"novelty\.safetensors: not the file this bundle was written with"):
+        load_bundle(bundle)
+
+
+def test_the_hash_of_a_bundle_covers_its_calibration_and_not_its_card(bundle, network, data, tmp_path):
+    first = load_bundle(bundle)
+    assert len(first.bundle_hash) == 64
+    other = calibrate(network, data, AfterTraining(num_samples=100, max_reference_images=32))  # another reference
+    save_bundle(tmp_path / "other", network.model, FINDINGS, data.transform, "", None, other)
+    second = load_bundle(tmp_path / "other")
+    assert second.weights_hash == first.weights_hash
+    assert second.bundle_hash != first.bundle_hash
+    (bundle / "card.md").write_text("# Another card\n")
+    assert load_bundle(bundle).bundle_hash == first.bundle_hash
+
+
+def test_a_bundle_without_a_calibration_has_none(network, data, tmp_path):
+    save_bundle(tmp_path / "bundle", network.model, FINDINGS, data.transform, "")
+    assert load_bundle(tmp_path / "bundle").calibration is None
+    assert not (tmp_path / "bundle" / NOVELTY).exists()
