@@ -21,6 +21,23 @@ COLUMNS = {
 }
 """What is shown of a wide table; of others everything."""
 
+ROWS = {
+    "uncertainty_openi": (
+        *(
+            f"doubt, total: {what}"
+            for what in ("wrong answers, most doubtful fifth", "wrong answers, the rest", "ratio")
+        ),
+        *("doubt, that of z: ratio", "doubt, between 2 networks: ratio"),
+        *(f"a fifth referred, {order}: wrong" for order in ("at random", "most doubtful", "most errors (oracle)")),
+        *(f"{of}, {by}" for of in ("ECE", "log loss") for by in ("raw", "temperature", "platt", "isotonic")),
+        *(f"conformal, {what}" for what in ("held, absent", "held, present", "one answer")),
+        *(f"reports beside another picture: AUROC of {score}" for score in ("the KL", "its excess")),
+        *(f"unfamiliar: AUROC, {kind}" for kind in ("laterals", "inverted", "photographs")),
+        *("unfamiliar: laterals flagged", "unfamiliar: frontals flagged"),
+    )
+}
+"""What is shown of a long table; of others everything."""
+
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -40,6 +57,7 @@ def table(name: str) -> str:
     """The Markdown table of results/NAME.json, a row an entry, with the command that made it."""
     content = json.loads((ROOT / "results" / f"{name}.json").read_text())
     rows = content["table"]
+    rows = {row: rows[row] for row in ROWS.get(name, rows)}
     columns = COLUMNS.get(name) or list(dict.fromkeys(column for cells in rows.values() for column in cells))
     lines = [f"| {content.get('rows', 'arm')} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for arm, cells in rows.items():

@@ -147,20 +147,17 @@ def test_a_bundle_wants_data_and_a_folder(runs, tmp_path):
 
 @pytest.fixture(scope="module")
 def by_image(runs):
-    done("evaluate", runs / "vkd", *QUICK, "--level", "image", "--cases", "2")
+    done("evaluate", runs / "vkd", *QUICK, "--level", "image", "--page", "false")
     return runs / "vkd" / "evaluation" / "test-image"
 
 
-def test_images_are_evaluated_apart_with_pictures_of_several_of_a_study(by_image, evaluated):
+def test_images_are_evaluated_apart(by_image, evaluated):
     images, studies = (pd.read_parquet(f / "predictions.parquet") for f in (by_image, evaluated[0]))
     assert len(images) > len(studies) == images["study"].nunique()
     assert images.loc[images["study"].duplicated(), "image"].eq(1).all()
     columns = [name for name in images if name.startswith("image:")]
     means = images.groupby("study")[columns].mean().loc[studies["study"]]
     np.testing.assert_allclose(means, studies[columns], atol=1e-6)
-    page = (by_image / "index.html").read_text()
-    assert "which is not what is evaluated here" in page
-    assert 'id="cases"' in page
 
 
 @pytest.mark.parametrize("level", ["study", "image"])

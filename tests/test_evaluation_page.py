@@ -231,6 +231,17 @@ def test_novelty_is_counted_where_it_is_known():
     assert "flagged as unlike the training images 20.0%" in told(make_full_evaluation(novelty=novelty))
 
 
+def test_a_mean_over_images_is_said_to_be_less_novel():
+    said = "Of a study with several images their mean is judged"
+    assert said in section(assessed("all")[2], "novelty")  # 500 images of 400 studies
+    single = make_full_evaluation(data={"corpus": "tiny", "splits": {"test": {"images": 400}}})
+    assert said not in told(single)
+
+
+def test_the_excess_is_named_where_it_was_asked_for():
+    assert "excess_kl" not in section(assessed("all")[2], "reports")
+
+
 def test_doubt_without_a_label_is_undefined():
     text = section(assessed("no labels")[2], "doubt")
     assert "most doubtful fifth undefined (no label is known, or all doubts are equal)" in text
@@ -272,6 +283,7 @@ def test_extras_are_shown_as_far_as_there_are_any():
     text = render(page)
     assert re.findall(r'<section id="(\w+)"', text) == [*EVERY[:-1], "training", "cases", "card"]
     assert "AUROC of that KL, reports beside other pictures 0.833" in section(text, "reports")  # 10 pairs of 12
+    assert "The column excess_kl of predictions.parquet" in section(text, "reports")
     assert "Trained on something." in section(text, "card")
     assert "command vkd evaluate runs/mine" in words(text)
     names = [name for name, _ in pictures_of(page)]

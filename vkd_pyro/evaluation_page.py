@@ -377,6 +377,13 @@ def _novelty(e: Evaluation) -> Section | None:
     if np.isnan(e.novelty).all():
         return None
     flagged = float((e.novelty[~np.isnan(e.novelty)] <= FLAGGED_SHARE).mean())
+    notes = ["A mirrored image is mostly missed. An image that is not flagged need not be read rightly."]
+    images = e.data.get("splits", {}).get(e.how.get("split"), {}).get("images", 0)
+    if images > len(e.novelty):
+        notes.append(
+            "Of a study with several images their mean is judged, which is less far than each of them: of such studies "
+            "fewer are flagged."
+        )
     return Section(
         "novelty",
         lead="How far an image's features, its z and its uncertainty are from those of training images.",
@@ -384,7 +391,7 @@ def _novelty(e: Evaluation) -> Section | None:
             "flagged as unlike the training images": f"{flagged:.1%}",
             "expected, were they alike": f"{FLAGGED_SHARE:.0%}",
         },
-        notes=["A mirrored image is mostly missed. An image that is not flagged need not be read rightly."],
+        notes=notes,
     )
 
 
@@ -410,6 +417,8 @@ def _reports(e: Evaluation, extras: Extras) -> Section | None:
     if (found := extras.mismatch) is not None:
         facts["AUROC of that KL, reports beside other pictures"] = found.auroc("own")
         facts["AUROC of its excess"] = found.auroc()
+    if found is None:
+        return Section("reports", lead="How far z of a report is from z of its picture.", facts=facts)
     return Section(
         "reports",
         lead="Which report disagrees with its picture: how much further its z is from its own picture's than from "
