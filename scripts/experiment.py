@@ -315,6 +315,7 @@ def concatenate(parts: Sequence[Evaluation]) -> Evaluation:
         first,
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in of_rows},
         data=shared | {"folds": len(parts)},
+        how={name: value for name, value in first.how.items() if name not in ("bundle", "calibration")},
         study_ids=tuple(study for part in parts for study in part.study_ids),
         patient_ids=tuple(patient for part in parts for patient in part.patient_ids),
         subgroups={kind: np.concatenate([part.subgroups[kind] for part in parts]) for kind in kinds},

@@ -12,8 +12,9 @@ from vkd_pyro.calibration import Platt, Recalibration
 from vkd_pyro.collapse import LatentUse
 from vkd_pyro.decisions import BySensitivity, Conformal, OperatingPoints
 from vkd_pyro.errors import UserError
-from vkd_pyro.evaluation import Evaluation, load_evaluation, save_evaluation
+from vkd_pyro.evaluation import Evaluation, _novelty, load_evaluation, save_evaluation
 from vkd_pyro.metrics import entropy
+from vkd_pyro.outputs import StudyOutputs
 
 
 def make_evaluation(seed: int = 0, signal: float = 1.0, size: int = 400, one_class: bool = False) -> Evaluation:
@@ -162,3 +163,19 @@ def test_text_names_every_average_and_the_undefined():
 def test_an_evaluation_that_is_not_there_is_one_line():
     with pytest.raises(UserError, match=r"no evaluation\.json"):
         load_evaluation(Path("nowhere"))
+
+
+def test_a_study_is_as_novel_as_its_most_novel_image_for_so_many():
+    class Judge:
+        def score(self, signals):
+            p = np.array([0.01, 0.5, 0.3, 0.9, 0.8, 0.7])[: len(signals.features)]
+            return type("Scored", (), {"p_values": np.stack([p] * 4, axis=1)})()
+
+    names = np.array(["b", "b", "a", "c", "c", "c"])
+    nothing = {f.name: np.zeros((6, 2)) for f in fields(StudyOutputs)} | {"study_ids": names}
+    images = StudyOutputs(**nothing)
+    calibration = type("Fitted", (), {"reference": Judge()})()
+    by_study = _novelty(images, images.mean_over_images(), calibration)
+    assert by_study.tolist() == pytest.approx([2 * 0.01, 0.3, 1.0])  # in the order b, a, c
+    assert _novelty(images, images, calibration).tolist() == [0.01, 0.5, 0.3, 0.9, 0.8, 0.7]
+    assert np.isnan(_novelty(images, images.mean_over_images(), None)).all()

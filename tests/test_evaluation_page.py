@@ -231,8 +231,8 @@ def test_novelty_is_counted_where_it_is_known():
     assert "flagged as unlike the training images 20.0%" in told(make_full_evaluation(novelty=novelty))
 
 
-def test_a_mean_over_images_is_said_to_be_less_novel():
-    said = "Of a study with several images their mean is judged"
+def test_how_several_images_are_judged_is_said():
+    said = "is flagged by its most unfamiliar one"
     assert said in section(assessed("all")[2], "novelty")  # 500 images of 400 studies
     single = make_full_evaluation(data={"corpus": "tiny", "splits": {"test": {"images": 400}}})
     assert said not in told(single)

@@ -1,6 +1,6 @@
 """What an evaluation shows, in tables: ranking, calibration, decisions, doubt and subgroups, with intervals."""
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +17,9 @@ from vkd_pyro.metrics import Interval
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
+
+PAIRS_AT_ONCE = 10_000_000
+"""(study, finding) pairs of resamples that are held in memory."""
 
 SHARES = np.linspace(0, 0.9, 19)
 """Of the studies, referred in a referral curve."""
@@ -58,41 +61,46 @@ def averages(evaluation: Evaluation, num_resamples: int = 1000) -> dict[str, Int
         f"macro{MIN_POSITIVES}": (defined & (positives >= MIN_POSITIVES)).astype(float),
         "weighted": defined * positives,
     }
-    functions: dict[str, Callable[[Counts], Array]] = {
-        name: partial(_mean_auroc, e.probabilities, e.labels, e.models, weights)
+    resampled = list(metrics.resample_counts(e.patient_ids, num_resamples))
+    areas = np.concatenate([_areas(e.probabilities, e.labels, e.models, counts) for counts in resampled], axis=1)
+    here = _areas(e.probabilities, e.labels, e.models, np.ones((1, len(e.labels)), np.int64))
+    found = {
+        name: metrics.interval_of(_weighted(here, weights)[0], _weighted(areas, weights))
         for name, weights in chosen.items()
         if weights.any()
     }
-    functions["micro"] = partial(_micro_auroc, e)
-    found = {
-        name: metrics.bootstrap_interval(function, e.patient_ids, num_resamples) for name, function in functions.items()
-    }
+    micro = partial(_micro_auroc, e.probabilities, e.labels, e.models)
+    found["micro"] = metrics.bootstrap_interval(micro, e.patient_ids, num_resamples)
     return {
         name: found.get(name, metrics.UNDEFINED) for name in ("macro", f"macro{MIN_POSITIVES}", "micro", "weighted")
     }
 
 
-def _mean_auroc(
-    probabilities: Array, labels: Array, models: NDArray[np.int64] | None, weights: Array, counts: Counts
-) -> Array:
-    """The weighted mean of the findings' AUCs in resamples, [R]; weights [K], not 0 only where the AUC is defined.
+def _areas(probabilities: Array, labels: Array, models: NDArray[np.int64] | None, counts: Counts) -> Array:
+    """AUC of each finding in resamples, [K, R]; NaN only where it is undefined in the data.
 
     An AUC that a resample leaves undefined, since it lacks a rare class, is there what it is in the data: were it left
-    out, the mean would be of fewer findings, and its interval might leave out the estimate.
+    out, a mean would be of fewer findings, and its interval might leave out the estimate.
     """
     areas = []
-    for k in np.flatnonzero(weights):
-        p, y = probabilities[:, k], labels[:, k]
+    for p, y in zip(probabilities.T, labels.T, strict=True):
         resampled = metrics.resampled_auroc(p, y, counts, models)
         areas.append(np.where(np.isnan(resampled), metrics.auroc(p, y, models), resampled))
-    return np.average(areas, axis=0, weights=weights[weights > 0])
+    return np.array(areas)
 
 
-def _micro_auroc(e: Evaluation, counts: Counts) -> Array:
-    findings = e.labels.shape[1]
-    models = None if e.models is None else e.models.repeat(findings)
-    p, y = e.probabilities.ravel(), e.labels.ravel()
-    return metrics.resampled_auroc(p, y, counts.repeat(findings, axis=1), models)
+def _weighted(areas: Array, weights: Array) -> Array:
+    """The mean over findings, [K, R] to [R]; weights [K], not 0 only where the AUC is defined."""
+    return np.average(areas[weights > 0], axis=0, weights=weights[weights > 0])
+
+
+def _micro_auroc(probabilities: Array, labels: Array, models: NDArray[np.int64] | None, counts: Counts) -> Array:
+    """AUC of all pairs in resamples, [R]."""
+    findings = labels.shape[1]
+    models = None if models is None else models.repeat(findings)
+    p, y = probabilities.ravel(), labels.ravel()
+    some = np.array_split(counts, math.ceil(counts.size * findings / PAIRS_AT_ONCE))
+    return np.concatenate([metrics.resampled_auroc(p, y, c.repeat(findings, axis=1), models) for c in some])
 
 
 # ------------------------------------------------------------------------------------- calibration
@@ -268,14 +276,12 @@ def _of_group(e: Evaluation, chosen: NDArray[np.bool_], num_resamples: int) -> d
     p, y = e.probabilities[chosen], e.labels[chosen]
     models = None if e.models is None else e.models[chosen]
     patients = np.array(e.patient_ids)[chosen]
-    findings = y.shape[1]
-    repeated = None if models is None else models.repeat(findings)
-
-    def micro(counts: Counts) -> Array:
-        return metrics.resampled_auroc(p.ravel(), y.ravel(), counts.repeat(findings, axis=1), repeated)
-
+    micro = partial(_micro_auroc, p, y, models)
     defined = ~np.isnan(metrics.auroc_per_finding(p, y, models))
-    macro = partial(_mean_auroc, p, y, models, defined.astype(float))
+
+    def macro(counts: Counts) -> Array:
+        return _weighted(_areas(p, y, models, counts), defined.astype(float))
+
     calibrated = p if np.isnan(e.calibrated).all() else e.calibrated[chosen]
     return {
         "studies": int(chosen.sum()),

@@ -215,17 +215,12 @@ def evaluate(
         seed: of the draws.
         calibration: of the bundle; without, nothing is recalibrated, answered or called novel.
     """
-    rows = outputs_of_studies(network, data, split, num_samples, use_reports, level, fusion, seed)
-    return evaluation_of(
-        rows,
-        data,
-        {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed},
-        network.findings,
-        calibration,
-    )
+    images = outputs_of_images(network, data, split, num_samples, use_reports, level, fusion, seed)
+    how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
+    return evaluation_of(images, data, how, network.findings, calibration)
 
 
-def outputs_of_studies(
+def outputs_of_images(
     network: VKD | ImageOnly | ImageBranch,
     data: StudyData,
     split: str,
@@ -235,7 +230,8 @@ def outputs_of_studies(
     fusion: Literal["mean", "product"] = "mean",
     seed: int = 0,
 ) -> StudyOutputs:
-    """What a network says of a split; args as of `evaluate`."""
+    """What a network says of a split, a row an image; args as of `evaluate`. At the level of studies rows are alike
+    in what is said of the study."""
     if tuple(data.findings) != network.findings:
         raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(network.findings)}")
     network.eval()
@@ -245,18 +241,18 @@ def outputs_of_studies(
         study_outputs(network, batch.to(device), num_samples, seed, "none" if level == "image" else fusion)
         for batch in data.evaluation_loader(split, encoder)
     ]
-    rows = StudyOutputs.concatenate(outputs)
-    return rows.mean_over_images() if level == "study" else rows
+    return StudyOutputs.concatenate(outputs)
 
 
 def evaluation_of(
-    rows: StudyOutputs,
+    images: StudyOutputs,
     data: StudyData,
     how: dict[str, Any],
     findings: tuple[str, ...],
     calibration: Calibration | None = None,
 ) -> Evaluation:
-    """The evaluation of what a network said of some studies."""
+    """The evaluation of what a network said of images: a row a study, or, at that level, an image."""
+    rows = images if how["level"] == "image" else images.mean_over_images()
     studies = {study.study_id: study for study in data.studies(how["split"])}
     of_rows = [studies[study] for study in rows.study_ids]
     return Evaluation(
@@ -274,23 +270,34 @@ def evaluation_of(
         kl_per_study=rows.kl,
         subgroups=subgroups(of_rows),
         latent_use=LatentUse.of(rows),
+        novelty=_novelty(images, rows, calibration),
         **_said(rows, calibration),
     )
 
 
 def _said(rows: StudyOutputs, calibration: Calibration | None) -> dict[str, Any]:
-    """What a calibration makes of probabilities: honest ones, answers, sets, and how novel an image is."""
+    """What a calibration makes of probabilities: honest ones, answers and sets."""
     if calibration is None:
         nothing, unknown = np.full_like(rows.probabilities, np.nan), np.full(rows.probabilities.shape, UNKNOWN)
-        return {"calibrated": nothing, "novelty": nothing[:, 0], "answers": unknown, "conformal": unknown}
+        return {"calibrated": nothing, "answers": unknown, "conformal": unknown}
     calibrated = calibration.recalibration(rows.probabilities)
     ends = [None if np.isnan(end).all() else calibration.recalibration(end) for end in (rows.low, rows.high)]
     return {
         "calibrated": calibrated,
-        "novelty": calibration.reference.score(signals(rows)).p_values[:, -1],
         "answers": calibration.operating_points.answers(calibrated, *ends),
         "conformal": calibration.conformal.answers(calibrated),
     }
+
+
+def _novelty(images: StudyOutputs, rows: StudyOutputs, calibration: Calibration | None) -> Array:
+    """The p-value of each row, [N]; of a study with n images n times their smallest, at most 1 (Bonferroni)."""
+    if calibration is None:
+        return np.full(len(rows.study_ids), np.nan)
+    p = np.asarray(calibration.reference.score(signals(images)).p_values[:, -1], np.float64)
+    if len(rows.study_ids) == len(p):
+        return p
+    by_study = pd.Series(p).groupby(images.study_ids).agg(lambda of: min(1.0, len(of) * of.min()))
+    return np.asarray(by_study.reindex(rows.study_ids), np.float64)
 
 
 def _settings_of(calibration: Calibration | None) -> dict[str, Any]:

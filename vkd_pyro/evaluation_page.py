@@ -381,8 +381,7 @@ def _novelty(e: Evaluation) -> Section | None:
     images = e.data.get("splits", {}).get(e.how.get("split"), {}).get("images", 0)
     if images > len(e.novelty):
         notes.append(
-            "Of a study with several images their mean is judged, which is less far than each of them: of such studies "
-            "fewer are flagged."
+            "A study with several images is flagged by its most unfamiliar one, with an allowance for their number."
         )
     return Section(
         "novelty",

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -85,6 +86,8 @@ def main(arguments: list[str]) -> None:
         )
         print(f"written: {settings.samples}")
     if not settings.page:
+        (folder / "index.html").unlink(missing_ok=True)  # of an earlier evaluation, which it would contradict
+        shutil.rmtree(folder / "figures", ignore_errors=True)
         save_evaluation(evaluation, folder)
         print(f"written: {folder}/evaluation.json, predictions.parquet")
         return
@@ -185,12 +188,13 @@ class Trained:
         seed: int = 0,
     ) -> tuple[Any, Any]:
         """The `Evaluation`, and the `StudyOutputs` it was made of."""
-        from vkd_pyro.evaluation import evaluation_of, outputs_of_studies
+        from vkd_pyro.evaluation import evaluation_of, outputs_of_images
 
-        rows = outputs_of_studies(self.network, self.data, split, num_samples, self.use_reports, level, fusion, seed)
+        images = outputs_of_images(self.network, self.data, split, num_samples, self.use_reports, level, fusion, seed)
         how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
         how["bundle"] = self.bundle.bundle_hash
-        return evaluation_of(rows, self.data, how, self.network.findings, self.bundle.calibration), rows
+        rows = images if level == "image" else images.mean_over_images()
+        return evaluation_of(images, self.data, how, self.network.findings, self.bundle.calibration), rows
 
 
 def load_trained(path: Path, changes: list[str] | None = None) -> Trained:

@@ -133,9 +133,15 @@ def bootstrap_interval(
     if np.isnan(estimate):
         return UNDEFINED
     values = np.concatenate([statistic(c) for c in resample_counts(patients, num_resamples, seed, strata)])
+    return interval_of(estimate, values, level)
+
+
+def interval_of(estimate: float, resampled: ArrayLike, level: float = 0.95) -> Interval:
+    """The percentile interval of an estimate, from its values in resamples, [R]; those that are NaN are left out."""
+    values = np.asarray(resampled, float)
     values = values[~np.isnan(values)]
     low, high = np.quantile(values, _tails(level)) if values.size else (np.nan, np.nan)
-    return Interval(estimate, float(low), float(high))
+    return Interval(float(estimate), float(low), float(high))
 
 
 def auroc_interval(
