@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vkd_pyro import figures
 from vkd_pyro.cli import main as vkd
-from vkd_pyro.cli.evaluate import load_trained
+from vkd_pyro.cli.trained import load_trained
 from vkd_pyro.evaluation import load_evaluation
 from vkd_pyro.showing import cases_of
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from vkd_pyro import assessment, metrics
 from vkd_pyro.after_training import calibrate, outputs_of_images, signals
 from vkd_pyro.calibration import Isotonic, Platt, Temperature
-from vkd_pyro.cli.evaluate import Trained, load_trained
+from vkd_pyro.cli.trained import Trained, load_trained
 from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.dataset import NO_REPORT
 from vkd_pyro.evaluation import Evaluation

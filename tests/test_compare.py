@@ -12,7 +12,7 @@ import pytest
 from tests.test_after_training import Pairs
 from tests.test_cli import CONFIG, refusal, vkd
 from tests.test_evaluation import make_evaluation, make_full_evaluation
-from vkd_pyro.cli.evaluate import load_trained
+from vkd_pyro.cli.trained import load_trained
 from vkd_pyro.comparison import by_finding, paired_difference
 from vkd_pyro.evaluation import load_evaluation, save_evaluation
 from vkd_pyro.showing import _pictures, cases_of

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
-from vkd_pyro.cli.evaluate import refuse_bundle
 from vkd_pyro.cli.settings import new_parser, parse
+from vkd_pyro.cli.trained import refuse_bundle
 from vkd_pyro.errors import UserError
 
 METRICS: dict[Literal["macro", "micro"], str] = {"macro": "macro30 AUC", "micro": "micro AUC"}
