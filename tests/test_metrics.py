@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 from sklearn.metrics import auc, average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from vkd_pyro.errors import UserError
@@ -30,6 +31,7 @@ from vkd_pyro.metrics import (
     undefined_reason,
     weighted_auroc,
 )
+from vkd_pyro.metrics.pairs import average_ranks
 
 NAN = float("nan")
 
@@ -332,3 +334,9 @@ def test_calibration_of_nothing_is_undefined():
     for metric in (brier, expected_calibration_error, adaptive_calibration_error):
         assert math.isnan(metric([0.5, NAN], [NAN, 1]))
     assert reliability([NAN], [1], bins=3).count.tolist() == [0, 0, 0]
+
+
+def test_ranks_are_those_of_scipy():
+    values = np.random.default_rng(0).integers(0, 20, 100).astype(float)
+    np.testing.assert_array_equal(average_ranks(values), rankdata(values))
+    assert average_ranks(np.array([])).tolist() == []

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit
-from scipy.stats import rankdata
 
-from vkd_pyro.metrics.pairs import known_pairs, one_class
+from vkd_pyro.metrics.pairs import average_ranks, known_pairs, one_class
 
 EDGE = 1e-7
 """Probabilities are kept this far from 0 and 1 where their logarithm is taken."""
@@ -75,7 +74,7 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15, ada
         adaptive: bins of equal count, equal probabilities always in one; or, by default, of equal width, 1 in the last.
     """
     p, y = known_pairs(probabilities, labels)
-    place = (rankdata(p) - 0.5) / max(len(p), 1) if adaptive else p
+    place = (average_ranks(p) - 0.5) / max(len(p), 1) if adaptive else p
     chosen = np.minimum(place * bins, bins - 1).astype(np.int64)
     count = np.bincount(chosen, minlength=bins)
     means = [np.bincount(chosen, x, bins) / np.where(count, count, np.nan) for x in (p, y)]

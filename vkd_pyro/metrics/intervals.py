@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
-from scipy.stats import rankdata
 
 from vkd_pyro.errors import UserError
-from vkd_pyro.metrics.pairs import one_class
+from vkd_pyro.metrics.pairs import average_ranks, one_class
 from vkd_pyro.metrics.ranking import resampled_auroc, resampled_average_precision
 
 RARE = 30
@@ -269,9 +268,9 @@ def _components(
     p, positive = p[known], y[known] == 1
     if one_class(positive):
         return np.empty(0), np.empty(0)
-    place = rankdata(p)
-    below = (place[positive] - rankdata(p[positive])) / (~positive).sum()
-    above = 1 - (place[~positive] - rankdata(p[~positive])) / positive.sum()
+    place = average_ranks(p)
+    below = (place[positive] - average_ranks(p[positive])) / (~positive).sum()
+    above = 1 - (place[~positive] - average_ranks(p[~positive])) / positive.sum()
     return below, above
 
 

@@ -18,3 +18,12 @@ def known_pairs(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np
 def one_class(labels: NDArray) -> bool:
     """Whether known labels [M] lack a class, or there are none."""
     return len(np.unique(labels)) < 2
+
+
+def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 for the smallest; equal ones share the mean of their ranks. As scipy.stats.rankdata, which is slow to import.
+
+    Args: [N], none NaN.
+    """
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
