@@ -23,11 +23,13 @@ COLUMNS = {
 
 ROWS = {
     "uncertainty_openi": (
+        *(f"doubt, total: wrong answers, {who}" for who in ("most doubtful fifth", "the rest")),
+        "every answer no: wrong answers",
         *(
-            f"doubt, total: {what}"
-            for what in ("wrong answers, most doubtful fifth", "wrong answers, the rest", "ratio")
+            f"doubt, {kind}: ratio"
+            for kind in ("total", "none, sum of probabilities", "that of z", "between 2 networks")
         ),
-        *("doubt, that of z: ratio", "doubt, between 2 networks: ratio"),
+        *(f"answers by thresholds: {what}" for what in ("referred", "wrong, not referred", "wrong, referred")),
         *(f"a fifth referred, {order}: wrong" for order in ("at random", "most doubtful", "most errors (oracle)")),
         *(f"{of}, {by}" for of in ("ECE", "log loss") for by in ("raw", "temperature", "platt", "isotonic")),
         *(f"conformal, {what}" for what in ("held, absent", "held, present", "one answer")),

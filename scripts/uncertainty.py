@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from vkd_pyro import assessment, metrics
 from vkd_pyro.after_training import calibrate, outputs_of_images, signals
+from vkd_pyro.bundle import Calibration
 from vkd_pyro.calibration import Isotonic, Platt, Temperature
 from vkd_pyro.cli.trained import Trained, load_trained
 from vkd_pyro.data.batch import Example, collate
@@ -65,6 +66,7 @@ def measured(row: Path, seeds: int, folds: int) -> dict[str, str]:
         recalibrated.append({name: np.concatenate([version[name] for version in versions]) for name in versions[0]})
         of_runs += numbers
     doubts: dict[str, Callable[[Evaluation], Array]] = {
+        "none, sum of probabilities": lambda e: e.probabilities,
         "total": lambda e: e.doubt,
         "that of z": lambda e: e.latent_doubt,
     }
@@ -89,12 +91,13 @@ def evaluated(run: Path) -> tuple[Evaluation, dict[str, Array], dict[str, float]
     calibration = trained.bundle.calibration or calibrate(trained.network, trained.data)
     trained = replace(trained, bundle=replace(trained.bundle, calibration=calibration))
     evaluation, rows = trained.evaluate("test")
+    decided = of_answers(evaluation, calibration)
     validation = outputs_of_images(trained.network, trained.data, "validation", 100).mean_over_images()
     recalibrated = {"raw": evaluation.probabilities}
     for kind in (Temperature, Platt, Isotonic):
         fitted = kind.fit(validation.probabilities, validation.labels, evaluation.findings)
         recalibrated[kind.__name__] = fitted(evaluation.probabilities)
-    numbers = {}
+    numbers = dict(decided)
     if (found := mismatch_of(trained.network, trained.data, "test")) is not None:
         numbers["reports beside another picture: AUROC of the KL"] = found.auroc("own")
         numbers["reports beside another picture: AUROC of its excess"] = found.auroc()
@@ -158,10 +161,23 @@ def of_doubt(name: str, by_seed: Sequence[Evaluation], doubt: Callable[[Evaluati
     found = [assessment.selective(e, doubt(e).sum(axis=1)) for e in by_seed]
     tells = [metrics.auroc(doubt(e).ravel(), np.where(np.isnan(e.labels), np.nan, wrong(e)).ravel()) for e in by_seed]
     return {
+        "every answer no: wrong answers": mean(f.never for f in found),
         f"doubt, {name}: wrong answers, most doubtful fifth": mean(f.doubtful_error for f in found),
         f"doubt, {name}: wrong answers, the rest": mean(f.other_error for f in found),
         f"doubt, {name}: ratio": "; ".join(f"{f.ratio:.2f}" for f in found),
         f"doubt, {name}: AUROC, wrong from right answers": mean(tells),
+    }
+
+
+def of_answers(e: Evaluation, calibration: Calibration) -> dict[str, float]:
+    """Of answers by the thresholds: how many are referred, and how many are wrong of those that are not, and are."""
+    answers = calibration.operating_points.answers(e.calibrated)  # nothing referred
+    known = ~np.isnan(e.labels) & np.isin(answers, ("yes", "no"))
+    is_wrong, referred = (answers == "yes") != (e.labels == 1), known & (e.answers == "refer")
+    return {
+        "answers by thresholds: referred": float(referred.sum() / known.sum()),
+        "answers by thresholds: wrong, not referred": float(is_wrong[known & ~referred].mean()),
+        "answers by thresholds: wrong, referred": float(is_wrong[referred].mean()) if referred.any() else float("nan"),
     }
 
 

@@ -375,14 +375,14 @@ def test_good_and_bad_files_of_a_folder(folders, folder, tmp_path):
     assert code == 2
     problem = "unreadable or truncated image (not a PNG or JPEG); expected a whole PNG, JPEG or DICOM file"
     assert err == f"vkd: {bad}/broken, too.png: {problem}\n"
-    assert out.splitlines()[-1] == f"not read: {tmp_path}/p.problems.csv: 1 images"
-    listed = pd.read_csv(tmp_path / "p.problems.csv")
+    assert out.splitlines()[-1] == f"not read: {tmp_path}/p.csv.problems.csv: 1 images"
+    listed = pd.read_csv(tmp_path / "p.csv.problems.csv")
     assert listed.to_numpy().tolist() == [[f"{bad}/broken, too.png", problem]]
     done(folders["a"], folder, "--output", tmp_path / "good.csv")
-    assert not (tmp_path / "good.problems.csv").exists()
+    assert not (tmp_path / "good.csv.problems.csv").exists()
     table, good = (pd.read_csv(tmp_path / name).drop(columns="image") for name in ("p.csv", "good.csv"))
     pd.testing.assert_frame_equal(table, good, rtol=1e-4)
-    for name in ("p.csv", "p.problems.csv", "good.csv"):
+    for name in ("p.csv", "p.csv.problems.csv", "good.csv"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
 
 
@@ -403,7 +403,7 @@ def test_nothing_is_written_where_nothing_was_read_or_something_failed(folders, 
 
 def test_a_file_that_is_there_is_not_written_over(folders, folder, tmp_path):
     (tmp_path / "p.csv").write_text("mine")
-    (tmp_path / "q.problems.csv").write_text("mine")
+    (tmp_path / "q.json.problems.csv").write_text("mine")
     for name in ("p.csv", "q.json"):
         assert "exists already; choose another file" in refusal(
             "predict", folders["a"], folder, "--output", tmp_path / name

@@ -33,6 +33,10 @@ _HOME = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f"vkd_pyro.{_HOME[name]}"), name)

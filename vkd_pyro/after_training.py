@@ -24,8 +24,8 @@ class AfterTraining:
         UserError: a number that is out of range.
 
     Attributes:
-        recalibration: of probabilities: Temperature (one number, which few studies can tell), Platt, Isotonic or
-            Identity.
+        recalibration: of probabilities: Temperature (one number, for which few studies are enough), Platt, Isotonic or
+            Identity, by path: vkd_pyro.calibration.Platt.
         rule: for the threshold of each finding; None is a sensitivity of 0.9.
         alpha: share of conformal sets that may miss the right answer.
         num_samples: S, draws of z for each image.

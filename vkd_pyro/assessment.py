@@ -122,15 +122,16 @@ def calibration(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def calibration_of(probabilities: Array, labels: Array) -> dict[str, float]:
-    """Brier score, log loss in nats, both calibration errors, slope and intercept over the known pairs."""
-    line = metrics.calibration_slope(probabilities, labels)
+    """Over the known pairs: Brier score, log loss in nats, both calibration errors, slope, and mean probability less
+    frequency (calibration in the large)."""
+    known = ~(np.isnan(probabilities) | np.isnan(labels))
     return {
         "Brier": metrics.brier(probabilities, labels),
         "log loss": metrics.negative_log_likelihood(probabilities, labels),
         "ECE": metrics.expected_calibration_error(probabilities, labels),
         "adaptive ECE": metrics.adaptive_calibration_error(probabilities, labels),
-        "slope": line.slope,
-        "intercept": line.intercept,
+        "slope": metrics.calibration_slope(probabilities, labels).slope,
+        "in the large": float((probabilities - labels)[known].mean()) if known.any() else float("nan"),
     }
 
 
@@ -138,7 +139,7 @@ def calibration_of(probabilities: Array, labels: Array) -> dict[str, float]:
 
 
 def decisions(evaluation: Evaluation) -> pd.DataFrame | None:
-    """A row a finding: threshold, sensitivity and specificity here, share referred and errors among what was answered.
+    """A row a finding: threshold, sensitivity, specificity, share referred, errors of the answered and the referred.
 
     None where the model has no operating points. All are over the studies whose label is known. Sensitivity and
     specificity are of the threshold alone, nothing referred.
@@ -158,6 +159,7 @@ def decisions(evaluation: Evaluation) -> pd.DataFrame | None:
                 "specificity": _share(~yes, with_p & (y == 0)),
                 "referred": _share(answer == "refer", with_p),
                 "wrong, if answered": _share((answer == "yes") != (y == 1), answered),
+                "wrong, of the referred": _share(yes != (y == 1), with_p & (answer == "refer")),
                 "undefined": points.undefined.get(e.findings[k], ""),
             }
         )
@@ -194,13 +196,17 @@ def _share(values: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True)
 class Selective:
-    """Whether doubt knows where the errors are. An answer is yes from a probability of 1/2 on.
+    """Where the wrong answers are, by an order of the studies. An answer is yes from a probability of 1/2 on.
+
+    Where findings are rare nearly all wrong answers are missed positives, and whatever grows with the probabilities
+    finds them: doubt says more than the probabilities only where it does better than their sum.
 
     Attributes:
         doubtful_error, other_error: share of wrong answers among the most doubtful fifth of the studies, and the rest.
             Studies without a known label, or without a doubt, take no part.
         ratio: the first over the second, patients resampled, the fifth being what it is; NaN where the rest has no
             wrong answer.
+        never: share of wrong answers, were every answer no: the share of positives.
         shares: of the studies that are referred, [R].
         error, random, oracle: share of wrong answers among the rest, [R]: the most doubtful referred first, any, or
             those with most errors.
@@ -209,6 +215,7 @@ class Selective:
     doubtful_error: float
     other_error: float
     ratio: Interval
+    never: float
     shares: Array
     error: Array
     random: Array
@@ -245,6 +252,7 @@ def selective(evaluation: Evaluation, doubt: Array | None = None, num_resamples:
         doubtful_error=float(errors(as_they_are, doubtful)[0]),
         other_error=float(errors(as_they_are, others)[0]),
         ratio=metrics.bootstrap_interval(ratio, e.patient_ids, num_resamples),
+        never=_share(e.labels == 1, known),
         shares=found.shares,
         error=found.values,
         random=np.full(len(SHARES), found.values[0]),

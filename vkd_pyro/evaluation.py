@@ -312,7 +312,7 @@ def save_evaluation(evaluation: Evaluation, folder: Path, summary: dict[str, Any
     columns: dict[str, Any] = {"study": evaluation.study_ids, "patient": evaluation.patient_ids}
     for name, prefix in (NUMBERS | ANSWERS).items():
         columns |= {f"{prefix}:{f}": a for f, a in zip(evaluation.findings, getattr(evaluation, name).T, strict=True)}
-    columns |= {"kl": evaluation.kl_per_study, "novelty": evaluation.novelty, **evaluation.subgroups}
+    columns |= {"kl": evaluation.kl_per_study, "novelty_p": evaluation.novelty, **evaluation.subgroups}
     if evaluation.models is not None:
         columns["model"] = evaluation.models
     if evaluation.excess_kl is not None:
@@ -344,7 +344,7 @@ def load_evaluation(folder: Path) -> Evaluation:
         study_ids=tuple(rows["study"]),
         patient_ids=tuple(rows["patient"]),
         kl_per_study=rows.reindex(columns=["kl"])["kl"].to_numpy(float),
-        novelty=rows.reindex(columns=["novelty"])["novelty"].to_numpy(float),
+        novelty=rows.reindex(columns=["novelty_p"])["novelty_p"].to_numpy(float),
         subgroups={kind: rows[kind].to_numpy(str) for kind in subgroup_names() if kind in rows},
         latent_use=LatentUse.from_summary(
             float("nan") if summary["kl"] is None else summary["kl"],

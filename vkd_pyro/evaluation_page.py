@@ -28,6 +28,7 @@ class Assessment:
     decisions: pd.DataFrame | None
     conformal: pd.DataFrame | None
     selective: Selective
+    selective_by_probability: Selective
     subgroups: pd.DataFrame
 
     @classmethod
@@ -40,6 +41,7 @@ class Assessment:
             assessment.decisions(evaluation),
             assessment.conformal(evaluation),
             assessment.selective(evaluation, num_resamples=num_resamples),
+            assessment.selective(evaluation, evaluation.probabilities.sum(axis=1), num_resamples),
             assessment.subgroups(evaluation, num_resamples),
         )
 
@@ -95,7 +97,7 @@ def page_of(evaluation: Evaluation, assessed: Assessment, extras: Extras) -> Pag
         _findings(evaluation, assessed),
         _curves(evaluation, assessed),
         _calibration(evaluation, assessed),
-        _doubt(evaluation, assessed.selective),
+        _doubt(evaluation, assessed),
         _decisions(evaluation, assessed),
         _subgroups(assessed),
         _novelty(evaluation),
@@ -170,14 +172,12 @@ def _summary(e: Evaluation, assessed: Assessment) -> Section:
         "Intervals of 95 %: patients resampled, the trained model being what it is."
         + " The report's classifier q(y | z) reads the report, which is not there at inference." * with_report
     )
-    doubt = assessed.selective
     return Section(
         "summary",
         highlights={
             f"macro{MIN_POSITIVES} AUC": assessed.averages[f"macro{MIN_POSITIVES}"],
             "micro AUC": assessed.averages["micro"],
             "log loss of a label (nats)": e.nll(),
-            "errors, most doubtful fifth / rest": doubt.ratio,
         },
         tables=[Table("Area under the ROC curve", columns, rows, note)],
     )
@@ -247,10 +247,10 @@ def _calibration(e: Evaluation, assessed: Assessment) -> Section:
         tables=[
             of("Scores of probabilities", "Brier", "log loss"),
             of("Calibration errors", "ECE", "adaptive ECE"),
-            of("Calibration lines", "slope", "intercept", why=separated),
+            of("Calibration line, and in the large", "slope", "in the large", why=separated),
         ],
         pictures=[picture],
-        notes=[*notes, *_recalibration(e)],
+        notes=[*notes, *_recalibration(e), *_worse(table)],
     )
 
 
@@ -268,12 +268,20 @@ def _recalibration(e: Evaluation) -> Iterator[str]:
     yield from (f"{finding}: not recalibrated ({why})" for finding, why in fitted["init_args"]["not_fitted"].items())
 
 
+def _worse(table: pd.DataFrame) -> Iterator[str]:
+    """Where recalibration made the log loss of all pairs larger, that."""
+    before, after = (float(table.iloc[0][f"log loss, {version}"]) for version in ("raw", "recalibrated"))
+    if after > before:
+        yield f"Recalibration did not help here: the log loss of all findings went from {before:.4f} to {after:.4f}."
+
+
 def _bins(probabilities: NDArray[Any], labels: NDArray[Any]) -> figures.Bins:
     found = metrics.reliability(probabilities, labels)
     return found.predicted, found.observed, found.count
 
 
-def _doubt(e: Evaluation, selective: Selective) -> Section:
+def _doubt(e: Evaluation, assessed: Assessment) -> Section:
+    selective = assessed.selective
     recalibrated = not np.isnan(e.calibrated).all()
     p, probability = (e.calibrated, "recalibrated probability") if recalibrated else (e.probabilities, "probability")
     known = ~np.isnan(e.labels) & ~np.isnan(p)
@@ -292,7 +300,13 @@ def _doubt(e: Evaluation, selective: Selective) -> Section:
             "wrong answers, most doubtful fifth": _percent(selective.doubtful_error),
             "wrong answers, the rest": _percent(selective.other_error),
             "ratio": selective.ratio,
+            "the same ratio, by the sum of probabilities": assessed.selective_by_probability.ratio,
+            "wrong answers, were every answer no": _percent(selective.never),
         },
+        notes=[
+            "Where findings are rare nearly all wrong answers are missed positives, and whatever grows with the "
+            "probabilities finds them: doubt says more than the probabilities only where its ratio is above theirs."
+        ],
         pictures=[
             Picture(
                 "Doubt of right and of wrong answers",
@@ -317,7 +331,7 @@ def _percent(share: float) -> Cell:
 def _decisions(e: Evaluation, assessed: Assessment) -> Section | None:
     if assessed.decisions is None or assessed.conformal is None:
         return None
-    columns = ["threshold", "sensitivity", "specificity", "referred", "wrong, if answered"]
+    columns = ["threshold", "sensitivity", "specificity", "referred", "wrong, if answered", "wrong, of the referred"]
     rows: list[list[Cell]] = []
     for finding, row in assessed.decisions.iterrows():
         why = row["undefined"] or "no such study here"
@@ -339,7 +353,8 @@ def _decisions(e: Evaluation, assessed: Assessment) -> Section | None:
                 rows,
                 f"Thresholds of recalibrated probabilities, found on the validation split by {chosen}; what they reach "
                 "is measured here, on the studies whose label is known. Sensitivity and specificity are of yes and no "
-                "by the threshold alone, nothing referred; wrong is a share of the answers that were not referred.",
+                "by the threshold alone, nothing referred; wrong is a share of the answers that were not referred, "
+                "and of those that the threshold would have given instead of referring.",
             ),
             Table(
                 "Conformal sets",
@@ -377,7 +392,7 @@ def _novelty(e: Evaluation) -> Section | None:
     if np.isnan(e.novelty).all():
         return None
     flagged = float((e.novelty[~np.isnan(e.novelty)] <= FLAGGED_SHARE).mean())
-    notes = ["A mirrored image is mostly missed. An image that is not flagged need not be read rightly."]
+    notes = ["An image that is not flagged need not be read rightly, nor one that is flagged wrongly."]
     images = e.data.get("splits", {}).get(e.how.get("split"), {}).get("images", 0)
     if images > len(e.novelty):
         notes.append(
@@ -421,8 +436,7 @@ def _reports(e: Evaluation, extras: Extras) -> Section | None:
     return Section(
         "reports",
         lead="Which report disagrees with its picture: how much further its z is from its own picture's than from "
-        "other pictures' on average, in nats. The column excess_kl of predictions.parquet; the largest first are worth "
-        "a second look.",
+        "other pictures' on average, in nats: the column excess_kl of predictions.parquet.",
         facts=facts,
         notes=[
             "AUROC: how well it tells reports beside another study's picture from those beside their own; 0.5 is "
@@ -440,7 +454,10 @@ def _training(extras: Extras) -> Section | None:
 def _cases(extras: Extras) -> Section | None:
     if extras.cases is None:
         return None
-    lead = "Pictures of patients: handle this page as you handle those. Colour is where the class activation is."
+    lead = (
+        "Pictures of patients: handle this page as you handle those. The surest and the most doubtful of one finding, "
+        "in turn. Colour is where the picture speaks for it; where all is gray, nothing does."
+    )
     return Section("cases", lead=lead, pictures=[Picture("Examples", figures.cases(*extras.cases))])
 
 

@@ -7,7 +7,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
 from vkd_pyro.cli.settings import new_parser, parse
-from vkd_pyro.cli.trained import refuse_bundle
+from vkd_pyro.cli.trained import is_bundle, refuse_bundle
 from vkd_pyro.errors import UserError
 
 METRICS: dict[Literal["macro", "micro"], str] = {"macro": "macro30 AUC", "micro": "micro AUC"}
@@ -59,6 +59,8 @@ def load(path: Path, split: str) -> Any:
     from vkd_pyro.evaluation import load_evaluation
 
     folder = path if (path / "evaluation.json").is_file() else path / "evaluation" / split
+    if is_bundle(path):
+        raise UserError(f"{path}: a bundle; name its run, or the folder of its evaluation")
     if not (folder / "evaluation.json").is_file():
         raise UserError(f"{path}: not evaluated on its {split} split; run vkd evaluate {path} --split {split}")
     return load_evaluation(folder)

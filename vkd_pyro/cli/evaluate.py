@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> None:
     for name in ("output", "samples"):
         if settings[name] is not None:
             refuse_bundle(settings[name], f"--{name}")
+    refuse_what_is_there(settings)
     trained = load_trained(settings.run, changes)
     folder = output_folder(settings, changes, trained.data.corpus.name)
     evaluation, rows = trained.evaluate(
@@ -82,6 +83,20 @@ def main(arguments: list[str]) -> None:
         write_page(evaluation, folder, extras, settings.resamples)
     else:
         write_numbers(evaluation, folder)
+
+
+def refuse_what_is_there(settings: Namespace) -> None:
+    """Raises `UserError` before anything is computed: files that would be lost, a run that is not there."""
+    output, samples, beside = settings.output, settings.samples, settings.beside
+    taken = output is not None and output.exists() and (not output.is_dir() or any(output.iterdir()))
+    if taken and not (output / "evaluation.json").is_file():
+        raise UserError(f"--output: {output} holds something else than an evaluation; choose another folder")
+    if samples is not None and samples.suffix != ".nc":
+        raise UserError(f"--samples: found {samples.name}, expected a netCDF file, e.g. {samples.stem}.nc")
+    if samples is not None and samples.exists():
+        raise UserError(f"--samples: {samples} exists already; choose another file, or delete it")
+    if beside is not None and not (beside / "config.yaml").is_file():
+        raise UserError(f"--beside: {beside} is not a run; expected a folder that vkd train has written")
 
 
 def write_numbers(evaluation: Any, folder: Path) -> None:

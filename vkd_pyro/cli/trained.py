@@ -87,6 +87,8 @@ def load_trained(path: Path, changes: list[str] | None = None) -> Trained:
     network, _, use_reports = for_arm(settings.arm, parts.model, parts.objective, parts.get("rival"))
     load_checkpoint(network, path)
     network.to(parts.training.device)
+    if not (path / BUNDLE).is_dir():
+        raise UserError(f"{path}: its training has not ended; go on with vkd train --resume {path}")
     return Trained(network, parts.data, use_reports, load_bundle(path / BUNDLE), path)
 
 

@@ -188,7 +188,7 @@ def parquet_rows(path: Path, made_by: Row) -> Iterator[Write]:
 
 def problems_file(output: Path) -> Path:
     """Beside the predictions, where the files that were not read are listed."""
-    return output.with_name(f"{output.stem}.problems.csv")
+    return output.with_name(f"{output.name}.problems.csv")
 
 
 def write_problems(path: Path, problems: Sequence[Unread]) -> None:
