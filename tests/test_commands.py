@@ -352,7 +352,7 @@ def write_dicom(path, **tags):
 def test_a_dicom_file_is_predicted(run, tmp_path):
     chest = write_dicom(tmp_path / "chest.dcm", Modality="DX", BodyPartExamined="CHEST", ViewPosition="PA")
     (row,) = json.loads(done("predict", run / "bundle", chest, "--format", "json"))
-    assert all(0 <= p <= 1 for p in row["probabilities"].values())
+    assert all(0 <= each["probability"] <= 1 for each in row["findings"].values())
 
 
 @pytest.mark.filterwarnings("default:.*other.dcm")  # to be seen on standard error
