@@ -22,14 +22,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vkd_pyro import assessment, metrics
-from vkd_pyro.after_training import calibrate, outputs_of_images, signals
+from vkd_pyro.after_training import calibrate, signals
 from vkd_pyro.bundle import Calibration
 from vkd_pyro.calibration import Isotonic, Platt, Temperature
 from vkd_pyro.cli.trained import Trained, load_trained
 from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.dataset import NO_REPORT
 from vkd_pyro.evaluation import Evaluation
-from vkd_pyro.outputs import StudyOutputs, study_outputs
+from vkd_pyro.outputs import StudyOutputs, outputs_of_images, study_outputs
 from vkd_pyro.showing import mismatch_of
 
 Array = NDArray[np.float64]

@@ -6,7 +6,7 @@ import torch
 
 from tests.conftest import TinyCorpus
 from tests.test_training import make_vkd, train
-from vkd_pyro.after_training import AfterTraining, calibrate, outputs_of_images, signals
+from vkd_pyro.after_training import AfterTraining, calibrate, signals
 from vkd_pyro.bundle import NOVELTY, load_bundle, save_bundle
 from vkd_pyro.calibration import Isotonic, Recalibration
 from vkd_pyro.data.loading import StudyData
@@ -17,6 +17,7 @@ from vkd_pyro.evaluation import evaluate
 from vkd_pyro.metrics import entropy
 from vkd_pyro.model import ImageOnly
 from vkd_pyro.novelty import Reference
+from vkd_pyro.outputs import outputs_of_images
 from vkd_pyro.run import load_checkpoint
 from vkd_pyro.training import Training
 
@@ -157,7 +158,7 @@ def test_what_cannot_be_fitted_says_why_and_stays_as_it_is(network):
 @pytest.mark.parametrize("most", [16, 40, 10_000])
 def test_reference_images_are_about_as_many_as_asked_for_and_spread_over_the_corpus(network, data, most):
     all_names = [study.study_id for study in data.studies("train")]
-    outputs = outputs_of_images(network, data, "train", 1, most)
+    outputs = outputs_of_images(network, data, "train", 1, max_images=most)
     chosen = [all_names.index(name) for name in outputs.study_ids]
     assert chosen == sorted(chosen)
     if most > 1000:

@@ -17,7 +17,7 @@ LAYERS = [
     {"rivals", "bundle"},
     {"predictive", "outputs", "collapse", "callbacks", "run"},
     {"after_training"},
-    {"training", "explanations", "deployment"},
+    {"training", "explanations", "deployment", "export"},
     {"evaluation", "inspection", "figures", "page", "arviz_export"},
     {"assessment", "comparison"},
     {"evaluation_page", "showing"},

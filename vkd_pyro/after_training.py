@@ -1,6 +1,5 @@
 """What is fitted once a model is trained: to the validation split, and to how training images look to the model."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from vkd_pyro.decisions import BySensitivity, Conformal, OperatingPoints, Rule
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, ImageOnly
 from vkd_pyro.novelty import Reference, Signals
-from vkd_pyro.outputs import StudyOutputs, study_outputs
+from vkd_pyro.outputs import StudyOutputs, outputs_of_images
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def calibrate(network: VKD | ImageOnly, data: StudyData, settings: AfterTraining
     settings = settings or AfterTraining()
     network.eval()
     validation = outputs_of_images(network, data, "validation", settings.num_samples)
-    training = outputs_of_images(network, data, "train", 1, settings.max_reference_images)
+    training = outputs_of_images(network, data, "train", 1, max_images=settings.max_reference_images)
     studies = validation.mean_over_images()
     recalibration = settings.recalibration.fit(studies.probabilities, studies.labels, network.findings)
     honest = recalibration(studies.probabilities)
@@ -67,22 +66,6 @@ def calibrate(network: VKD | ImageOnly, data: StudyData, settings: AfterTraining
         Conformal.fit(honest, studies.labels, network.findings, settings.alpha),
         Reference.fit(signals(training), signals(validation)),
     )
-
-
-def outputs_of_images(
-    network: VKD | ImageOnly, data: StudyData, split: str, num_samples: int, max_images: int | None = None
-) -> StudyOutputs:
-    """What the model says of each image of a split, not augmented, its report unread.
-
-    Args:
-        max_images: about how many at most, spread over the split; None for all.
-    """
-    device = next(network.parameters()).device
-    loader = data.evaluation_loader(split, None, max_images)
-    parts: Sequence[StudyOutputs] = [
-        study_outputs(network, batch.to(device), num_samples, 0, "none") for batch in loader
-    ]
-    return StudyOutputs.concatenate(parts)
 
 
 def signals(outputs: StudyOutputs) -> Signals:

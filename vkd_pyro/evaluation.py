@@ -20,7 +20,7 @@ from vkd_pyro.data.subgroups import subgroup_names, subgroups
 from vkd_pyro.errors import UserError
 from vkd_pyro.files import private_folder, write_json, written
 from vkd_pyro.model import VKD, ImageBranch, ImageOnly
-from vkd_pyro.outputs import StudyOutputs, study_outputs
+from vkd_pyro.outputs import Fusion, StudyOutputs, outputs_of_images
 
 Array = NDArray[np.float64]
 
@@ -215,12 +215,12 @@ def evaluate(
         seed: of the draws.
         calibration: of the bundle; without, nothing is recalibrated, answered or called novel.
     """
-    images = outputs_of_images(network, data, split, num_samples, use_reports, level, fusion, seed)
+    images = outputs_of_split(network, data, split, num_samples, use_reports, level, fusion, seed)
     how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
     return evaluation_of(images, data, how, network.findings, calibration)
 
 
-def outputs_of_images(
+def outputs_of_split(
     network: VKD | ImageOnly | ImageBranch,
     data: StudyData,
     split: str,
@@ -230,18 +230,13 @@ def outputs_of_images(
     fusion: Literal["mean", "product"] = "mean",
     seed: int = 0,
 ) -> StudyOutputs:
-    """What a network says of a split, a row an image; args as of `evaluate`. At the level of studies rows are alike
-    in what is said of the study."""
+    """What a network says of a split, a row an image; args as of `evaluate`."""
     if tuple(data.findings) != network.findings:
         raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(network.findings)}")
     network.eval()
     encoder = getattr(network.guide, "report_encoder", None) if use_reports else None
-    device = next(network.parameters()).device
-    outputs = [
-        study_outputs(network, batch.to(device), num_samples, seed, "none" if level == "image" else fusion)
-        for batch in data.evaluation_loader(split, encoder)
-    ]
-    return StudyOutputs.concatenate(outputs)
+    fused: Fusion = "none" if level == "image" else fusion
+    return outputs_of_images(network, data, split, num_samples, encoder, fused, seed)
 
 
 def evaluation_of(

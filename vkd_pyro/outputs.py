@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,9 @@ from torch.distributions import Independent
 
 from vkd_pyro import metrics
 from vkd_pyro.data.batch import Batch
+from vkd_pyro.data.loading import StudyData
 from vkd_pyro.distributions import KL, Distribution, product
+from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, Guide, ImageBranch, ImageOnly, Model, probabilities_given
 from vkd_pyro.rivals import ReportClassifier
@@ -130,6 +132,29 @@ def study_outputs(
         outputs["report_probabilities"] = teacher.masked_fill(~batch.has_report[:, None], torch.nan)
     arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
     return StudyOutputs(study_ids=np.array(batch.study_ids), **arrays | {"features": features.float().cpu().numpy()})
+
+
+def outputs_of_images(
+    network: VKD | ImageOnly | ImageBranch,
+    data: StudyData,
+    split: str,
+    num_samples: int,
+    encoder: ReportEncoder | None = None,
+    fusion: Fusion = "none",
+    seed: int = 0,
+    max_images: int | None = None,
+) -> StudyOutputs:
+    """What model and guide say of a split, not augmented, a row an image; fused, the rows of a study are alike.
+
+    Args:
+        network: in eval mode.
+        encoder: of reports; without, none is read.
+        max_images: about how many at most, spread over the split; None for all.
+    """
+    device = next(network.parameters()).device
+    loader = data.evaluation_loader(split, encoder, max_images)
+    parts = [study_outputs(network, cast(Batch, batch).to(device), num_samples, seed, fusion) for batch in loader]
+    return StudyOutputs.concatenate(parts)
 
 
 def _mean_of_groups(samples: Tensor, group: Tensor) -> Tensor:

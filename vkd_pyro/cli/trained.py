@@ -54,9 +54,9 @@ class Trained:
         seed: int = 0,
     ) -> tuple[Any, Any]:
         """The `Evaluation`, and the `StudyOutputs` it was made of."""
-        from vkd_pyro.evaluation import evaluation_of, outputs_of_images
+        from vkd_pyro.evaluation import evaluation_of, outputs_of_split
 
-        images = outputs_of_images(self.network, self.data, split, num_samples, self.use_reports, level, fusion, seed)
+        images = outputs_of_split(self.network, self.data, split, num_samples, self.use_reports, level, fusion, seed)
         how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
         how["bundle"] = self.bundle.bundle_hash
         rows = images if level == "image" else images.mean_over_images()
