@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from vkd_pyro.bundle import Bundle, _hash_of, describe, load_bundle, save_bundle
+from vkd_pyro.bundle import Bundle, describe, hash_of, load_bundle, save_bundle
 from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.deployment import predict_files
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal
@@ -63,7 +63,7 @@ def images(tmp_path):
 def edit(folder, **changes):
     """Changes fields of a bundle's config, and its hash with them: a bundle that was written like that."""
     config = json.loads((folder / "config.json").read_text()) | changes
-    config["config_sha256"] = _hash_of(config)
+    config["config_sha256"] = hash_of(config)
     (folder / "config.json").write_text(json.dumps(config))
 
 
@@ -122,7 +122,7 @@ def test_the_card_stands_in_the_bundle(folder):
 
 FRESH = """
 import json, sys
-from vkd_pyro.bundle import _hash_of, load_bundle
+from vkd_pyro.bundle import hash_of, load_bundle
 from vkd_pyro.deployment import predict_files
 from vkd_pyro.predictive import Doubt
 predicted = predict_files(load_bundle(sys.argv[1]), sys.argv[2:], Doubt(num_samples=7, seed=3))

@@ -110,7 +110,7 @@ def save_bundle(
     if calibration is not None:
         safetensors.numpy.save_file(calibration.reference.to_arrays(), unfinished / NOVELTY)
         config |= {"calibration": calibration.to_json(), "novelty_sha256": sha256_of(unfinished / NOVELTY)}
-    config["config_sha256"] = _hash_of(config)
+    config["config_sha256"] = hash_of(config)
     write_json(unfinished / CONFIG, config)
     (unfinished / CARD).write_text(card)
     for file in unfinished.iterdir():
@@ -136,14 +136,19 @@ def load_bundle(folder: str | Path) -> Bundle:
         views = config.get("data", {}).get("views", "all")
         known = ("frontal", "lateral") if views == "all" else (views,)
         findings, bundle_hash = tuple(config["findings"]), config["config_sha256"]
-        calibration = _read_calibration(folder, config)
+        calibration = read_calibration(folder, config)
         return Bundle(model.eval(), findings, transform, weights_hash, known, calibration, bundle_hash)
     except (KeyError, TypeError, RuntimeError) as error:
         found = one_line(error)
         raise UserError(f"{folder / CONFIG}: does not describe this model ({found}); copy the bundle again") from error
 
 
-def _read_calibration(folder: Path, config: dict[str, Any]) -> Calibration | None:
+def read_calibration(folder: Path, config: dict[str, Any]) -> Calibration | None:
+    """What was fitted on the validation split, from a folder and its config; None where nothing was.
+
+    Raises:
+        UserError: the file of novelty is missing, or was changed.
+    """
     if "calibration" not in config:
         return None
     path, fitted = folder / NOVELTY, config["calibration"]
@@ -173,12 +178,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{path}: format_version is {version}, this version of vkd_pyro reads {FORMAT_VERSION}; "
             "use the version it was written with, or train again"
         )
-    if config.get("config_sha256") != _hash_of(config):
+    if config.get("config_sha256") != hash_of(config):
         raise UserError(f"{path}: changed since this bundle was written; copy the bundle again")
     return config
 
 
-def _hash_of(config: dict[str, Any]) -> str:
+def hash_of(config: dict[str, Any]) -> str:
     """sha256 over everything else in a config, whatever the order of its fields."""
     content = {key: value for key, value in config.items() if key != "config_sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from jsonargparse import ArgumentParser, Namespace
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vkd_pyro.bundle import Bundle
     from vkd_pyro.deployment import Predicted, Unread
     from vkd_pyro.deployment.overlays import Overlays
+    from vkd_pyro.deployment.prediction import Predictor
     from vkd_pyro.predictive import Doubt
 
 Write = Callable[["Predicted"], object]
@@ -29,7 +30,7 @@ def predict_parser() -> ArgumentParser:
         "Findings of X-rays, from the image alone: probability, interval, doubt, and whether to refer. A file that "
         "cannot be read is told on standard error, and the rest goes on; the exit code is then 2.",
     )
-    parser.add_argument("bundle", type=Path, help="RUN/bundle, as vkd train writes it")
+    parser.add_argument("bundle", type=Path, help="RUN/bundle, as vkd train writes it, or a folder of vkd export")
     parser.add_argument(
         "images", type=str, nargs="+", help="PNG, JPEG or DICOM files; folders of them; patterns in quotes"
     )
@@ -53,6 +54,12 @@ def predict_parser() -> ArgumentParser:
     parser.add_argument("--batch_size", type=PositiveInt, default=32, help="images predicted at once")
     parser.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute")
     parser.add_argument(
+        "--engine",
+        type=Literal["auto", "torch", "openvino"],
+        default="auto",
+        help="what computes: PyTorch for a bundle and OpenVINO for an export, if nothing is said",
+    )
+    parser.add_argument(
         "--on_mismatch",
         type=Literal["error", "warn"],
         default="error",
@@ -66,14 +73,14 @@ def main(arguments: list[str]) -> int:
     """`vkd predict`."""
     settings = parse(predict_parser(), arguments)
     _check(settings)
-    from vkd_pyro.bundle import load_bundle
     from vkd_pyro.deployment import find_images, predict_files
     from vkd_pyro.deployment.prediction import check_together
+    from vkd_pyro.export import load_predictor
     from vkd_pyro.predictive import Doubt
 
     doubt = Doubt(settings.num_samples, settings.num_masks, settings.num_augmentations, settings.seed)
     images = find_images(settings.images)
-    bundles = [load_bundle(folder) for folder in (settings.bundle, *settings.ensemble)]
+    bundles = [load_predictor(folder, settings.engine) for folder in (settings.bundle, *settings.ensemble)]
     check_together(bundles)
     _to_device(bundles, settings.device)
     _say_if_not_calibrated(bundles)
@@ -105,17 +112,22 @@ def _check(settings: Namespace) -> None:
             raise UserError(f"--output: {path} exists already; choose another file, or delete it")
 
 
-def _to_device(bundles: Sequence["Bundle"], device: str) -> None:
+def _to_device(bundles: Sequence["Predictor"], device: str) -> None:
     import torch
+
+    from vkd_pyro.bundle import Bundle
 
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
         raise UserError("--device cuda: no GPU found; leave it out to compute on the CPU")
-    for bundle in bundles:
-        bundle.model.to("cuda" if there and device != "cpu" else "cpu")
+    models = [bundle.model for bundle in bundles if isinstance(bundle, Bundle)]
+    if device == "cuda" and len(models) < len(bundles):
+        raise UserError("--device cuda: OpenVINO computes on the CPU; leave it out, or give bundles and --engine torch")
+    for model in models:
+        model.to("cuda" if there and device != "cpu" else "cpu")
 
 
-def _say_if_not_calibrated(bundles: Sequence["Bundle"]) -> None:
+def _say_if_not_calibrated(bundles: Sequence["Predictor"]) -> None:
     from vkd_pyro.deployment.prediction import calibration_of
 
     if calibration_of(bundles) is None:
@@ -123,20 +135,24 @@ def _say_if_not_calibrated(bundles: Sequence["Bundle"]) -> None:
         print(f"vkd: note: no calibration, so no answers and no novelty: {why}", file=sys.stderr)
 
 
-def _overlays(settings: Namespace, bundles: Sequence["Bundle"]) -> "Overlays | None":
+def _overlays(settings: Namespace, bundles: Sequence["Predictor"]) -> "Overlays | None":
     if settings.overlay is None:
         return None
+    from vkd_pyro.bundle import Bundle
     from vkd_pyro.deployment.overlays import Overlays
 
-    return Overlays(settings.overlay, bundles, settings.overlay_findings, settings.seed)
+    with_networks = [bundle for bundle in bundles if isinstance(bundle, Bundle)]
+    if len(with_networks) < len(bundles):
+        raise UserError("--overlay: needs a network's gradients; give bundles and --engine torch")
+    return Overlays(settings.overlay, with_networks, settings.overlay_findings, settings.seed)
 
 
 @contextmanager
-def _writers(settings: Namespace, bundles: Sequence["Bundle"], doubt: "Doubt") -> Iterator[list[Write]]:
+def _writers(settings: Namespace, bundles: Sequence["Predictor"], doubt: "Doubt") -> Iterator[list[Write]]:
     """What is done with each prediction; files are whole when the block ends."""
     from vkd_pyro.deployment.tables import csv_rows, json_objects, provenance, table_file
 
-    made_by = provenance(bundles, doubt, settings.level)
+    made_by = provenance(cast("Sequence[Bundle]", bundles), doubt, settings.level)
     with ExitStack() as open_files:
         writers: list[Write] = []
         if settings.output:

@@ -2,8 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +16,12 @@ from vkd_pyro import metrics
 from vkd_pyro.bundle import Bundle, Calibration
 from vkd_pyro.deployment.images import ImageFile, Unread, read_images
 from vkd_pyro.errors import UserError
-from vkd_pyro.model import ImageClassifier, Model
+from vkd_pyro.export.engines import Computed, Export, engine_of
 from vkd_pyro.novelty import Signals
-from vkd_pyro.predictive import Doubt, Summary, predict_with
+from vkd_pyro.predictive import Doubt, Prediction, Summary, predict_with
 
 Floats = NDArray[np.floating]
+Predictor = Bundle | Export
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Predicted:
 
 
 def predict_files(
-    bundles: Bundle | Sequence[Bundle],
+    bundles: Predictor | Sequence[Predictor],
     images: Iterable[str | Path],
     doubt: Doubt | None = None,
     batch_size: int = 32,
@@ -78,7 +78,7 @@ def predict_files(
     the batch size.
 
     Args:
-        bundles: one, or several, which are an ensemble; models compute where they are.
+        bundles: one, or several, which are an ensemble; models compute where they are. Exports are as good.
         images: PNG, JPEG or DICOM files; of folders and patterns, `find_images`.
         doubt: the sources of doubt; `Doubt()`, 100 draws of z, by default.
         batch_size: images predicted at once.
@@ -87,18 +87,21 @@ def predict_files(
         level: of the intervals.
 
     Raises:
-        UserError: bundles that do not go together; masks of dropout where there is none.
+        UserError: bundles that do not go together; masks of dropout where there is none; masks, or augmented
+            pictures, of an export.
     """
-    members = [bundles] if isinstance(bundles, Bundle) else list(bundles)
+    members, doubt = [bundles] if isinstance(bundles, Bundle | Export) else list(bundles), doubt or Doubt()
     check_together(members)
     if batch_size < 1:
         raise UserError(f"batch_size: found {batch_size}, expected at least 1")
+    if not _is_usual(doubt) and any(isinstance(member, Export) for member in members):
+        raise UserError("num_masks, num_augmentations: OpenVINO has one network and no masks; use PyTorch, by a bundle")
     views = tuple(view for view in members[0].views if all(view in bundle.views for bundle in members))
     files = read_images(images, members[0].transform, views, on_mismatch, 2 * batch_size)
-    return _predicted(members, files, doubt or Doubt(), batch_size, level)
+    return _predicted(members, files, doubt, batch_size, level)
 
 
-def check_together(bundles: Sequence[Bundle]) -> None:
+def check_together(bundles: Sequence[Predictor]) -> None:
     """Raises `UserError` where there is no bundle, or several are no ensemble."""
     if not bundles:
         raise UserError("bundles: found none, expected at least one")
@@ -113,13 +116,13 @@ def check_together(bundles: Sequence[Bundle]) -> None:
         raise UserError("ensemble: the same network is in it twice; expected networks that were trained apart")
 
 
-def calibration_of(bundles: Sequence[Bundle]) -> Calibration | None:
+def calibration_of(bundles: Sequence[Predictor]) -> Calibration | None:
     """Of the one bundle. None of several: each was fitted to its own network, and none to the mean of all."""
     return bundles[0].calibration if len(bundles) == 1 else None
 
 
 def _predicted(
-    members: Sequence[Bundle], files: Iterator[ImageFile | Unread], doubt: Doubt, batch_size: int, level: float
+    members: Sequence[Predictor], files: Iterator[ImageFile | Unread], doubt: Doubt, batch_size: int, level: float
 ) -> Iterator[Predicted | Unread]:
     while some := list(islice(files, batch_size)):
         readable = [file for file in some if isinstance(file, ImageFile)]
@@ -130,25 +133,24 @@ def _predicted(
         yield from (file if isinstance(file, Unread) else next(said) for file in some)
 
 
-def _said_of(members: Sequence[Bundle], files: Sequence[ImageFile], doubt: Doubt, level: float) -> list[Predicted]:
+def _said_of(members: Sequence[Predictor], files: Sequence[ImageFile], doubt: Doubt, level: float) -> list[Predicted]:
     """What is said of the files of one batch."""
-    models, findings = [bundle.model for bundle in members], members[0].findings
-    device = next(models[0].parameters()).device
-    images = torch.stack([file.pixels for file in files]).to(device).float() / 255
-    if calibration := calibration_of(members):
-        usual, signals = _as_calibrated(models[0], images, findings, doubt)
-        prediction = usual if _is_usual(doubt) else predict_with(doubt, models, images, findings)
-        summary = prediction.summary(level)
-        judged = _judged(calibration, usual.probabilities, summary if prediction.sources else None, signals)
+    findings, calibration = members[0].findings, calibration_of(members)
+    images = torch.stack([file.pixels for file in files]).float() / 255
+    if calibration or _is_usual(doubt):
+        computed = [engine_of(member)(images, doubt.num_samples, doubt.seed) for member in members]
+        prediction = usual = _joined(computed, findings)
+    if not _is_usual(doubt):
+        prediction = _by_other_networks(members, images, doubt)
+    summary = prediction.summary(level)
+    if calibration:
+        interval = summary if prediction.sources else None
+        judged = _judged(calibration, usual.probabilities, interval, _signals(computed[0], usual))
     else:
-        summary = predict_with(doubt, models, images, findings).summary(level)
         judged = _unjudged(summary)
     arrays = vars(summary) | judged
     rows = [{name: array[row] for name, array in arrays.items()} for row in range(len(files))]
     return [Predicted(file.image, file.sha256, findings, **row) for file, row in zip(files, rows, strict=True)]
-
-
-# ------------------------------------------------------------------------------ what calibration says
 
 
 def _is_usual(doubt: Doubt) -> bool:
@@ -156,28 +158,29 @@ def _is_usual(doubt: Doubt) -> bool:
     return not (doubt.num_masks or doubt.num_augmentations)
 
 
-@torch.no_grad()
-def _as_calibrated(
-    model: Model | ImageClassifier, images: Tensor, findings: tuple[str, ...], doubt: Doubt
-) -> tuple[Any, Signals]:
-    """The prediction that the calibration holds for, and what novelty looks at, as `after_training.signals` does."""
-    with _features_kept(model) as kept:
-        usual = predict_with(replace(doubt, num_masks=0, num_augmentations=0), model, images, findings)
-    (features,) = kept
-    latents = model.prior(features).mean.double().cpu().numpy() if isinstance(model, Model) else None
-    uncertainty = metrics.entropy(usual.probabilities).sum(axis=-1)
-    return usual, Signals(features.float().cpu().numpy(), latents, uncertainty)
+def _joined(computed: Sequence[Computed], findings: tuple[str, ...]) -> Prediction:
+    """What one network says, or several, which are an ensemble."""
+    samples = np.stack([each.samples for each in computed])
+    found = {
+        "z": samples.shape[1] > 1 and any(each.latents is not None for each in computed),
+        "ensemble": len(computed) > 1,
+    }
+    return Prediction(samples, findings, tuple(name for name, there in found.items() if there))
 
 
-@contextmanager
-def _features_kept(model: Model | ImageClassifier) -> Iterator[list[Tensor]]:
-    """The features that the image encoder gives inside the block, so that it need not run again for them."""
-    kept: list[Tensor] = []
-    hook = model.image_encoder.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
-    try:
-        yield kept
-    finally:
-        hook.remove()
+def _by_other_networks(members: Sequence[Predictor], images: Tensor, doubt: Doubt) -> Prediction:
+    """By masks of dropout, or of augmented pictures: only PyTorch has the networks for it."""
+    models = [member.model for member in members if isinstance(member, Bundle)]
+    device = next(models[0].parameters()).device
+    return predict_with(doubt, models, images.to(device), members[0].findings)
+
+
+# ------------------------------------------------------------------------------ what calibration says
+
+
+def _signals(computed: Computed, usual: Prediction) -> Signals:
+    """What novelty looks at, as `after_training.signals` has it."""
+    return Signals(computed.features, computed.latents, metrics.entropy(usual.probabilities).sum(axis=-1))
 
 
 def _judged(

@@ -1,0 +1,42 @@
+"""`vkd export`."""
+
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser
+
+from vkd_pyro.cli.settings import new_parser, parse
+
+
+def export_parser() -> ArgumentParser:
+    """Arguments of `vkd export`."""
+    parser = new_parser(
+        "export",
+        "A bundle as graphs, in a folder that stands alone: images to features; features and noise to probabilities. "
+        "What they compute is compared with the bundle on random images.",
+    )
+    parser.add_argument("bundle", type=Path, help="RUN/bundle, as vkd train writes it")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--format",
+        type=Literal["openvino", "onnx", "torch"],
+        default="openvino",
+        help="of the graphs; vkd predict reads the first two, by OpenVINO",
+    )
+    parser.add_argument(
+        "--precision",
+        type=Literal["fp32", "bf16"],
+        default="fp32",
+        help="that features are computed in; bf16 is faster where the processor has it",
+    )
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """`vkd export`."""
+    settings = parse(export_parser(), arguments)
+    from vkd_pyro.export import export_bundle
+
+    difference = export_bundle(settings.bundle, settings.output, settings.format, settings.precision)
+    print(f"written: {settings.output}: {settings.format}, {settings.precision}")
+    print(f"probabilities differ from the bundle's by at most {difference:.1e}, on random images")
