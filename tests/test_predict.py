@@ -150,6 +150,7 @@ def test_what_is_said_is_what_the_model_and_its_calibration_say(bundle, folder):
     np.testing.assert_allclose(said["calibrated"], p)
     np.testing.assert_allclose(said["calibrated_high"], high)
     assert np.array_equal(said["answers"], calibration.operating_points.answers(p, low, high))
+    np.testing.assert_array_equal(said["thresholds"], [calibration.operating_points.thresholds] * len(images))
     assert np.array_equal(said["conformal"], calibration.conformal.answers(p))
     assert (said["low"] <= said["high"]).all()
 

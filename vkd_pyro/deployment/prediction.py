@@ -37,6 +37,7 @@ class Predicted:
         total, expected, z, networks: doubt in nats, see `vkd_pyro.predictive`; NaN without such a source of doubt.
         calibrated: p(y_k = 1 | x_I), recalibrated on the validation split; NaN where it could not be fitted.
         calibrated_low, calibrated_high: the interval, recalibrated.
+        thresholds: of recalibrated probabilities, from which on the answer is yes; NaN where there is none.
         answers: "yes", "no", "refer" (the interval straddles the threshold), "unknown".
         conformal: "yes", "no", "refer" (either may be), "neither" (none may), "unknown".
         novelty: how unlike the images that the model learned from: 0 is usual, 1 is rare; NaN unknown.
@@ -57,6 +58,7 @@ class Predicted:
     calibrated: Floats
     calibrated_low: Floats
     calibrated_high: Floats
+    thresholds: Floats
     answers: NDArray[np.str_]
     conformal: NDArray[np.str_]
     novelty: float
@@ -203,6 +205,7 @@ def _judged(
     as_given = np.array([name in calibration.recalibration.not_fitted for name in calibration.recalibration.findings])
     fitted = {"calibrated": p, "calibrated_low": low, "calibrated_high": high}
     return {name: np.where(as_given, np.nan, array) for name, array in fitted.items()} | {
+        "thresholds": np.broadcast_to(calibration.operating_points.thresholds, p.shape),
         "answers": calibration.operating_points.answers(p, *((low, high) if ends else ())),
         "conformal": calibration.conformal.answers(p),
         "novelty": novelty.score,
@@ -217,7 +220,7 @@ def _unjudged(summary: Summary) -> dict[str, NDArray[Any]]:
     unknown = np.full(summary.probabilities.shape, "unknown")
     images = nothing[:, 0]
     return {
-        **dict.fromkeys(("calibrated", "calibrated_low", "calibrated_high"), nothing),
+        **dict.fromkeys(("calibrated", "calibrated_low", "calibrated_high", "thresholds"), nothing),
         **dict.fromkeys(("answers", "conformal"), unknown),
         **dict.fromkeys(("novelty", "novelty_p"), images),
         "flagged": np.full(images.shape, None),

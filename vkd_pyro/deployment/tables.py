@@ -33,6 +33,7 @@ OF_FINDING = {
     "calibrated": float,
     "calibrated_low": float,
     "calibrated_high": float,
+    "threshold": float,
     "doubt_total": float,
     "doubt_expected": float,
     "doubt_z": float,
@@ -51,7 +52,7 @@ PROVENANCE = {
     "seed": int,
 }
 COLUMNS: dict[str, type] = OF_IMAGE | OF_FINDING | OF_NOVELTY | PROVENANCE
-"""See `Predicted`, whose names these are; doubt is in nats, and `level` is of the intervals."""
+"""See `Predicted`, whose names these nearly are; doubt is in nats, and `level` is of the intervals."""
 
 FORMATS = (".csv", ".json", ".parquet")
 ROW_GROUP = 10_000
@@ -86,6 +87,7 @@ def _of_finding(one: Predicted, k: int) -> Row:
         "calibrated": one.calibrated,
         "calibrated_low": one.calibrated_low,
         "calibrated_high": one.calibrated_high,
+        "threshold": one.thresholds,
         "doubt_total": one.total,
         "doubt_expected": one.expected,
         "doubt_z": one.z,
