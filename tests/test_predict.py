@@ -308,7 +308,7 @@ def test_csv_json_and_parquet_say_the_same(folders, folder, tmp_path):
     for suffix in ("csv", "json", "parquet"):
         assert "7 images" in done(folders["a"], folder, "--output", tmp_path / "new" / f"p.{suffix}")
     table = pd.read_csv(tmp_path / "new" / "p.csv")
-    assert table.shape == (len(IMAGES) * 3, 25)
+    assert table.shape == (len(IMAGES) * 3, 26)
     columns = pd.read_parquet(tmp_path / "new" / "p.parquet")
     from_json = flat(json.loads((tmp_path / "new" / "p.json").read_text()))[list(table)]
     for other in (columns, from_json):
