@@ -40,7 +40,7 @@ def paired_difference(
         np.nansum(first.labels, axis=0) >= MIN_POSITIVES if metric == "macro" else np.full(len(first.findings), True)
     )
     if not chosen.any():
-        return Interval(float("nan"), float("nan"), float("nan"))
+        return metrics.UNDEFINED
     a, b = (np.mean([e.probabilities for e in each], axis=0)[:, chosen] for each in (ours, theirs))
     labels = first.labels[:, chosen]
     function = _resampled_macro if metric == "macro" else _resampled_micro

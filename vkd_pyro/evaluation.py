@@ -252,7 +252,7 @@ def evaluation_of(
     of_rows = [studies[study] for study in rows.study_ids]
     return Evaluation(
         data=data.summary(),
-        how=how | {"version": __version__} | _settings_of(calibration),
+        how=how | {"version": __version__} | ({"calibration": calibration.to_json()} if calibration else {}),
         findings=findings,
         study_ids=tuple(map(str, rows.study_ids)),
         patient_ids=tuple(study.patient_id for study in of_rows),
@@ -293,12 +293,6 @@ def _novelty(images: StudyOutputs, rows: StudyOutputs, calibration: Calibration 
         return p
     by_study = pd.Series(p).groupby(images.study_ids).agg(lambda of: min(1.0, len(of) * of.min()))
     return np.asarray(by_study.reindex(rows.study_ids), np.float64)
-
-
-def _settings_of(calibration: Calibration | None) -> dict[str, Any]:
-    if calibration is None:
-        return {}
-    return {"calibration": calibration.to_json()}
 
 
 def save_evaluation(evaluation: Evaluation, folder: Path, summary: dict[str, Any] | None = None) -> None:
