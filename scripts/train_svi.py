@@ -42,7 +42,7 @@ def main() -> None:
 
     step = 0
     for epoch in range(arguments.epochs):
-        loader.sampler.set_epoch(epoch)
+        loader.batch_sampler.set_epoch(epoch)
         losses = []
         for batch in loader:
             step += 1

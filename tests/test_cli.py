@@ -5,6 +5,8 @@ import dataclasses
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,12 @@ import yaml
 from PIL import Image
 
 from tests.conftest import TinyCorpus
-from vkd_pyro.bundle import load_bundle
+from vkd_pyro.bundle import load_bundle, save_bundle
 from vkd_pyro.cli import main
+from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.deployment import predict_files
+from vkd_pyro.encoders.image import TorchvisionEncoder
+from vkd_pyro.model import ImageClassifier
 from vkd_pyro.predictive import Doubt
 
 CONFIG = """
@@ -115,7 +120,7 @@ def images(tmp_path):
 def test_training_writes_a_run(trained):
     run, out, err = trained
     assert {path.name for path in run.iterdir()} == {"config.yaml", "data.json", "metrics.csv", "checkpoints", "bundle"}
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1]
     assert f"trained: {run}" in out
     assert err == ""
@@ -457,3 +462,59 @@ def test_an_image_is_needed(run):
 )
 def test_a_command_is_needed(arguments, found):
     assert found in refusal(*arguments)
+
+
+# ---------------------------------------------------------------------------------------- start-up
+
+SLOW_TO_IMPORT = [
+    "lightning",
+    "transformers",
+    "sklearn",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "captum",
+    "scipy.stats",
+    "torch._dynamo",
+    "sympy",
+]
+"""What no prediction needs; and the best part of a second each, or more."""
+
+STARTED = """
+import sys
+from vkd_pyro.cli import main
+code = main(sys.argv[2:])
+print(*(name for name in sys.argv[1].split() if name in sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def imported(names, *arguments):
+    """Which of these modules a command imports, in a process of its own."""
+    command = [sys.executable, "-c", STARTED, " ".join(names), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr.splitlines()[-1].split()
+
+
+def test_help_imports_no_library():
+    assert imported(["torch", "numpy", "jsonargparse", "yaml"], "--help") == []
+
+
+def test_a_prediction_imports_what_it_needs(run, images):
+    slow = [*SLOW_TO_IMPORT, "torchvision", "openvino", "pydicom"]
+    assert imported(slow, "predict", run / "bundle", images[0]) == []
+
+
+def test_a_network_of_torchvision_brings_no_more_than_torchvision(tmp_path, images):
+    model = ImageClassifier(TorchvisionEncoder("shufflenet_v2_x0_5"), 2)
+    save_bundle(tmp_path / "bundle", model, ("Edema", "Fracture"), ImageTransform(32), "")
+    assert imported([*SLOW_TO_IMPORT, "torchvision"], "predict", tmp_path / "bundle", images[0]) == ["torchvision"]
+
+
+def test_an_export_is_predicted_without_torchvision(run, tmp_path, images):
+    pytest.importorskip("openvino")
+    code, _, err = vkd("export", run / "bundle", "--output", tmp_path / "export")
+    assert code == 0, err
+    slow = [*SLOW_TO_IMPORT, "torchvision", "openvino"]
+    assert imported(slow, "predict", tmp_path / "export", images[0]) == ["openvino"]

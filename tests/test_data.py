@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional as tv
 
 from tests.conftest import TinyCorpus
 from vkd_pyro.data import transforms
@@ -492,6 +494,83 @@ def test_augmentation_changes_the_image_within_its_range():
 
 def test_augmentation_by_nothing_changes_nothing():
     assert torch.allclose(Augmentation(0.0, 0.0, 0.0, 0.0)(PICTURE, 3), PICTURE, atol=1e-6)
+
+
+def augmented(degrees=0.0, right=0.0, down=0.0, scale=1.0, brightness=1.0, contrast=1.0, picture=PICTURE):
+    parameters = torch.tensor([[degrees, right, down, scale, brightness, contrast]])
+    return Augmentation().apply(picture[None], parameters)[0]
+
+
+@pytest.mark.parametrize("quarters", range(-3, 4))
+def test_a_rotation_is_clockwise(quarters):
+    assert torch.allclose(augmented(degrees=90 * quarters), torch.rot90(PICTURE, -quarters, (1, 2)), atol=1e-5)
+
+
+def test_a_shift_is_to_the_right_and_down_and_brings_in_black():
+    expected = torch.zeros_like(PICTURE)
+    expected[:, 3:, :-2] = PICTURE[:, :-3, 2:]
+    assert torch.allclose(augmented(right=-2 / 24, down=3 / 24), expected, atol=1e-5)
+
+
+def test_half_the_size_is_the_mean_of_four_pixels_within_black():
+    expected = torch.zeros_like(PICTURE)
+    expected[:, 6:18, 6:18] = torch.nn.functional.avg_pool2d(PICTURE, 2)
+    assert torch.allclose(augmented(scale=0.5), expected, atol=1e-5)
+
+
+def test_brightness_multiplies_and_contrast_stretches_about_the_mean():
+    assert torch.allclose(augmented(brightness=1.5), (1.5 * PICTURE).clamp(max=1), atol=1e-5)
+    mean = PICTURE.mean()
+    assert torch.allclose(augmented(contrast=0.0), mean.expand_as(PICTURE), atol=1e-5)
+    assert torch.allclose(augmented(contrast=1.8), (mean + 1.8 * (PICTURE - mean)).clamp(0, 1), atol=1e-5)
+
+
+def test_augmentation_is_torchvisions():
+    augment = Augmentation(degrees=180.0, shift=0.5, scale=0.9, contrast=1.0)
+    for seed in range(50):
+        degrees, right, down, scale, brightness, contrast = augment.parameters(seed).tolist()
+        shift = [24 * right, 24 * down]
+        moved = tv.affine(PICTURE, degrees, shift, scale, [0.0, 0.0], tv.InterpolationMode.BILINEAR)
+        expected = tv.adjust_contrast(tv.adjust_brightness(moved, brightness), contrast)
+        assert torch.allclose(augment(PICTURE, seed), expected, atol=1e-4)
+
+
+def test_parameters_of_an_augmentation_fill_their_ranges():
+    parameters = torch.stack([Augmentation(8.0, 0.05, 0.2, 0.4).parameters(seed) for seed in range(2000)])
+    middle = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+    share = (parameters - middle) / torch.tensor([8.0, 0.05, 0.05, 0.2, 0.4, 0.4])
+    assert share.abs().max() <= 1 + 1e-5
+    assert torch.allclose(share.mean(0), torch.zeros(6), atol=5 / math.sqrt(3 * 2000))
+    assert torch.allclose(share.std(0), torch.full((6,), 1 / math.sqrt(3)), atol=0.03)
+    assert (torch.corrcoef(share.T) - torch.eye(6)).abs().max() < 0.1
+
+
+def test_augmentation_never_flips():
+    """Left of the middle stays left, above stays above."""
+    corner = torch.zeros(1, 24, 24)
+    corner[:, 4:8, 4:8] = 1
+    for seed in range(200):
+        changed = Augmentation(contrast=0.0)(corner, seed)
+        assert changed[:, :12, :12].sum() > 0.9 * changed.sum() > 0
+
+
+@pytest.mark.parametrize("size", [8, 33, 224])
+def test_an_augmented_image_is_the_same_in_any_batch(size):
+    augment = Augmentation()
+    images = torch.rand(5, 1, size, size, generator=torch.Generator().manual_seed(size))
+    together = augment.apply(images, torch.stack([augment.parameters(seed) for seed in range(5)]))
+    assert torch.equal(together, torch.stack([augment(image, seed) for seed, image in enumerate(images)]))
+
+
+def test_several_images_of_one_seed_are_changed_alike():
+    images = torch.stack([PICTURE, PICTURE.flip(1)])
+    assert torch.equal(Augmentation()(images, 4), torch.stack([Augmentation()(image, 4) for image in images]))
+
+
+@pytest.mark.parametrize(("name", "value"), [("degrees", 181.0), ("shift", -0.1), ("scale", 1.0), ("contrast", 1.5)])
+def test_an_augmentation_out_of_range_is_refused(name, value):
+    with pytest.raises(UserError, match=rf"data.augmentation.{name}: found {value:g}, expected 0 to "):
+        Augmentation(**{name: value})
 
 
 # ----------------------------------------------------------------------------------------- batches

@@ -56,7 +56,7 @@ def fixed_noise(monkeypatch):
     def draw(distribution: Distribution, num_particles: int) -> Tensor:
         return torch.stack([distribution.mean + (0.3 + 0.5 * i) * distribution.stddev for i in range(num_particles)])
 
-    monkeypatch.setattr(elbo_module, "_draw", draw)
+    monkeypatch.setattr(elbo_module, "draw", draw)
 
 
 # ------------------------------------------------------------------------ linear-Gaussian closed form
@@ -646,9 +646,9 @@ def test_unknown_labels_are_what_the_report_makes_of_them(fixed_noise):
     ignored = TraceVKD_ELBO(2, 3).terms(vkd.model, vkd.guide, batch)
 
     posterior = vkd.guide.posterior(vkd.guide.report_encoder(batch.report, batch.report_mask))
-    expected = vkd.guide.auxiliary.probabilities(elbo_module._draw(posterior, 3)).mean(0)
+    expected = vkd.guide.auxiliary.probabilities(elbo_module.draw(posterior, 3)).mean(0)
     features = vkd.model.image_encoder(batch.images)
-    logits = vkd.model.likelihood.logits(elbo_module._draw(vkd.model.prior(features), 2), features)
+    logits = vkd.model.likelihood.logits(elbo_module.draw(vkd.model.prior(features), 2), features)
     bce = binary_cross_entropy_with_logits(logits, expected.expand_as(logits), reduction="none").sum(-1).mean(0)
     torch.testing.assert_close(terms.log_likelihood[1:3], -bce[1:3])
     assert terms.log_likelihood[3] == ignored.log_likelihood[3] == 0  # no label, no report

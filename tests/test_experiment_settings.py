@@ -23,7 +23,8 @@ from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD
-from vkd_pyro.training import Training, VKDTrainer, fit
+from vkd_pyro.trainer import VKDTrainer
+from vkd_pyro.training import Training, fit
 
 SPLITS = ("train", "validation", "test")
 HALF = 4
@@ -76,7 +77,7 @@ def texts_of(data, split, encoder):
 
 def training_batches(data, encoder, epoch=0, seed=0):
     loader = data.train_loader(encoder, seed)
-    loader.sampler.set_epoch(epoch)
+    loader.batch_sampler.set_epoch(epoch)
     return list(loader)
 
 
@@ -163,8 +164,8 @@ def test_labels_are_hidden_in_training_alone_and_by_patient():
 
 def test_all_labels_leave_the_order_as_it_was():
     loader = data_of().train_loader(Letters(), seed=3)
-    assert isinstance(loader.sampler, ShuffledSampler)
-    assert list(loader.sampler) == list(ShuffledSampler(len(loader.dataset), seed=3))
+    assert isinstance(loader.batch_sampler.sampler, ShuffledSampler)
+    assert list(loader.batch_sampler.sampler) == list(ShuffledSampler(len(loader.dataset), seed=3))
 
 
 def test_the_labelled_half_is_the_same_whatever_else_is_read():
@@ -192,7 +193,7 @@ def test_the_labelled_half_is_the_same_whatever_else_is_read():
 @pytest.mark.parametrize("reads", [True, False], ids=["reports", "no reports"])
 def test_rows_of_a_half_come_equally_often(reads):
     data = data_of(label_share=0.3)
-    sampler = data.train_loader(Letters() if reads else None, seed=0).sampler
+    sampler = data.train_loader(Letters() if reads else None, seed=0).batch_sampler.sampler
     assert isinstance(sampler, HalfLabelledSampler)
     seen = {name: Counter(dict.fromkeys(rows, 0)) for name, rows in sampler.halves.items()}
     assert set(seen) == ({"labelled", "unlabelled"} if reads else {"labelled"})

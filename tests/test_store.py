@@ -161,7 +161,7 @@ def assert_same_data(raw, stored, encoder, tolerance=0.0):
     loaders = [data.train_loader(encoder, seed=3) for data in (raw, stored)]
     for epoch in range(3):
         for loader in loaders:
-            loader.sampler.set_epoch(epoch)
+            loader.batch_sampler.set_epoch(epoch)
         assert_same_batches(*loaders, tolerance)
     for split in ("validation", "test"):
         assert_same_batches(*(data.evaluation_loader(split, encoder) for data in (raw, stored)), tolerance)

@@ -54,6 +54,7 @@ def test_a_run_holds_what_it_says(tmp_path):
         "metrics.csv",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
+        "checkpoints/previous.ckpt",
         "bundle/config.json",
         "bundle/weights.safetensors",
         "bundle/novelty.safetensors",
@@ -125,7 +126,7 @@ def test_resuming_at_an_epoch_boundary_gives_the_uninterrupted_run(tmp_path, mon
         on_validation_end = stop_after_the_first_epoch
 
     with monkeypatch.context() as patch:
-        patch.setattr("vkd_pyro.training.RelativeEarlyStopping", Interrupted)
+        patch.setattr("vkd_pyro.trainer.RelativeEarlyStopping", Interrupted)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             train(tmp_path / "resumed", training=settings)
     assert not (tmp_path / "resumed" / "bundle").exists()
@@ -145,7 +146,7 @@ def test_resuming_at_an_epoch_boundary_gives_the_uninterrupted_run(tmp_path, mon
 
 def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
     nlls = iter([0.3, 0.9, 0.8, 0.7])
-    monkeypatch.setattr("vkd_pyro.training.summarise", lambda outputs: {"val/nll": next(nlls)})
+    monkeypatch.setattr("vkd_pyro.trainer.summarise", lambda outputs: {"val/nll": next(nlls)})
     train(tmp_path / "here", training=Training(2, SETTINGS.optimizer, accelerator="cpu"))
     best = torch.load(tmp_path / "here" / "checkpoints" / "best.ckpt", weights_only=True)
     shutil.rmtree(tmp_path / "here" / "bundle")
@@ -174,14 +175,17 @@ def test_a_part_that_no_bundle_could_rebuild_is_refused_before_training(tmp_path
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("field", "value"), [("max_epochs", 0), ("patience", 0), ("devices", 2), ("num_samples", 0)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_epochs", 0), ("patience", 0), ("devices", 0), ("num_samples", 0), ("checkpoint_steps", 0)],
+)
 def test_settings_that_cannot_be_are_refused(field, value):
     with pytest.raises(UserError, match=rf"training\.{field}: found {value}"):
         Training(**{field: value})
 
 
 def test_plateau_lowers_the_rate_after_three_epochs_without_a_better_nll(tmp_path, monkeypatch):
-    monkeypatch.setattr("vkd_pyro.training.summarise", lambda outputs: {"val/nll": 1.0})
+    monkeypatch.setattr("vkd_pyro.trainer.summarise", lambda outputs: {"val/nll": 1.0})
     for epochs, rate in ((4, 1e-2), (5, 1e-3)):
         train(
             tmp_path / str(epochs),

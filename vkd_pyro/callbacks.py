@@ -8,6 +8,8 @@ import lightning as L
 import pandas as pd
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from vkd_pyro.files import written
+
 
 class BestCheckpoint(ModelCheckpoint):
     """best.ckpt: the epoch of the lowest val/nll, also after the run's folder was moved."""
@@ -63,8 +65,7 @@ class MetricsTable(Callback):
         row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         table = pd.DataFrame([row])
         if self.path.exists():
-            earlier = pd.read_csv(self.path)
-            table = pd.concat([earlier[earlier["epoch"] < trainer.current_epoch], table])
-        unfinished = self.path.with_suffix(".unfinished")
-        table.to_csv(unfinished, index=False)
-        unfinished.replace(self.path)
+            earlier = pd.read_csv(self.path, dtype=str, keep_default_na=False)  # not a digit of them changes
+            table = pd.concat([earlier[earlier["epoch"].astype(int) < trainer.current_epoch], table])
+        with written(self.path) as unfinished:
+            table.to_csv(unfinished, index=False)

@@ -15,7 +15,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import KL, Distribution, Divergence
+from vkd_pyro.distributions import KL, Distribution, Divergence, draw
 from vkd_pyro.errors import UserError
 
 
@@ -149,7 +149,15 @@ class TraceVKD_ELBO(ELBO):
             )
 
     def terms(self, model: Any, guide: Any, batch: Batch, kl_weight: float = 1.0) -> Terms:
-        """The parts of the objective for one batch, with the beta of this step."""
+        """The parts of the objective for one batch, with the beta of this step.
+
+        Model and guide run without being called, as a call of a `PyroModule` registers each parameter of its networks
+        with Pyro's store: for `SVI`, which calls `loss_and_grads`, and in vain for a torch optimiser.
+        """
+        programs = (getattr(part, "forward", part) for part in (model, guide))
+        return self._terms(*programs, batch, kl_weight)
+
+    def _terms(self, model: Any, guide: Any, batch: Batch, kl_weight: float = 1.0) -> Terms:
         alpha, num_p, num_q = self.posterior_share, self.num_particles, self.num_auxiliary_particles
         posterior = _Particles(max(num_q, num_p) if alpha > 0 else num_q)
         with posterior:
@@ -175,7 +183,7 @@ class TraceVKD_ELBO(ELBO):
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The scalar loss; arguments as of `terms`."""
-        return self.terms(model, guide, *args, **kwargs).loss
+        return self._terms(model, guide, *args, **kwargs).loss
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """The loss as a number, without gradients; called by `SVI.evaluate_loss`."""
@@ -247,17 +255,13 @@ class _Particles(Messenger):
         if msg["is_observed"] or site_is_subsample(msg):
             return
         name, distribution = msg["name"], msg["fn"]
-        parts = [_draw(distribution, self.num_particles)] if self.num_particles else []
+        parts = [draw(distribution, self.num_particles)] if self.num_particles else []
         if name in self.given:
             z, holds = self.given[name]
-            parts.append(torch.where(holds[:, None], z, _draw(distribution, len(z))))
+            parts.append(torch.where(holds[:, None], z, draw(distribution, len(z))))
         self.distributions[name] = distribution
         self.samples[name] = msg["value"] = torch.cat(parts)
         msg["done"] = True
-
-
-def _draw(distribution: Distribution, num_particles: int) -> Tensor:
-    return distribution.expand((num_particles, *distribution.batch_shape)).rsample()
 
 
 def _given(posterior: _Particles, guide_trace: Any, num_particles: int) -> dict[str, tuple[Tensor, Tensor]]:

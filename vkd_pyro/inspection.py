@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributions import Independent
 from torch.utils.data import DataLoader
 
+from vkd_pyro.arms import Arm, ready_for_arm, show_labels, warn_of_absent_findings
 from vkd_pyro.callbacks import BestCheckpoint
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.loading import StudyData
@@ -30,7 +31,7 @@ from vkd_pyro.model import VKD, ImageOnly
 from vkd_pyro.parts import describe
 from vkd_pyro.rivals import Rival
 from vkd_pyro.run import start_with
-from vkd_pyro.training import Arm, Training, make_trainer, quiet, ready_for_arm, show_labels, warn_of_absent_findings
+from vkd_pyro.trainer import Training, make_trainer, quiet
 
 NAMES = {
     "SoftBernoulli": "Bernoulli",

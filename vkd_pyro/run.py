@@ -5,7 +5,7 @@ runs/<name>/
   data.json       what there was in each split, what was left out and why, the label policies
   bad_images.csv  images that could not be read, where some were skipped
   metrics.csv     one row an epoch
-  checkpoints/    best.ckpt, last.ckpt: report branch included, never the frozen language model
+  checkpoints/    best.ckpt, last.ckpt, previous.ckpt: report branch included, never the frozen language model
   bundle/         the image-only model of the best epoch
 """
 
@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from vkd_pyro.bundle import load_bundle
+from vkd_pyro.checkpoints import LAST, PREVIOUS, load_checked
 from vkd_pyro.errors import UserError
 from vkd_pyro.files import private_folder
 from vkd_pyro.model import VKD, ImageOnly
@@ -25,11 +26,16 @@ CHECKPOINTS, BUNDLE, CONFIG, METRICS = "checkpoints", "bundle", "config.yaml", "
 DATA, BAD_IMAGES = "data.json", "bad_images.csv"
 
 
+def leads() -> bool:
+    """Whether this process writes the run: the first of those that train together."""
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning's own attribute of its function
+
+
 def refuse_unless_ready(run: Path, resume: bool) -> None:
     """Raises `UserError` where a new run would overwrite another, or where there is nothing to resume."""
     if resume:
-        if not (run / CHECKPOINTS / "last.ckpt").is_file():
-            raise UserError(f"{run}: no {CHECKPOINTS}/last.ckpt to resume from; start without --resume")
+        if not any((run / CHECKPOINTS / name).is_file() for name in (LAST, PREVIOUS)):
+            raise UserError(f"{run}: no {CHECKPOINTS}/{LAST} to resume from; start without --resume")
         if (run / BUNDLE).exists():
             raise UserError(f"{run}: this run is complete; there is nothing to resume")
     elif run.exists() and (not run.is_dir() or any(run.iterdir())):
@@ -37,14 +43,14 @@ def refuse_unless_ready(run: Path, resume: bool) -> None:
 
 
 @contextmanager
-def claimed(run: Path, resume: bool, keep_if: Path) -> Iterator[None]:
-    """Makes the folder of a run; where training fails before `keep_if` is written, nothing is left behind."""
+def claimed(run: Path, resume: bool) -> Iterator[None]:
+    """Makes the folder of a run; where training fails before its first checkpoint, nothing is left behind."""
     refuse_unless_ready(run, resume)  # again, since preparing the data takes its time
     private_folder(run)
     try:
         yield
     except BaseException:
-        if not keep_if.exists():
+        if not any((run / CHECKPOINTS).glob("*.ckpt")):
             shutil.rmtree(run)
         raise
 
@@ -67,9 +73,7 @@ def start_with(network: VKD | ImageOnly, run: Path) -> None:
 def load_checkpoint(network: VKD | ImageOnly, run: Path, name: str = "best") -> None:
     """Puts the weights of a run's checkpoint into a network of the same shape."""
     path = run / CHECKPOINTS / f"{name}.ckpt"
-    if not path.is_file():
-        raise UserError(f"{path}: not found; expected a run that vkd train has written")
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    state = load_checked(path)["state_dict"]
     theirs = {key.removeprefix("vkd."): value for key, value in state.items()}
     ours = network.state_dict()
     for key in [*theirs, *ours]:

@@ -43,7 +43,7 @@ def train_parser() -> ArgumentParser:
 
 def main(arguments: list[str]) -> None:
     """`vkd train`."""
-    from vkd_pyro.run import CONFIG, refuse_unless_ready
+    from vkd_pyro.run import CONFIG, leads, refuse_unless_ready
     from vkd_pyro.training import fit
 
     settings = parse(train_parser(), with_config_of_a_run(arguments))
@@ -52,9 +52,11 @@ def main(arguments: list[str]) -> None:
         settings.run = settings.resume
     if settings.run is None:
         raise UserError("--run: not given; name a folder for the run, e.g. --run runs/mine")
-    refuse_unless_ready(settings.run, resume)  # before anything takes its time
+    if leads():
+        refuse_unless_ready(settings.run, resume)  # before anything takes its time
     parts = build(settings, trained=resume or settings.start_from is not None)
-    print(describe_data(parts.data.summary()), flush=True)
+    if leads():
+        print(describe_data(parts.data.summary()), flush=True)
     fit(
         vkd=parts.model,
         data=parts.data,
@@ -70,6 +72,8 @@ def main(arguments: list[str]) -> None:
         rival=parts.get("rival"),
         after_training=parts.after_training,
     )
+    if not leads():
+        return
     print(f"trained: {settings.run} ({CONFIG}, data.json, metrics.csv, checkpoints/, bundle/)")
     print(f"next: vkd evaluate {settings.run}")
 

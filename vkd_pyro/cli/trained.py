@@ -70,9 +70,9 @@ def load_trained(path: Path, changes: list[str] | None = None) -> Trained:
     stay; what belongs to the data of the run (its store, its labels, its number of studies; on another corpus its
     folds) does not.
     """
+    from vkd_pyro.arms import for_arm
     from vkd_pyro.bundle import load_bundle
     from vkd_pyro.run import BUNDLE, load_checkpoint
-    from vkd_pyro.training import for_arm
 
     changes = changes or []
     if is_bundle(path):

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count, groupby, islice
 
 import numpy as np
@@ -107,6 +108,8 @@ class ShuffledSampler(Sampler[Draw]):
 class HalfLabelledSampler(Sampler[Draw]):
     """Batches that begin with a labelled half, the same whatever the other half is; the trainer calls `set_epoch`.
 
+    Rows come in the order of batches: those of all devices together.
+
     The rows of a half are drawn in passes: all of them in a new order, then again. Passes go on from one epoch to the
     next, so at any time no row has come more than once more often than another of its half. The order is a pure
     function of (seed, epoch).
@@ -149,6 +152,51 @@ class HalfLabelledSampler(Sampler[Draw]):
             yield from ((number, rows[place]) for place in order[done if number == first else 0 :])
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which of several processes this is: it takes every `world`-th from number `rank` on."""
+
+    rank: int = 0
+    world: int = 1
+
+
+ALONE = Share()
+
+
+class TrainingBatches(Sampler[list[Draw]]):
+    """The batches of one process: its share of the rows that a step has on all devices together.
+
+    An incomplete last step is dropped.
+
+    Args:
+        sampler: the rows of an epoch, in order; a pure function of its `epoch`.
+        batch_size: rows a batch, on one device.
+        share: of which process.
+    """
+
+    def __init__(self, sampler: "ShuffledSampler | HalfLabelledSampler", batch_size: int, share: Share) -> None:
+        self.sampler, self.batch_size, self.share = sampler, batch_size, share
+        self._begins = (0, 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Of the sampler."""
+        self.sampler.set_epoch(epoch)
+
+    def resume_at(self, epoch: int, batch: int) -> None:
+        """Begins that epoch with that batch, as if those before had been drawn."""
+        self.sampler.set_epoch(epoch)
+        self._begins = (epoch, batch)
+
+    def __len__(self) -> int:
+        return len(self.sampler) // (self.batch_size * self.share.world)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        epoch, batch = self._begins
+        first, rows = batch if epoch == self.sampler.epoch else 0, self.batch_size * self.share.world
+        draws = islice(self.sampler, first * rows, None)
+        return (list(islice(draws, rows))[self.share.rank :: self.share.world] for _ in range(first, len(self)))
+
+
 class StudyBatches(Sampler[list[Draw]]):
     """Every row once, in order, without augmentation; a batch holds whole studies.
 
@@ -156,9 +204,10 @@ class StudyBatches(Sampler[list[Draw]]):
         rows: (study, image) of each row, studies together.
         batch_size: rows a batch; more where a single study has more images.
         every: only the first of so many batches, the next of the next so many, and so on.
+        share: of which process, where several share the batches; one for which none is left has the last as well.
     """
 
-    def __init__(self, rows: Sequence[tuple[int, int]], batch_size: int, every: int = 1) -> None:
+    def __init__(self, rows: Sequence[tuple[int, int]], batch_size: int, every: int = 1, share: Share = ALONE) -> None:
         self.batches: list[list[Draw]] = []
         for _, group in groupby(range(len(rows)), key=lambda row: rows[row][0]):
             study = [(-1, row) for row in group]
@@ -166,7 +215,8 @@ class StudyBatches(Sampler[list[Draw]]):
                 self.batches[-1] += study
             else:
                 self.batches.append(study)
-        self.batches = self.batches[::every]
+        chosen = self.batches[::every]
+        self.batches = chosen[share.rank :: share.world] or chosen[-1:]
 
     def __len__(self) -> int:
         return len(self.batches)

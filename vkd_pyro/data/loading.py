@@ -16,7 +16,15 @@ from torch.utils.data import DataLoader
 
 from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.controls import Control, labels_as_report, prepare_once, shuffled_reports
-from vkd_pyro.data.dataset import HalfLabelledSampler, ShuffledSampler, StudyBatches, StudyDataset
+from vkd_pyro.data.dataset import (
+    ALONE,
+    HalfLabelledSampler,
+    Share,
+    ShuffledSampler,
+    StudyBatches,
+    StudyDataset,
+    TrainingBatches,
+)
 from vkd_pyro.data.policy import LabelPolicy
 from vkd_pyro.data.report_text import ReportText
 from vkd_pyro.data.selection import BadImages, Selection, Views, reindex_labels
@@ -36,7 +44,7 @@ class StudyData:
     Args:
         corpus: where the studies come from.
         image_size: side of the images, in pixels.
-        batch_size: images a batch; an incomplete last training batch is dropped.
+        batch_size: images a batch, on each device; an incomplete last training step is dropped.
         augmentation: of training images; None for none.
         num_workers: processes that read images; 0 reads them in the training process.
         cache_images: keep resized images in memory (size^2 bytes each); only with num_workers 0, without a store.
@@ -149,31 +157,38 @@ class StudyData:
         """(study, what is wrong) of each image that was skipped."""
         return self._source.bad
 
-    def train_loader(self, encoder: ReportEncoder | None, seed: int) -> DataLoader[Example]:
-        """Augmented, shuffled by (seed, epoch). Without an encoder no report is read."""
+    def train_loader(self, encoder: ReportEncoder | None, seed: int, share: Share = ALONE) -> DataLoader[Example]:
+        """Augmented, shuffled by (seed, epoch). Without an encoder no report is read.
+
+        Several processes have the same order; each reads its share of every step's rows.
+        """
         dataset = self._dataset("train", encoder, self.train_policy, seed)
-        if len(dataset) < self.batch_size:
+        if len(dataset) < self.batch_size * share.world:
+            devices = f" on each of {share.world} devices" if share.world > 1 else ""
             raise UserError(
-                f"data.batch_size: {self.batch_size} is more than the {len(dataset)} training images; set it lower"
+                f"data.batch_size: {self.batch_size}{devices} is more than the {len(dataset)} training images; "
+                "set it lower"
             )
         if self.label_share < 1:
-            halves = self._half_labelled(dataset, seed)
-            return self._loader(dataset, batch_size=halves.batch_size, sampler=halves)
-        sampler = ShuffledSampler(len(dataset), seed)
-        return self._loader(dataset, batch_size=self.batch_size, sampler=sampler, drop_last=True)
+            halves = self._half_labelled(dataset, seed, share.world)
+            batches = TrainingBatches(halves, halves.batch_size // share.world, share)
+        else:
+            batches = TrainingBatches(ShuffledSampler(len(dataset), seed), self.batch_size, share)
+        return self._loader(dataset, batch_sampler=batches)
 
-    def _half_labelled(self, dataset: StudyDataset, seed: int) -> HalfLabelledSampler:
-        """Unlabelled studies without a report would teach nothing, and are not drawn."""
+    def _half_labelled(self, dataset: StudyDataset, seed: int, devices: int) -> HalfLabelledSampler:
+        """Of all devices together. Unlabelled studies without a report would teach nothing, and are not drawn."""
         known = [not np.isnan(targets).all() for targets in dataset.targets]
         reads = [dataset.reports is not None and has_report for has_report in dataset.has_report]
         labelled = [row for row, (study, _) in enumerate(dataset.rows) if known[study]]
         unlabelled = [row for row, (study, _) in enumerate(dataset.rows) if reads[study] and not known[study]]
         if not labelled:
             raise UserError(f"data.label_share: {self.label_share:g} leaves no training label known; set it higher")
-        return HalfLabelledSampler(labelled, unlabelled, self.batch_size // 2, len(dataset) // self.batch_size, seed)
+        num_batches = len(dataset) // (self.batch_size * devices)
+        return HalfLabelledSampler(labelled, unlabelled, self.batch_size // 2 * devices, num_batches, seed)
 
     def evaluation_loader(
-        self, split: str, encoder: ReportEncoder | None, max_images: int | None = None
+        self, split: str, encoder: ReportEncoder | None, max_images: int | None = None, share: Share = ALONE
     ) -> DataLoader[Example]:
         """In order, not augmented, the images of a study in one batch. Without an encoder no report is read.
 
@@ -181,7 +196,7 @@ class StudyData:
         """
         dataset = self._dataset(split, encoder, self.eval_policy, seed=0)
         every = math.ceil(len(dataset) / max_images) if max_images else 1
-        return self._loader(dataset, batch_sampler=StudyBatches(dataset.rows, self.batch_size, every))
+        return self._loader(dataset, batch_sampler=StudyBatches(dataset.rows, self.batch_size, every, share))
 
     def _dataset(self, split: str, encoder: ReportEncoder | None, policy: LabelPolicy, seed: int) -> StudyDataset:
         rows = self._splits[split]

@@ -13,7 +13,7 @@ from vkd_pyro.distributions.divergences import (
     ReverseKL,
     Wasserstein2,
 )
-from vkd_pyro.distributions.draws import common_draws, seeded
+from vkd_pyro.distributions.draws import common_draws, draw, noise_of_places, seeded
 from vkd_pyro.distributions.families import (
     DiagonalNormal,
     FullNormal,
@@ -63,7 +63,9 @@ __all__ = [
     "Wasserstein2",
     "WeightedBernoulliLikelihood",
     "common_draws",
+    "draw",
     "mlp",
+    "noise_of_places",
     "product",
     "seeded",
 ]

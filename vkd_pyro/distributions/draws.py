@@ -1,7 +1,12 @@
-"""Draws with the same noise for every row: what is drawn for an image depends on that image and the seed alone."""
+"""Where the noise of z comes from.
+
+In training the noise of a row is that of its place in the step, whichever device it is on. In prediction it is the same
+for every row: what is drawn for an image depends on that image and the seed alone.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -21,6 +26,53 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+class _NoiseOfPlaces:
+    """Standard normal noise of the places in a step's rows that one of several processes has."""
+
+    def __init__(self, seed: int, rank: int, world: int) -> None:
+        self.seed, self.rank, self.world = seed, rank, world
+        self.generator: torch.Generator | None = None
+
+    def __call__(self, num_samples: int, like: Tensor) -> Tensor:
+        """Args: S; float [B, D]. Returns: float [S, B, D]."""
+        if self.generator is None:
+            self.generator = torch.Generator(like.device).manual_seed(self.seed)
+        rows, *event = like.shape
+        shape = (num_samples, rows * self.world, *event)
+        noise = torch.randn(shape, generator=self.generator, dtype=like.dtype, device=like.device)
+        return noise[:, self.rank :: self.world]
+
+
+_noise: ContextVar[_NoiseOfPlaces | None] = ContextVar("noise", default=None)
+
+
+@contextmanager
+def noise_of_places(seed: int, rank: int = 0, world: int = 1) -> Iterator[None]:
+    """Inside, `draw` takes the noise of independent normals from the seed and from the place of each row among those of
+    all processes, of which this has every `world`-th from number `rank` on."""
+    token = _noise.set(_NoiseOfPlaces(seed, rank, world))
+    try:
+        yield
+    finally:
+        _noise.reset(token)
+
+
+def draw(z: Distribution, num_samples: int) -> Tensor:
+    """Reparametrised draws of z, batch shape [B], event shape [D]; float [num_samples, B, D].
+
+    Within `noise_of_places` those of independent normals do not depend on how rows are spread over processes; other
+    families draw from torch's own generator, alike in distribution.
+    """
+    noise = _noise.get()
+    if noise is None or not _independent_normals(z):
+        return z.expand((num_samples, *z.batch_shape)).rsample()
+    return z.base_dist.loc + z.base_dist.scale * noise(num_samples, z.base_dist.loc)
+
+
+def _independent_normals(z: Distribution) -> bool:
+    return isinstance(z, Independent) and isinstance(z.base_dist, Normal)
+
+
 def common_draws(
     z: Distribution, rows: Callable[[slice], Distribution], num_samples: int, seed: int, device: torch.device
 ) -> Tensor:
@@ -38,7 +90,7 @@ def common_draws(
         device: of z.
     Returns: float [S, B, D].
     """
-    if isinstance(z, Independent) and isinstance(z.base_dist, Normal):
+    if _independent_normals(z):
         normal = z.base_dist
         with seeded(seed, device):
             noise = torch.randn(num_samples, 1, *z.event_shape, dtype=normal.loc.dtype, device=device)

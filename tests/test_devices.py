@@ -1,0 +1,260 @@
+"""Training in several processes: the same steps as in one, nothing read or said twice, and one run written."""
+
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from tests.conftest import TinyCorpus
+from vkd_pyro.checkpoints import load_checked
+from vkd_pyro.data.dataset import HalfLabelledSampler, Share, ShuffledSampler, StudyBatches, TrainingBatches
+from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.transforms import Augmentation
+from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Laplace, draw, noise_of_places
+from vkd_pyro.elbo import Cyclical, TraceVKD_ELBO
+from vkd_pyro.encoders.image import ConvEncoder
+from vkd_pyro.encoders.report import WordEncoder
+from vkd_pyro.errors import UserError
+from vkd_pyro.model import VKD
+from vkd_pyro.rivals import LogitDistillation
+from vkd_pyro.trainer import VKDTrainer
+from vkd_pyro.training import Training, fit
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.test_devices"])
+STEP = VKDTrainer.training_step
+
+
+def train(folder: Path, devices: int, environment: dict[str, str], resume: bool = False, **options) -> None:
+    """A training whose every loss is written down."""
+    os.environ.update(environment)
+    rank_zero_only.rank = int(environment.get("RANK", 0))  # Lightning has read it as it was imported
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    losses = folder / f"losses-{environment.get('RANK', 0)}.jsonl"
+
+    def step(self: VKDTrainer, batch, batch_idx):
+        loss = STEP(self, batch, batch_idx)
+        with losses.open("a") as file:
+            file.write(json.dumps([loss.item(), *batch.study_ids]) + "\n")
+        return loss
+
+    VKDTrainer.training_step = step  # type: ignore[method-assign]
+    settings = {"max_epochs": 2, "freeze_batchnorm": True} | options.pop("training", {})
+    share = {"label_share": options.pop("label_share", 1.0)}
+    data = StudyData(TinyCorpus(), image_size=32, batch_size=8 // devices, augmentation=Augmentation(), **share)
+    family = partial(DiagonalNormal, hidden=(16,), dropout=0.0)
+    heads = partial(BernoulliLikelihood, dropout=0.0)
+    vkd = VKD(
+        TinyCorpus.findings, ConvEncoder((8, 16)), WordEncoder(64, 16, dropout=0.0), 4, family, family, heads, heads
+    )
+    training = Training(
+        optimizer=partial(torch.optim.SGD, lr=1e-2), accelerator="cpu", devices=devices, num_samples=5, **settings
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        schedule = Cyclical(1)
+        fit(
+            vkd, data, folder / "run", kl_schedule=schedule, training=training, progress=False, resume=resume, **options
+        )
+
+
+def together(folder: Path, devices: int, **options) -> Path:
+    """A training in so many processes, as torchrun starts them."""
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    processes = []
+    for rank in range(devices):
+        environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+        environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"}
+        environment |= {"WORLD_SIZE": str(devices), "LOCAL_WORLD_SIZE": str(devices)}
+        environment = environment if devices > 1 else {}
+        process = PROCESSES.Process(target=train, args=(folder, devices, environment), kwargs=options, daemon=True)
+        processes.append(process)
+        processes[-1].start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * devices
+    return folder
+
+
+def steps(folder: Path) -> tuple[list[float], list[list[str]]]:
+    """The loss of each step, over all processes, and its studies."""
+    files = [
+        [json.loads(line) for line in path.read_text().splitlines()] for path in sorted(folder.glob("losses-*.jsonl"))
+    ]
+    losses = [float(np.mean([line[0] for line in lines])) for lines in zip(*files, strict=True)]
+    return losses, [sorted(study for line in lines for study in line[1:]) for lines in zip(*files, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"arm": "no_report"},
+        {"objective": TraceVKD_ELBO(3, 2, "mixture", unknown_labels="from_report"), "label_share": 0.5},
+        {"training": {"accumulate_batches": 2}},
+    ],
+    ids=["vkd", "no_report", "half labelled", "accumulated"],
+)
+def test_two_processes_take_the_steps_of_one(tmp_path, options):
+    one, two = (together(tmp_path / str(devices), devices, **options) for devices in (1, 2))
+    (losses, studies), (losses_of_two, studies_of_two) = steps(one), steps(two)
+    assert studies_of_two == studies
+    assert all(len(step) == 8 for step in studies)
+    assert losses_of_two == pytest.approx(losses, abs=1e-5)
+    # The noise of val/loss is that of a batch, and batches are smaller; all else is said of images.
+    tables = [pd.read_csv(folder / "run" / "metrics.csv").drop(columns="val/loss") for folder in (one, two)]
+    pd.testing.assert_frame_equal(*tables, atol=1e-5, rtol=1e-5)
+    states = [load_checked(folder / "run" / "checkpoints" / "last.ckpt")["state_dict"] for folder in (one, two)]
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"arm": "image_only"}, {"arm": "vkd_without_mi"}, {"arm": "rival", "rival": True}])
+def test_every_arm_trains_in_two_processes(tmp_path, options):
+    options = options | ({"rival": LogitDistillation()} if "rival" in options else {})
+    folder = together(tmp_path / "two", 2, **options)
+    assert (folder / "run" / "bundle").is_dir()
+    assert np.isfinite(steps(folder)[0]).all()
+
+
+def test_a_run_of_two_processes_goes_on_as_it_would_have(tmp_path):
+    whole = together(tmp_path / "whole", 2, training={"max_epochs": 3})
+    resumed = together(tmp_path / "resumed", 2, training={"max_epochs": 2})
+    for path in (resumed / "run" / "bundle").iterdir():
+        path.unlink()
+    (resumed / "run" / "bundle").rmdir()
+    together(resumed, 2, training={"max_epochs": 3}, resume=True)
+    assert steps(resumed)[0] == steps(whole)[0]
+    assert (resumed / "run" / "metrics.csv").read_bytes() == (whole / "run" / "metrics.csv").read_bytes()
+
+
+def test_torchrun_trains_from_the_command_line(tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["--", "-m", "vkd_pyro.cli", "train", "--config", "configs/synthetic.yaml", "--run", str(run)]
+    command += ["--training.devices", "2", "--training.max_epochs", "1", "--data.batch_size", "8"]
+    command += ["--data.corpus.init_args.num_studies", "120", "--training.accelerator", "cpu"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=170, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained: ") == 1
+    assert (run / "bundle" / "weights.safetensors").is_file()
+
+
+def test_torchrun_with_another_number_of_processes_is_refused(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(UserError, match=r"training\.devices: found 2 .* torchrun has started 4 .*--nproc_per_node"):
+        Training(devices=2)
+    assert Training(devices=2, num_nodes=2).num_nodes == 2
+
+
+def test_batchnorm_over_all_devices_is_refused_on_the_cpu():
+    with pytest.raises(UserError, match=r"training\.sync_batchnorm: .*GPUs only"):
+        Training(accelerator="cpu", sync_batchnorm=True)
+
+
+# ------------------------------------------------------------------------------------------ batches
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_processes_share_the_rows_of_each_step(world):
+    whole = list(TrainingBatches(ShuffledSampler(50, seed=1), 4 * world, Share()))
+    shares = [list(TrainingBatches(ShuffledSampler(50, seed=1), 4, Share(rank, world))) for rank in range(world)]
+    assert all(len(share) == len(whole) == 50 // (4 * world) for share in shares)
+    for number, rows in enumerate(whole):
+        parts = [share[number] for share in shares]
+        assert all(len(part) == 4 for part in parts)
+        assert sorted(draw for part in parts for draw in part) == sorted(rows)
+
+
+def test_every_share_of_a_half_labelled_step_is_half_labelled():
+    sampler = HalfLabelledSampler(range(10), range(10, 40), half=6, num_batches=5, seed=0)
+    for rank in range(3):
+        for batch in TrainingBatches(sampler, 4, Share(rank, 3)):
+            assert [row < 10 for _, row in batch] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("batch", [0, 1, 5, 11])
+def test_an_epoch_goes_on_behind_any_batch(batch):
+    def batches(epoch: int, begin: int | None) -> list:
+        made = TrainingBatches(ShuffledSampler(50, seed=1), 4, Share())
+        made.set_epoch(epoch)
+        if begin is not None:
+            made.resume_at(2, begin)
+            made.set_epoch(epoch)
+        return list(made)
+
+    assert batches(2, batch) == batches(2, None)[batch:]
+    assert batches(3, batch) == batches(3, None)
+
+
+def test_a_process_without_a_validation_batch_has_one_of_another():
+    rows = [(study, 0) for study in range(6)]
+    assert [StudyBatches(rows, 4, share=Share(rank, 3)).batches for rank in range(3)] == [
+        [[(-1, 0), (-1, 1), (-1, 2), (-1, 3)]],
+        [[(-1, 4), (-1, 5)]],
+        [[(-1, 4), (-1, 5)]],
+    ]
+
+
+@pytest.mark.parametrize("world", [1, 2, 5])
+def test_each_validation_batch_has_one_process(world):
+    rows = [(study, image) for study in range(9) for image in range(study % 3 + 1)]
+    shares = [StudyBatches(rows, 4, share=Share(rank, world)).batches for rank in range(world)]
+    together = [shares[number % world][number // world] for number in range(sum(map(len, shares)))]
+    assert together == StudyBatches(rows, 4).batches
+
+
+# -------------------------------------------------------------------------------------------- noise
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_the_noise_of_a_row_does_not_depend_on_its_process(world):
+    torch.manual_seed(0)
+    features, family = torch.randn(6, 5), DiagonalNormal(5, 4, (8,), 0.0)
+    with noise_of_places(7):
+        whole = [draw(family(features), 3), draw(family(features), 2)]
+    for rank in range(world):
+        with noise_of_places(7, rank, world):
+            for expected in whole:
+                drawn = draw(family(features[rank::world]), len(expected))
+                torch.testing.assert_close(drawn, expected[:, rank::world])
+    assert not torch.equal(whole[0][:2], whole[1])
+
+
+def test_noise_is_a_function_of_the_seed_whatever_else_is_drawn():
+    z = DiagonalNormal(5, 4, (8,), 0.0)(torch.randn(6, 5))
+
+    def drawn(seed: int) -> torch.Tensor:
+        torch.randn(seed + 1)
+        with noise_of_places(seed):
+            return draw(z, 3)
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
+
+
+def test_other_families_are_drawn_from_the_generator_of_torch():
+    z = Laplace(5, 4, (8,), 0.0)(torch.randn(6, 5))
+    torch.manual_seed(3)
+    expected = draw(z, 2)
+    torch.manual_seed(3)
+    with noise_of_places(1):
+        assert torch.equal(draw(z, 2), expected)
