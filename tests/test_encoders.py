@@ -1,8 +1,13 @@
 """Image and report encoders: what they compute, what they load, what they refuse."""
 
+import copy
+import gc
 import logging
+import pickle
 import re
 import shutil
+import subprocess
+import sys
 import urllib.error
 
 import pytest
@@ -12,9 +17,10 @@ import transformers
 from torch import nn
 from torchvision.models import get_model
 
-from vkd_pyro.encoders.image import ConvEncoder, SmallResNetEncoder, TorchvisionEncoder
+from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder, SmallResNetEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import LanguageModelEncoder, MeanPooling, TransformerBlock, WordEncoder
 from vkd_pyro.errors import UserError
+from vkd_pyro.parts import build, describe
 
 
 def padded(reports):
@@ -316,6 +322,182 @@ def test_images_are_repeated_to_three_channels_and_normalised_as_for_imagenet():
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     channels = (images.repeat(1, 3, 1, 1) - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
     assert torch.allclose(encoder(images), encoder.network(channels), atol=1e-5)
+
+
+def test_the_order_of_channels_in_memory_changes_no_value():
+    torch.manual_seed(0)
+    last = TorchvisionEncoder("resnet18").eval()
+    first = TorchvisionEncoder("resnet18", channels_last=False).eval()
+    first.load_state_dict(last.state_dict())
+    images, seen = torch.rand(2, 1, 64, 64), []
+    for encoder in (first, last):
+        encoder.network.conv1.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].is_contiguous()))
+    torch.testing.assert_close(first(images), last(images), atol=1e-4, rtol=1e-4)
+    assert seen == [True, False]
+
+
+def test_the_options_of_a_network_are_kept_and_have_defaults_in_what_was_written_without_them():
+    encoder = TorchvisionEncoder("resnet18", channels_last=False, checkpointing=True)
+    again = build(describe(encoder), ImageEncoder)
+    assert (again.channels_last, again.checkpointing) == (False, True)
+    older = describe(encoder) | {"init_args": {"name": "resnet18", "weights": None}}
+    plain = build(older, ImageEncoder)
+    assert (plain.channels_last, plain.checkpointing) == (True, False)
+    assert list(plain.state_dict()) == list(again.state_dict())
+
+
+# -------------------------------------------------------------------------- gradient checkpointing
+
+
+def two(name):
+    """The same network in training mode, without checkpointing and with it."""
+    torch.manual_seed(0)
+    plain = TorchvisionEncoder(name).train()
+    forgetful = TorchvisionEncoder(name, checkpointing=True).train()
+    forgetful.load_state_dict(plain.state_dict())
+    return plain, forgetful
+
+
+def step(encoder):
+    """What a step leaves: features, gradients, buffers, and the next random number."""
+    torch.manual_seed(1)
+    features = encoder(torch.rand(3, 1, 64, 64))
+    features.square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in encoder.named_parameters()}
+    return features, gradients, dict(encoder.named_buffers()), torch.rand(1)
+
+
+@pytest.mark.parametrize("name", ["densenet121", "resnet18", "efficientnet_b0"])  # the last drops blocks at random
+def test_what_is_computed_again_changes_no_gradient_and_no_running_statistic(name):
+    plain, forgetful = two(name)
+    torch.testing.assert_close(step(forgetful), step(plain), atol=1e-6, rtol=1e-6)
+    counted = [buffer for key, buffer in forgetful.named_buffers() if key.endswith("num_batches_tracked")]
+    assert counted
+    assert all(count == 1 for count in counted)
+    assert all(m.momentum > 0 for m in forgetful.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+FURTHER = [
+    "convnext_tiny",
+    "efficientnet_v2_s",
+    "mnasnet0_5",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "regnet_y_400mf",
+    "resnet50",
+    "shufflenet_v2_x0_5",
+    "swin_t",
+    "swin_v2_t",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FURTHER)
+def test_any_network_of_blocks_can_be_checkpointed(name):
+    plain, forgetful = two(name)
+    torch.testing.assert_close(step(forgetful), step(plain), atol=1e-6, rtol=1e-6)
+    assert kept_bytes(forgetful) < 0.6 * kept_bytes(plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["densenet121", "resnet18"])
+def test_a_compiled_network_can_be_checkpointed(name):
+    plain, forgetful = two(name)
+    forgetful.compile(backend="aot_eager")  # traced as for any backend, and computed as without one
+    torch.testing.assert_close(step(forgetful), step(plain), atol=1e-6, rtol=1e-6)
+    assert list(forgetful.state_dict()) == list(plain.state_dict())
+    assert torch.equal(
+        copy.deepcopy(forgetful).eval()(torch.ones(1, 1, 64, 64)), plain.eval()(torch.ones(1, 1, 64, 64))
+    )
+
+
+def kept_bytes(encoder):
+    """Of all distinct memory that a forward pass leaves for the backward pass, in the graph or in Python."""
+
+    def tensors():
+        gc.collect()
+        return {storage(one) for one in gc.get_objects() if type(one) is torch.Tensor and one.numel()}
+
+    def storage(tensor):
+        return tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()
+
+    saved = set()
+    weights = {storage(one) for one in (*encoder.parameters(), *encoder.buffers())}
+    images = torch.rand(2, 1, 64, 64)
+    before = tensors() | weights
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: (saved.add(storage(one)), one)[1], lambda one: one):
+        features = encoder(images)
+    kept = (saved | tensors()) - before
+    del features
+    return sum(size for _, size in kept)
+
+
+@pytest.mark.parametrize(("name", "share"), [("densenet121", 0.3), ("resnet18", 0.65), ("resnet50", 0.45)])
+def test_checkpointing_keeps_less_for_the_backward_pass(name, share):
+    plain, forgetful = two(name)
+    assert kept_bytes(forgetful) < share * kept_bytes(plain)
+
+
+def test_without_gradients_or_out_of_training_nothing_is_computed_again(monkeypatch):
+    plain, forgetful = two("resnet18")
+    monkeypatch.setattr("vkd_pyro.encoders.image.checkpoint", None)  # fails if it is called
+    images = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(forgetful(images), plain(images))
+    assert torch.equal(forgetful.eval()(images), plain.eval()(images))
+
+
+def test_a_checkpointed_network_can_be_copied_and_pickled():
+    _, forgetful = two("resnet18")
+    for other in (copy.deepcopy(forgetful), pickle.loads(pickle.dumps(forgetful))):
+        with torch.no_grad():
+            other.network.conv1.weight.zero_()
+        features, *_ = step(other)  # of the copy's own weights
+        assert features.count_nonzero() == 0
+    assert step(forgetful)[0].count_nonzero() > 0
+
+
+def test_a_network_without_blocks_cannot_be_checkpointed():
+    with pytest.raises(UserError, match=r"image_encoder.checkpointing: vgg11 has no blocks to compute again; set it"):
+        TorchvisionEncoder("vgg11", checkpointing=True)
+
+
+# ------------------------------------------------------------------------------------ start-up
+
+
+ALIGN = """
+import sys
+from vkd_pyro.encoders.image import TorchvisionEncoder
+TorchvisionEncoder("resnet18")
+assert "torch._dynamo.utils" not in sys.modules
+import torch, torchvision
+print(torchvision.ops.roi_align(torch.ones(1, 1, 8, 8), torch.tensor([[0, 1.0, 1.0, 4.0, 4.0]]), 1).item())
+assert sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu") in (True, False)
+assert "torch._dynamo.utils" in sys.modules
+"""
+
+
+def test_networks_do_without_the_compiler_and_detection_still_finds_it():
+    done = subprocess.run([sys.executable, "-W", "error", "-c", ALIGN], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("1.0\n", 0), done.stderr
+
+
+NEWER = """
+import sys
+from vkd_pyro.encoders import image
+sys.modules[image.COMPILER] = stand_in = image._compiler_when_asked()
+from torch._dynamo.utils import counters
+assert sys.modules[image.COMPILER] is not stand_in
+print(sys.modules[image.COMPILER].counters is counters)
+"""
+
+
+def test_another_version_of_torchvision_may_want_more_of_the_compiler():
+    done = subprocess.run([sys.executable, "-c", NEWER], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
+
+
+# ------------------------------------------------------------------------------- networks of our own
 
 
 def test_a_convolutional_encoder_halves_the_image_at_each_stage():

@@ -2,6 +2,8 @@
 
 import math
 import shutil
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ from vkd_pyro.errors import UserError
 from vkd_pyro.evaluation import evaluate
 from vkd_pyro.model import VKD, ImageOnly
 from vkd_pyro.run import load_checkpoint
+from vkd_pyro.trainer import compile_encoders
 from vkd_pyro.training import Training, fit
 
 SETTINGS = Training(max_epochs=2, optimizer=lambda p: torch.optim.Adam(p, lr=1e-2), accelerator="cpu", num_samples=5)
@@ -248,6 +251,29 @@ def test_divergence_is_an_error_and_not_a_number(tmp_path):
     with pytest.raises(UserError, match="the training diverged in epoch"):
         train(tmp_path / "run", training=settings)
     assert not (tmp_path / "run" / "bundle").exists()
+
+
+def test_a_training_split_held_on_the_device_trains_the_same_network(tmp_path):
+    held, loaded = (train(tmp_path / str(hold), data=make_data(hold=hold)) for hold in (True, False))
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(held.state_dict()[name], value), name
+
+
+def test_a_frozen_batchnorm_keeps_its_running_statistics(tmp_path):
+    trained = train(tmp_path / "run", training=replace(SETTINGS, freeze_batchnorm=True))
+    norm, fresh = (vkd.model.image_encoder.network[1] for vkd in (trained, make_vkd()))
+    assert norm.num_batches_tracked == 0
+    assert torch.equal(norm.running_mean, fresh.running_mean)
+    assert not torch.equal(norm.weight, fresh.weight)
+
+
+def test_compiled_encoders_train_the_same_network(tmp_path, monkeypatch):
+    compiled = partial(compile_encoders, backend="aot_eager")
+    monkeypatch.setattr("vkd_pyro.training.compile_encoders", compiled)
+    networks = [train(tmp_path / str(c), training=replace(SETTINGS, compile=c, max_epochs=1)) for c in (True, False)]
+    assert networks[0].model.image_encoder._compiled_call_impl is not None
+    for (name, value), other in zip(networks[1].state_dict().items(), networks[0].state_dict().values(), strict=True):
+        torch.testing.assert_close(other, value, atol=2e-2, rtol=1e-2, msg=name)
 
 
 def test_early_stopping_is_relative():

@@ -111,6 +111,7 @@ class LastCheckpoint(Checkpoint):
         self._save(trainer, pl_module)
 
     def _save(self, trainer: L.Trainer, module: Any) -> None:
+        module.refuse_divergence()
         module.average_statistics()  # what is saved is one process's
         last = self.folder / LAST
         if trainer.is_global_zero and last.is_file():

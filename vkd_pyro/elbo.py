@@ -154,8 +154,7 @@ class TraceVKD_ELBO(ELBO):
         Model and guide run without being called, as a call of a `PyroModule` registers each parameter of its networks
         with Pyro's store: for `SVI`, which calls `loss_and_grads`, and in vain for a torch optimiser.
         """
-        programs = (getattr(part, "forward", part) for part in (model, guide))
-        return self._terms(*programs, batch, kl_weight)
+        return self._terms(getattr(model, "forward", model), getattr(guide, "forward", guide), batch, kl_weight)
 
     def _terms(self, model: Any, guide: Any, batch: Batch, kl_weight: float = 1.0) -> Terms:
         alpha, num_p, num_q = self.posterior_share, self.num_particles, self.num_auxiliary_particles

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,6 @@ from pyro.nn import PyroModule
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Independent
-from torch.utils.data import DataLoader
 
 from vkd_pyro.arms import Arm, ready_for_arm, show_labels, warn_of_absent_findings
 from vkd_pyro.callbacks import BestCheckpoint
@@ -192,6 +192,8 @@ def inspect_training(
         show_labels(network, data)
         warn_of_absent_findings(data)
         encoder = cast(ReportEncoder, _Lazy(vkd.guide.report_encoder.to(training.device))) if use_reports else None
+        data = copy(data)
+        data.hold = False  # of the images one batch is wanted
         loader = data.train_loader(encoder, seed)
         steps = math.ceil(len(loader) / training.accumulate_batches)
         schedule = (kl_schedule or Cyclical()) if use_reports else None
@@ -269,10 +271,9 @@ class _Lazy:
         return _OneByOne(self.encoder, reports)
 
 
-def _first_batch(loader: DataLoader[Any]) -> Batch:
+def _first_batch(loader: Any) -> Batch:
     """In this process, and no batch more."""
-    draws = next(iter(cast(Any, loader.batch_sampler)))
-    return cast(Any, loader.collate_fn)([loader.dataset[draw] for draw in draws])
+    return loader.collate_fn([loader.dataset[draw] for draw in next(iter(loader.batch_sampler))])
 
 
 def _trace(name: str, program: PyroModule, batch: Batch, latent_dim: int) -> Any:

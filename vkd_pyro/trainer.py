@@ -19,6 +19,7 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from pyro.distributions import validation_enabled
 from torch import Tensor, nn
 from torch.distributed import is_torchelastic_launched
 from torch.optim import Adam, Optimizer
@@ -61,7 +62,7 @@ class Training:
         sync_batchnorm: normalise by all devices' rows together; on GPUs only. Else each device normalises by its own
             batch, and the running statistics are averaged over devices at each checkpoint and validation.
         freeze_batchnorm: normalise by the running statistics as they are, also while training.
-        compile: compile the encoders by torch.compile; the first steps take a minute or more.
+        compile: compile the encoders by torch.compile; for a GPU, since on a CPU compiling takes many minutes.
         checkpoint_steps: optimiser steps between checkpoints within an epoch; None for the ends of epochs alone.
     """
 
@@ -105,6 +106,10 @@ class Training:
             )
 
 
+CHECK_EVERY = 50
+"""Steps between two looks at whether the loss is still a number."""
+
+
 class VKDTrainer(L.LightningModule):
     """What happens in one step, and what is measured after each epoch."""
 
@@ -135,6 +140,8 @@ class VKDTrainer(L.LightningModule):
         torch.manual_seed(derive_seed(self.seed, "noise", self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        if batch_idx % CHECK_EVERY == 0:
+            self.refuse_divergence()
         beta = self.kl_schedule(self.global_step + 1, self.steps_per_epoch)
         noise = derive_seed(self.seed, "z", self.current_epoch, batch_idx)
         with noise_of_places(noise, self.global_rank, self.trainer.world_size):
@@ -151,7 +158,19 @@ class VKDTrainer(L.LightningModule):
         return terms.loss
 
     def on_validation_start(self) -> None:
+        self.refuse_divergence()
         self.average_statistics()
+
+    def refuse_divergence(self) -> None:
+        """Raises `UserError` where a loss of the epoch so far was no number; it waits for the device."""
+        if self.epoch_so_far.batches and not self.epoch_so_far.sums["loss"].isfinite():
+            raise UserError(self._diverged())
+
+    def _diverged(self) -> str:
+        return (
+            f"the training diverged in epoch {self.current_epoch}, step {self.global_step} or some before: parameters "
+            "are not numbers any more; set a lower learning rate, or training.gradient_clip"
+        )
 
     def average_statistics(self) -> None:
         """Gives all processes the mean of their running statistics of BatchNorm."""
@@ -226,10 +245,14 @@ class VKDTrainer(L.LightningModule):
         return int(self.trainer.estimated_stepping_batches) // self.training_settings.max_epochs
 
     def _terms(self, batch: Batch, beta: float) -> Terms:
+        first = not self.global_step
+        # Distributions look at their values in the first step and in validation: each look is a wait for the device.
+        # Between them a loss that is no number is found by `refuse_divergence`. Parameters belong to the optimiser, not
+        # to Pyro's global store.
         try:
-            with pyro.get_param_store().scope():  # parameters belong to the optimiser, not to Pyro's global store
+            with validation_enabled(first or not self.training), pyro.get_param_store().scope():
                 terms = self.objective.terms(self.vkd.model, self.vkd.guide, batch, kl_weight=beta)
-            if not self.global_step and not terms.loss.isfinite():
+            if first and not terms.loss.isfinite():
                 raise UserError(
                     f"the loss of the first batch is {terms.loss.item()}: do prior and posterior have the same "
                     "support? vkd check with the same options says more"
@@ -243,10 +266,7 @@ class VKDTrainer(L.LightningModule):
                 ) from error
             if "invalid values" not in str(error):  # what a distribution says of parameters that are NaN
                 raise
-            raise UserError(
-                f"the training diverged in epoch {self.current_epoch}, step {self.global_step}: parameters are not "
-                "numbers any more; set a lower learning rate, or training.gradient_clip"
-            ) from error
+            raise UserError(self._diverged()) from error
 
 
 class ProgressBar(TQDMProgressBar):
@@ -355,6 +375,17 @@ def make_trainer(training: Training, run: Path, best: ModelCheckpoint, progress:
         )
     except MisconfigurationException as error:
         raise UserError(f"training.accelerator: {one_line(error)}") from error
+
+
+def compile_encoders(network: VKD | ImageOnly, backend: str = "inductor") -> None:
+    """Compiles, in place and at their first use, what reads images, and of what reads reports the block that is trained.
+
+    Weights keep their names. Reports differ in length from batch to batch, so their code is made for any.
+    """
+    network.model.image_encoder.compile(backend=backend)
+    block = getattr(getattr(network.guide, "report_encoder", None), "block", None)
+    if block is not None:
+        block.compile(backend=backend, dynamic=True)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch.utils.data import DataLoader
 
 from vkd_pyro.after_training import AfterTraining, calibrate
 from vkd_pyro.arms import Arm, ready_for_arm, show_labels, warn_of_absent_findings
@@ -16,7 +15,7 @@ from vkd_pyro.callbacks import BestCheckpoint
 from vkd_pyro.checkpoints import newest
 from vkd_pyro.collapse import warn_if_ignored
 from vkd_pyro.data.dataset import Share, TrainingBatches
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.loading import Loader, StudyData
 from vkd_pyro.elbo import Cyclical, KLSchedule, TraceVKD_ELBO
 from vkd_pyro.errors import UserError
 from vkd_pyro.files import write_json, written
@@ -35,7 +34,7 @@ from vkd_pyro.run import (
     refuse_unless_ready,
     start_with,
 )
-from vkd_pyro.trainer import Training, VKDTrainer, make_trainer, quiet
+from vkd_pyro.trainer import Training, VKDTrainer, compile_encoders, make_trainer, quiet
 
 __all__ = ["Arm", "Training", "fit"]
 
@@ -96,8 +95,11 @@ def fit(
     if leads():
         warn_of_absent_findings(data)
     encoder = vkd.guide.report_encoder.to(training.device) if use_reports else None
-    loaders = data.train_loader(encoder, seed, share), data.evaluation_loader("validation", encoder, share=share)
-    last = resume_from(run, loaders[0], share) if resume else None
+    train_loader = data.train_loader(encoder, seed, share, training.device)
+    loaders = train_loader, data.evaluation_loader("validation", encoder, share=share)
+    last = resume_from(run, train_loader, share) if resume else None
+    if training.compile:
+        compile_encoders(network)
     module = VKDTrainer(network, method, kl_schedule or Cyclical(), training, seed, use_reports)
     with quiet(), claimed(run, resume) if leads() else nullcontext():
         if leads() and not resume:
@@ -125,7 +127,7 @@ def begin(run: Path, config: str, summary: dict[str, Any], bad_images: list[tupl
             pd.DataFrame(bad_images, columns=["study", "problem"]).to_csv(file, index=False)
 
 
-def resume_from(run: Path, loader: DataLoader[Any], share: Share) -> Path:
+def resume_from(run: Path, loader: Loader, share: Share) -> Path:
     """The newest whole checkpoint; the loader will go on behind the last batch that it knows of."""
     path, state = newest(run / CHECKPOINTS)
     position = state["position"]

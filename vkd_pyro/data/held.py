@@ -10,6 +10,7 @@ from torch.utils.data import Sampler
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.dataset import NO_REPORT, Draw, StudyDataset, derive_seed
 from vkd_pyro.data.quiet import quiet_readers
+from vkd_pyro.data.store import StoredReports
 from vkd_pyro.errors import UserError
 
 PART = 256
@@ -37,7 +38,7 @@ class HeldLoader:
     def __init__(self, dataset: StudyDataset, batches: Sampler[list[Draw]], device: torch.device) -> None:
         self.dataset, self.batch_sampler, self.device = dataset, batches, device
         reports = _reports(dataset)
-        self._lengths = torch.tensor([len(report) for report in reports])
+        self._lengths = torch.tensor(_lengths(reports))
         self._studies = torch.tensor([number for number, _ in dataset.rows])
         layout = _layout(dataset, int(self._lengths.sum()))
         _refuse_too_large(_bytes(layout), device)
@@ -99,7 +100,7 @@ class HeldLoader:
 
 def needed(dataset: StudyDataset) -> int:
     """Bytes that `HeldLoader` holds of a dataset: images, reports, labels."""
-    return _bytes(_layout(dataset, sum(map(len, _reports(dataset)))))
+    return _bytes(_layout(dataset, sum(_lengths(_reports(dataset)))))
 
 
 def _bytes(layout: dict[str, Tensor]) -> int:
@@ -113,7 +114,7 @@ def _refuse_too_large(wanted: int, device: torch.device) -> None:
     if wanted > free:
         raise UserError(
             f"data.hold: the images, reports and labels need {wanted / 2**30:.1f} GiB, {device} has "
-            f"{free / 2**30:.1f} GiB free; set data.hold to null, or data.image_size lower"
+            f"{free / 2**30:.1f} GiB free; set data.hold to false, or data.image_size lower"
         )
 
 
@@ -135,6 +136,10 @@ def _layout(dataset: StudyDataset, num_tokens: int) -> dict[str, Tensor]:
 
 def _reports(dataset: StudyDataset) -> Sequence[Tensor]:
     return [NO_REPORT] * len(dataset.studies) if dataset.reports is None else dataset.reports
+
+
+def _lengths(reports: Sequence[Tensor]) -> list[int]:
+    return reports.lengths() if isinstance(reports, StoredReports) else [len(report) for report in reports]
 
 
 def _by_study(dataset: StudyDataset, lengths: Tensor) -> dict[str, Tensor]:

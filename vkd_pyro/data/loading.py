@@ -25,6 +25,7 @@ from vkd_pyro.data.dataset import (
     StudyDataset,
     TrainingBatches,
 )
+from vkd_pyro.data.held import HeldLoader
 from vkd_pyro.data.policy import LabelPolicy
 from vkd_pyro.data.report_text import ReportText
 from vkd_pyro.data.selection import BadImages, Selection, Views, reindex_labels
@@ -36,6 +37,10 @@ from vkd_pyro.data.transforms import Augmentation, ImageTransform
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.parts import describe
+
+CPU = torch.device("cpu")
+Loader = DataLoader[Example] | HeldLoader
+"""What yields batches; its `batch_sampler` is what they are drawn by."""
 
 
 class StudyData:
@@ -58,6 +63,7 @@ class StudyData:
         train_policy: what uncertain and blank labels become in training.
         eval_policy: the same in validation and evaluation.
         bad_images: what to do with images that cannot be read.
+        hold: keep the training split whole in the memory of the training's device, and augment there; for a GPU.
         store: a folder that `vkd prepare` has written from the same settings, read in place of the corpus's files;
             it changes speed only.
         folds: cross-fitting by patient, in place of the corpus's own splits.
@@ -86,6 +92,7 @@ class StudyData:
         eval_policy: LabelPolicy | None = None,
         bad_images: BadImages = BadImages(),
         store: Path | None = None,
+        hold: bool = False,
         folds: Folds | None = None,
         label_share: float = 1.0,
         control: Control = "none",
@@ -103,7 +110,7 @@ class StudyData:
         self.transform, self.augmentation = ImageTransform(image_size), augmentation
         self.selection = Selection(corpus, self.transform, views, unknown_views, report, labels and Path(labels))
         self.cache_images = cache_images and num_workers == 0 and store is None
-        self.max_train_studies, self.bad_images, self.store = max_train_studies, bad_images, store
+        self.max_train_studies, self.bad_images, self.store, self.hold = max_train_studies, bad_images, store, hold
         self.findings: tuple[str, ...] = tuple(findings or corpus.findings)
         self.train_policy, self.eval_policy = train_policy or LabelPolicy(), eval_policy or LabelPolicy()
         if self.eval_policy.takes("keep") or self.eval_policy.takes("soft"):
@@ -157,10 +164,13 @@ class StudyData:
         """(study, what is wrong) of each image that was skipped."""
         return self._source.bad
 
-    def train_loader(self, encoder: ReportEncoder | None, seed: int, share: Share = ALONE) -> DataLoader[Example]:
+    def train_loader(
+        self, encoder: ReportEncoder | None, seed: int, share: Share = ALONE, device: torch.device = CPU
+    ) -> Loader:
         """Augmented, shuffled by (seed, epoch). Without an encoder no report is read.
 
-        Several processes have the same order; each reads its share of every step's rows.
+        Several processes have the same order; each reads its share of every step's rows. With `hold`, all rows are
+        moved to the device first.
         """
         dataset = self._dataset("train", encoder, self.train_policy, seed)
         if len(dataset) < self.batch_size * share.world:
@@ -174,7 +184,7 @@ class StudyData:
             batches = TrainingBatches(halves, halves.batch_size // share.world, share)
         else:
             batches = TrainingBatches(ShuffledSampler(len(dataset), seed), self.batch_size, share)
-        return self._loader(dataset, batch_sampler=batches)
+        return HeldLoader(dataset, batches, device) if self.hold else self._loader(dataset, batch_sampler=batches)
 
     def _half_labelled(self, dataset: StudyDataset, seed: int, devices: int) -> HalfLabelledSampler:
         """Of all devices together. Unlabelled studies without a report would teach nothing, and are not drawn."""

@@ -364,12 +364,20 @@ class StoredReports(Sequence[Tensor]):
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> Any:
-        number, row = divmod(self.rows[index], SHARD)
-        if number not in self._shards:
-            self._shards[number] = _tokens(_shard(self.folder, number, "reports"))
-        values, offsets, width = self._shards[number]
+        (values, offsets, width), row = self._shard_of(self.rows[index])
         tokens = torch.from_numpy(values[offsets[row] : offsets[row + 1]].copy())
         return tokens.view(-1, width) if width else tokens
+
+    def lengths(self) -> list[int]:
+        """Tokens of each, none of which is read."""
+        places = (self._shard_of(row) for row in self.rows)
+        return [int(offsets[row + 1] - offsets[row]) // (width or 1) for (_, offsets, width), row in places]
+
+    def _shard_of(self, row: int) -> tuple[tuple[NDArray[Any], NDArray[np.int64], int], int]:
+        number, place = divmod(row, SHARD)
+        if number not in self._shards:
+            self._shards[number] = _tokens(_shard(self.folder, number, "reports"))
+        return self._shards[number], place
 
     def __reduce__(self) -> Any:
         return StoredReports, (self.folder, self.rows)

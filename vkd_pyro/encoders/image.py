@@ -3,14 +3,20 @@
 import abc
 import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 from urllib.parse import urlparse
 
 import safetensors.torch
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
+from torch.utils.checkpoint import checkpoint
 
 from vkd_pyro.errors import UserError
 
@@ -18,6 +24,23 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 TWO_HEADED = ("googlenet", "inception_v3")
 """Networks of torchvision that return two outputs while training."""
+
+BLOCKS = (
+    "_DenseLayer",
+    "_InvertedResidual",
+    "BasicBlock",
+    "Bottleneck",
+    "CNBlock",
+    "EncoderBlock",
+    "FusedMBConv",
+    "InvertedResidual",
+    "MBConv",
+    "PartitionAttentionLayer",
+    "ResBottleneckBlock",
+    "SwinTransformerBlock",
+    "SwinTransformerBlockV2",
+)
+"""Classes of torchvision that its networks repeat, and that gradient checkpointing computes again."""
 
 
 class ImageEncoder(nn.Module, abc.ABC):
@@ -38,24 +61,37 @@ class TorchvisionEncoder(ImageEncoder):
     Args:
         name: of the network in torchvision, e.g. "densenet121" or "resnet18".
         weights: the values to start from: None (random), "imagenet" (torchvision's own), or a file of them.
+        channels_last: hand pictures on in the order in memory that convolutions are fastest in; no value changes.
+        checkpointing: in training, keep of each block its input only, and compute the rest again in the backward pass:
+            larger pictures or batches in the same memory, for about a third more time. The gradients are the same.
     """
 
-    def __init__(self, name: str = "densenet121", weights: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "densenet121",
+        weights: str | None = None,
+        channels_last: bool = True,
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
+        models = _torchvision_models()
         self.name, self.weights = name, weights
-        if name not in torchvision.models.list_models(torchvision.models):
+        self.channels_last, self.checkpointing = channels_last, checkpointing
+        if name not in models.list_models(models):
             raise UserError(
                 f"image_encoder.name: no classification network {name!r} in torchvision; "
                 "expected e.g. densenet121, resnet18, resnet50, efficientnet_b0, convnext_tiny, vit_b_16"
             )
         if name in TWO_HEADED:
             raise UserError(f"image_encoder.name: {name} has two heads; expected e.g. densenet121")
-        self.network = torchvision.models.get_model(name, weights=None)
+        self.network = models.get_model(name, weights=None)
         head, layer = _head(self.network, name)
         if weights is not None:
             load_image_weights(self.network, name, weights, head)
         self.features_dim = layer.in_features
         self.network.set_submodule(head, nn.Identity())
+        if checkpointing:
+            checkpoint_blocks(self.network, name)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
@@ -64,7 +100,61 @@ class TorchvisionEncoder(ImageEncoder):
     def forward(self, images: Tensor) -> Tensor:
         """Args: float [B, 1, height, width] in [0, 1]. Returns: float32 [B, features_dim]."""
         normalised = (images - self.mean) / self.std
-        return self.network(normalised.contiguous(memory_format=torch.channels_last)).float()
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return self.network(normalised.contiguous(memory_format=layout)).float()
+
+
+# ------------------------------------------------------------------------------- gradient checkpointing
+
+
+def checkpoint_blocks(network: nn.Module, name: str) -> None:
+    """Makes each block of a torchvision network forget what it computed on the way to its output, in training only.
+
+    Its parameters and buffers keep their names, and it can be copied and pickled as before.
+
+    Raises:
+        UserError: it has no blocks.
+    """
+    blocks = [module for module in network.modules() if type(module).__name__ in BLOCKS]
+    if not blocks:
+        raise UserError(
+            f"image_encoder.checkpointing: {name} has no blocks to compute again; set it to false, "
+            "or take e.g. densenet121, resnet50, efficientnet_b0, convnext_tiny, vit_b_16"
+        )
+    for block in blocks:
+        block.forward = partial(_forgetful, block)
+
+
+def _forgetful(block: nn.Module, *inputs: Any) -> Any:
+    """The block's output; what the backward pass needs is computed again."""
+    forward = partial(type(block).forward, block)
+    if not (block.training and torch.is_grad_enabled()):
+        return forward(*inputs)
+    kept = [list(one) if isinstance(one, list) else one for one in inputs]  # DenseNet's list of features grows
+    if torch.compiler.is_compiling():  # compiled code updates buffers once by itself, and takes no such context
+        return checkpoint(forward, *kept, use_reentrant=False)
+    return checkpoint(forward, *kept, use_reentrant=False, context_fn=partial(_first_and_again, block))
+
+
+def _first_and_again(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _statistics_kept(block)
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """The running statistics of batch normalisation were updated by the first pass, and are left alone here."""
+    norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    as_set = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, torch.tensor(0)
+    try:
+        yield
+    finally:  # the second pass ends early, by an exception, when it has all that is needed
+        for norm, (momentum, batches) in zip(norms, as_set, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
+
+
+# ----------------------------------------------------------------------------------- small networks
 
 
 class ConvEncoder(ImageEncoder):
@@ -120,7 +210,10 @@ def _basic_block(inputs: int, outputs: int, stride: int) -> nn.Module:
     shortcut = None
     if stride > 1 or inputs != outputs:
         shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-    return BasicBlock(inputs, outputs, stride, shortcut)
+    return _torchvision_models().resnet.BasicBlock(inputs, outputs, stride, shortcut)
+
+
+# -------------------------------------------------------------------------------- pretrained weights
 
 
 def load_image_weights(network: nn.Module, name: str, weights: str, head: str) -> None:
@@ -168,7 +261,7 @@ def _head(network: nn.Module, name: str) -> tuple[str, nn.Linear]:
 
 
 def _imagenet_url(name: str) -> str:
-    return torchvision.models.get_model_weights(name)["DEFAULT"].url
+    return _torchvision_models().get_model_weights(name)["DEFAULT"].url
 
 
 def _imagenet_file(name: str) -> Path:
@@ -194,3 +287,39 @@ def _load_state(path: Path) -> dict[str, Tensor]:
         return dict(state.get("state_dict", state))
     except Exception as error:  # both raise many kinds for a file that is not one of their own
         raise UserError(f"{path}: not a file of tensors that can be read safely ({type(error).__name__})") from error
+
+
+# ------------------------------------------------------------------------------------------ torchvision
+
+COMPILER = "torch._dynamo.utils"
+
+
+def _torchvision_models() -> Any:
+    """`torchvision.models`, imported when first wanted, and without torch's compiler.
+
+    torchvision takes one function of the compiler, which only object detection calls; it alone would double the time
+    that `vkd predict` takes to start.
+    """
+    if "torchvision" in sys.modules or COMPILER in sys.modules:
+        return import_module("torchvision.models")
+    sys.modules[COMPILER] = stand_in = _compiler_when_asked()
+    try:
+        return import_module("torchvision.models")
+    finally:
+        if sys.modules.get(COMPILER) is stand_in:
+            del sys.modules[COMPILER]
+
+
+def _compiler_when_asked() -> ModuleType:
+    """Stands in for the compiler's module: the function imports the real one when called, other names at once."""
+    stand_in = ModuleType(COMPILER)
+
+    def real(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if sys.modules.get(COMPILER) is stand_in:
+            del sys.modules[COMPILER]
+        return getattr(import_module(COMPILER), name)
+
+    vars(stand_in).update(is_compile_supported=lambda device: real("is_compile_supported")(device), __getattr__=real)
+    return stand_in
