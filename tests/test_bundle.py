@@ -11,12 +11,13 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from vkd_pyro.bundle import Bundle, describe, hash_of, load_bundle, save_bundle
+from vkd_pyro.bundle import Bundle, describe, load_bundle, save_bundle
 from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.deployment import predict_files
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
 from vkd_pyro.errors import UserError
+from vkd_pyro.files import hash_of
 from vkd_pyro.model import ImageClassifier, Model
 from vkd_pyro.predictive import Doubt
 
@@ -122,7 +123,8 @@ def test_the_card_stands_in_the_bundle(folder):
 
 FRESH = """
 import json, sys
-from vkd_pyro.bundle import hash_of, load_bundle
+from vkd_pyro.bundle import load_bundle
+from vkd_pyro.files import hash_of
 from vkd_pyro.deployment import predict_files
 from vkd_pyro.predictive import Doubt
 predicted = predict_files(load_bundle(sys.argv[1]), sys.argv[2:], Doubt(num_samples=7, seed=3))
@@ -205,7 +207,7 @@ def test_changed_weights_are_refused(place, folder):
 def test_findings_that_were_reordered_are_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"findings": config["findings"][::-1]}))
-    with pytest.raises(UserError, match=r"config\.json: changed since this bundle was written"):
+    with pytest.raises(UserError, match=r"config\.json: changed since it was written"):
         load_bundle(folder)
 
 

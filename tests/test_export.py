@@ -17,7 +17,7 @@ from tests.test_bundle import FINDINGS, TRANSFORM, make_classifier, make_model
 from tests.test_cli import refusal, vkd
 from tests.test_predict import DATA, trained
 from vkd_pyro.after_training import calibrate
-from vkd_pyro.bundle import hash_of, load_bundle, save_bundle
+from vkd_pyro.bundle import load_bundle, save_bundle
 from vkd_pyro.deployment import predict_files
 from vkd_pyro.distributions import (
     BernoulliLikelihood,
@@ -39,6 +39,7 @@ from vkd_pyro.export import export_bundle, load_export, load_predictor
 from vkd_pyro.export.engines import GraphEngine, TorchEngine
 from vkd_pyro.export.graphs import compiled, graphs_of, library
 from vkd_pyro.export.noise import drawn, from_noise, parts_of
+from vkd_pyro.files import hash_of
 from vkd_pyro.model import Model
 from vkd_pyro.predictive import Doubt
 
@@ -259,7 +260,7 @@ def test_findings_that_were_reordered_are_refused(exported, tmp_path):
     folder = shutil.copytree(exported, tmp_path / "export")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"findings": config["findings"][::-1]}))
-    with pytest.raises(UserError, match="changed since this export was written"):
+    with pytest.raises(UserError, match="changed since it was written"):
         load_export(folder)
     (folder / "config.json").write_text("no JSON")
     with pytest.raises(UserError, match="not readable as JSON"):

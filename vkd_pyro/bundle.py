@@ -8,7 +8,6 @@ bundle/
   card.md               what it was trained on, and what it is not for
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from vkd_pyro.decisions import Conformal, OperatingPoints
 from vkd_pyro.distributions import Family, Likelihood
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.errors import UserError, one_line
-from vkd_pyro.files import sha256_of, write_json
+from vkd_pyro.files import read_signed_json, sha256_of, write_signed_json
 from vkd_pyro.model import ImageClassifier, Model
 from vkd_pyro.novelty import Reference
 from vkd_pyro.parts import build, describe
@@ -110,8 +109,7 @@ def save_bundle(
     if calibration is not None:
         safetensors.numpy.save_file(calibration.reference.to_arrays(), unfinished / NOVELTY)
         config |= {"calibration": calibration.to_json(), "novelty_sha256": sha256_of(unfinished / NOVELTY)}
-    config["config_sha256"] = hash_of(config)
-    write_json(unfinished / CONFIG, config)
+    write_signed_json(unfinished / CONFIG, config)
     (unfinished / CARD).write_text(card)
     for file in unfinished.iterdir():
         file.chmod(0o644)  # nothing of a patient is in a bundle, and whoever serves it must read it
@@ -168,25 +166,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder}: not a bundle; expected a folder with {CONFIG} and {WEIGHTS}, as vkd train writes to RUN/bundle"
         )
-    try:
-        config = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); copy the bundle again") from error
-    version = config.get("format_version") if isinstance(config, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format_version is {version}, this version of vkd_pyro reads {FORMAT_VERSION}; "
-            "use the version it was written with, or train again"
-        )
-    if config.get("config_sha256") != hash_of(config):
-        raise UserError(f"{path}: changed since this bundle was written; copy the bundle again")
-    return config
-
-
-def hash_of(config: dict[str, Any]) -> str:
-    """sha256 over everything else in a config, whatever the order of its fields."""
-    content = {key: value for key, value in config.items() if key != "config_sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    version = ("format_version", FORMAT_VERSION)
+    return read_signed_json(
+        path, version, "use the version it was written with, or train again", "copy the bundle again"
+    )
 
 
 def check_rebuildable(model: Model | ImageClassifier) -> None:

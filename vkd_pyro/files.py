@@ -36,6 +36,42 @@ def write_json(path: Path, content: Any) -> None:
         unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def write_signed_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON that carries its own hash, as `config_sha256`."""
+    write_json(path, content | {"config_sha256": hash_of(content)})
+
+
+def read_signed_json(path: Path, version: tuple[str, object], older: str, damaged: str) -> dict[str, Any]:
+    """What `write_signed_json` has written, unchanged.
+
+    Args:
+        path: of the file.
+        version: the field that names the format's version, and the value that can be read.
+        older: what to do about another version.
+        damaged: what to do about a file that is not as it was written.
+
+    Raises:
+        UserError: it is damaged, or of another version.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); {damaged}") from error
+    field, expected = version
+    found = content.get(field) if isinstance(content, dict) else None
+    if found != expected:
+        raise UserError(f"{path}: {field} is {found}, this version of vkd_pyro reads {expected}; {older}")
+    if content.get("config_sha256") != hash_of(content):
+        raise UserError(f"{path}: changed since it was written; {damaged}")
+    return content
+
+
+def hash_of(content: dict[str, Any]) -> str:
+    """SHA-256 over everything in a config but `config_sha256`, whatever the order of its fields."""
+    signed = {key: value for key, value in content.items() if key != "config_sha256"}
+    return hashlib.sha256(json.dumps(signed, sort_keys=True).encode()).hexdigest()
+
+
 def private(path: str, flags: int) -> int:
     """An opener, for `open`, of files that only their owner may read."""
     return os.open(path, flags, 0o600)

@@ -378,7 +378,7 @@ def make_trainer(training: Training, run: Path, best: ModelCheckpoint, progress:
 
 
 def compile_encoders(network: VKD | ImageOnly, backend: str = "inductor") -> None:
-    """Compiles, in place and at their first use, what reads images, and of what reads reports the block that is trained.
+    """Compiles, in place and when first used, what reads images, and of what reads reports the block that is trained.
 
     Weights keep their names. Reports differ in length from batch to batch, so their code is made for any.
     """

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jsonargparse import ArgumentParser, Namespace
@@ -14,7 +14,6 @@ from vkd_pyro.cli.settings import new_parser, parse
 from vkd_pyro.errors import UserError
 
 if TYPE_CHECKING:
-    from vkd_pyro.bundle import Bundle
     from vkd_pyro.deployment import Predicted, Unread
     from vkd_pyro.deployment.overlays import Overlays
     from vkd_pyro.deployment.prediction import Predictor
@@ -152,7 +151,7 @@ def _writers(settings: Namespace, bundles: Sequence["Predictor"], doubt: "Doubt"
     """What is done with each prediction; files are whole when the block ends."""
     from vkd_pyro.deployment.tables import csv_rows, json_objects, provenance, table_file
 
-    made_by = provenance(cast("Sequence[Bundle]", bundles), doubt, settings.level)
+    made_by = provenance([bundle.bundle_hash for bundle in bundles], doubt, settings.level)
     with ExitStack() as open_files:
         writers: list[Write] = []
         if settings.output:

@@ -13,7 +13,6 @@ from typing import TextIO
 import numpy as np
 
 from vkd_pyro import __version__
-from vkd_pyro.bundle import Bundle
 from vkd_pyro.deployment.images import Unread
 from vkd_pyro.deployment.prediction import Predicted
 from vkd_pyro.errors import UserError
@@ -59,10 +58,10 @@ ROW_GROUP = 10_000
 """Rows of a Parquet file that are held until they are written."""
 
 
-def provenance(bundles: Sequence[Bundle], doubt: Doubt, level: float) -> Row:
+def provenance(bundle_hashes: Sequence[str], doubt: Doubt, level: float) -> Row:
     """What made a prediction: the bundles' hashes, joined by "+", our version, draws and seed."""
     return {
-        "bundle_sha256": "+".join(bundle.bundle_hash for bundle in bundles),
+        "bundle_sha256": "+".join(bundle_hashes),
         "version": __version__,
         "num_samples": doubt.num_samples,
         "num_masks": doubt.num_masks,

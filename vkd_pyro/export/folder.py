@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from vkd_pyro import __version__
-from vkd_pyro.bundle import CARD, CONFIG, NOVELTY, WEIGHTS, Bundle, hash_of, load_bundle, read_calibration
+from vkd_pyro.bundle import CARD, CONFIG, NOVELTY, WEIGHTS, Bundle, load_bundle, read_calibration
 from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.errors import UserError, one_line
 from vkd_pyro.export.engines import Engine, Export, GraphEngine, TorchEngine
 from vkd_pyro.export.graphs import SUFFIXES, Format, Precision, compiled, graphs_of, write_graph
 from vkd_pyro.export.noise import Part
-from vkd_pyro.files import sha256_of, write_json
+from vkd_pyro.files import read_signed_json, sha256_of, write_signed_json
 
 EXPORT_VERSION = 1
 FROM_BUNDLE = ("findings", "image_transform", "data", "weights_sha256", "calibration", "novelty_sha256")
@@ -116,7 +116,7 @@ def _write_config(folder: Path, bundle_folder: Path, bundle: Bundle, made: dict[
         "bundle_sha256": bundle.bundle_hash,
         "files": {file.name: sha256_of(file) for file in files},
     }
-    write_json(folder / CONFIG, config | {"config_sha256": hash_of(config)})
+    write_signed_json(folder / CONFIG, config)
 
 
 # --------------------------------------------------------------------------------------------- reading
@@ -157,19 +157,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"{folder}: not an export; expected a folder with {CONFIG}, as vkd export writes it")
-    try:
-        config = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); export the bundle again") from error
-    version = config.get("export_version") if isinstance(config, dict) else None
-    if version != EXPORT_VERSION:
-        raise UserError(
-            f"{path}: export_version is {version}, this version of vkd_pyro reads {EXPORT_VERSION}; "
-            "export the bundle again"
-        )
-    if config.get("config_sha256") != hash_of(config):
-        raise UserError(f"{path}: changed since this export was written; export the bundle again")
-    return config
+    again = "export the bundle again"
+    return read_signed_json(path, ("export_version", EXPORT_VERSION), again, again)
 
 
 def load_predictor(folder: str | Path, engine: Literal["auto", "torch", "openvino"] = "auto") -> Bundle | Export:
