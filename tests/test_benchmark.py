@@ -200,9 +200,11 @@ def test_limits_of_training_and_prediction(small):
 
 
 def test_waiting_for_data(tmp_path):
-    row = benchmark.waiting_for_data(tmp_path, ConvEncoder((4, 8)), "cpu", 60, 16, 8, 0, 2)
-    assert f"{row.name}, CUDA" in benchmark.ON_GPU
-    assert row.images == 16
+    rows = benchmark.waiting_for_data(tmp_path, ConvEncoder((4, 8)), "cpu", 60, 16, 8, 0, 2)
+    assert [row.name for row in rows] == ["train, data", "train, data held"]
+    for row in rows:
+        assert f"{row.name}, CUDA" in benchmark.ON_GPU
+        assert row.images == 16
 
 
 # ----------------------------------------------------------------------------------------- the file
