@@ -275,13 +275,8 @@ def _said(rows: StudyOutputs, calibration: Calibration | None) -> dict[str, Any]
     if calibration is None:
         nothing, unknown = np.full_like(rows.probabilities, np.nan), np.full(rows.probabilities.shape, UNKNOWN)
         return {"calibrated": nothing, "answers": unknown, "conformal": unknown}
-    calibrated = calibration.recalibration(rows.probabilities)
-    ends = [None if np.isnan(end).all() else calibration.recalibration(end) for end in (rows.low, rows.high)]
-    return {
-        "calibrated": calibrated,
-        "answers": calibration.operating_points.answers(calibrated, *ends),
-        "conformal": calibration.conformal.answers(calibrated),
-    }
+    judged = calibration.judge(rows.probabilities, None if np.isnan(rows.low).all() else (rows.low, rows.high))
+    return {name: getattr(judged, name) for name in ("calibrated", "answers", "conformal")}
 
 
 def _novelty(images: StudyOutputs, rows: StudyOutputs, calibration: Calibration | None) -> Array:

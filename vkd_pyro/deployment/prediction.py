@@ -196,18 +196,16 @@ def _judged(
         interval: of what was asked, which may have more sources of doubt; None where it has none.
         signals: of the images.
     """
-    p = calibration.recalibration(probabilities)
-    ends = () if interval is None else (interval.low, interval.high)
-    low, high = [calibration.recalibration(end) for end in ends] or [np.full_like(p, np.nan)] * 2
+    judged = calibration.judge(probabilities, None if interval is None else (interval.low, interval.high))
     novelty = calibration.reference.score(signals)
     novelty_p, flagged = novelty.p_values[:, -1], novelty.flagged.astype(object)
     flagged[np.isnan(novelty_p)] = None
     as_given = np.array([name in calibration.recalibration.not_fitted for name in calibration.recalibration.findings])
-    fitted = {"calibrated": p, "calibrated_low": low, "calibrated_high": high}
+    fitted = {"calibrated": judged.calibrated, "calibrated_low": judged.low, "calibrated_high": judged.high}
     return {name: np.where(as_given, np.nan, array) for name, array in fitted.items()} | {
-        "thresholds": np.broadcast_to(calibration.operating_points.thresholds, p.shape),
-        "answers": calibration.operating_points.answers(p, *((low, high) if ends else ())),
-        "conformal": calibration.conformal.answers(p),
+        "thresholds": np.broadcast_to(calibration.operating_points.thresholds, probabilities.shape),
+        "answers": judged.answers,
+        "conformal": judged.conformal,
         "novelty": novelty.score,
         "novelty_p": novelty_p,
         "flagged": flagged,
