@@ -146,7 +146,7 @@ def test_a_run_of_two_processes_goes_on_as_it_would_have(tmp_path):
 def test_torchrun_trains_from_the_command_line(tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["--", "-m", "vkd_pyro.cli", "train", "--config", "configs/synthetic.yaml", "--run", str(run)]
+    command += ["-m", "--", "vkd_pyro.cli", "train", "--config", "configs/synthetic.yaml", "--run", str(run)]
     command += ["--training.devices", "2", "--training.max_epochs", "1", "--data.batch_size", "8"]
     command += ["--data.corpus.init_args.num_studies", "120", "--training.accelerator", "cpu"]
     done = subprocess.run(

@@ -121,10 +121,19 @@ def test_its_tables_are_those_of_the_results():
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_parses(config):
-    # A fine-tuning takes its network from a run.
-    network = ["--config", str(ROOT / "configs" / "synthetic.yaml")] if "finetune" in config else []
-    settings = train_parser().parse_args([*network, "--config", str(ROOT / "configs" / config)])
+    # A fine-tuning takes its network from a run; what several devices need is put on top of the config for one.
+    below = {"chestxray14_finetune.yaml": ["synthetic.yaml"], "mimic_cxr_ddp.yaml": ["mimic_cxr.yaml"]}.get(config, [])
+    options = [option for name in (*below, config) for option in ("--config", str(ROOT / "configs" / name))]
+    settings = train_parser().parse_args(options)
     assert settings.model.latent_dim > 0
+
+
+def test_the_settings_for_several_gpus():
+    configs = [str(ROOT / "configs" / name) for name in ("mimic_cxr.yaml", "mimic_cxr_ddp.yaml")]
+    settings = train_parser().parse_args(["--config", configs[0], "--config", configs[1]])
+    assert (settings.training.devices, settings.training.precision) == (8, "bf16-mixed")
+    assert settings.data.corpus.class_path == "vkd_pyro.data.corpora.mimic_cxr.MimicCXR"
+    assert settings.training.learning_rate_schedule == "plateau"
 
 
 def test_the_settings_of_the_paper():

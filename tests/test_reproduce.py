@@ -24,7 +24,9 @@ import experiment
 import reproduce
 
 ROOT = Path(__file__).parent.parent
-OVERLAYS = sorted(path for folder in ("ablations", "rivals") for path in (ROOT / "configs" / folder).glob("*.yaml"))
+OVERLAYS = sorted(
+    path for folder in ("ablations", "rivals", "speed") for path in (ROOT / "configs" / folder).glob("*.yaml")
+)
 
 # So small a corpus lacks some finding, and so short an epoch has few values of beta.
 pytestmark = pytest.mark.filterwarnings("ignore:never positive in training", "ignore:kl_schedule. a cycle has only")
@@ -43,9 +45,9 @@ def base_of(overlay):
 
 
 def bases_of(overlay):
-    """What it is tried on; what changes a language model does not go on the synthetic corpus's words."""
+    """What it is tried on; what changes a language model, or a network of torchvision, does not go on small ones."""
     own, words = base_of(overlay), ROOT / "configs" / "synthetic.yaml"
-    return [own] if overlay.stem == "as_printed" else [own, words]
+    return [own] if overlay.stem in ("as_printed", "checkpointed") else [own, words]
 
 
 PAIRS = [(path, base) for path in OVERLAYS for base in bases_of(path)]
