@@ -34,6 +34,7 @@ def train(run: Path, workers: int = 0, kill_at: int | None = None, resume: bool 
     """A whole training, or one that ends itself without a word in the middle of a step."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # of workers, which else outlive a process that is killed
     step = VKDTrainer.training_step
 
     def killed(self: VKDTrainer, batch, batch_idx):
