@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -33,6 +34,7 @@ from vkd_pyro.data.findings import CHEXPERT_FINDINGS as FINDINGS
 from vkd_pyro.data.store import prepare
 from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.encoders.image import ImageEncoder, TorchvisionEncoder
+from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.files import write_json
 
 COMMANDS = (
@@ -41,10 +43,10 @@ COMMANDS = (
 )
 NOTE = (
     "Assumed: cost is proportional to the number of images, reports (one a study) and devices, and nothing waits for "
-    "disk or network; 8 GPUs are 8 times one. Every image counts as one of training, so an epoch is at most this. "
+    "disk or network; 8 GPUs are 8 times one. Every image counts as one of training. "
     "Reports are of 128 tokens each, or 256, the most that is kept. The X-ray that is read is a JPEG of 2,544 x 3,056 "
-    "pixels made from noise; weights are random, which changes no cost. An epoch is its training steps, "
-    "without augmentation and validation. The memory of a process is without the pages of the store's mapped files."
+    "pixels made from noise; weights are random, which changes no cost. An epoch is its training steps "
+    "alone: no augmentation, no validation. The memory of a process is without the pages of the store's mapped files."
 )
 WIDTH, HEADS, FEED_FORWARD = 768, 12, 3072
 """Of BERT-base, and of the Transformer block on it."""
@@ -68,8 +70,9 @@ SIZES = {"MIMIC-CXR: 377,110 images": Size(377_110, 227_835), "ten times that": 
 Figures = dict[str, float]
 """Bytes or seconds of one of something, by name; those of a GPU are absent where none has measured."""
 
-UNITS = {"GB": (1e9, 1e6, "MB"), "h": (3600.0, 1.0, "s")}
-"""What divides a need, what divides the figure of one, and the unit of that."""
+UNITS = {"GB": {"GB": 1e9, "MB": 1e6, "kB": 1e3}, "h": {"s": 1.0}}
+"""Units of one of something, by the unit of a need; the first that is not too large is taken."""
+WHOLE = {"GB": 1e9, "h": 3600.0}
 
 
 @dataclass(frozen=True)
@@ -89,25 +92,31 @@ class Need:
 
     def cells(self, figures: Figures) -> dict[str, str]:
         """Of the README's table."""
-        whole, one, unit = UNITS[self.unit]
         parts = ((self.fixed, ""), (self.image, " an image"), (self.report, " a report"))
         try:
-            measured = " + ".join(f"{shown(figures[name] / one)} {unit}{of}" for name, of in parts if name)
-            amounts = {name: f"{shown(self.amount(figures, size) / whole)} {self.unit}" for name, size in SIZES.items()}
+            measured = " + ".join(one_shown(figures[name], self.unit) + of for name, of in parts if name)
+            amounts = {name: self.amount(figures, size) / WHOLE[self.unit] for name, size in SIZES.items()}
         except KeyError:
             return dict.fromkeys(("measured", *SIZES), "")
-        return {"measured": measured} | amounts
+        return {"measured": measured} | {name: f"{shown(amount)} {self.unit}" for name, amount in amounts.items()}
 
 
 def shown(number: float) -> str:
     """With two digits at least."""
-    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
+    return f"{number:,.0f}" if number >= 9.95 else f"{number:#.2g}"
+
+
+def one_shown(number: float, unit: str) -> str:
+    """Of bytes or seconds, with their unit."""
+    units = UNITS[unit]
+    name = next((name for name, size in units.items() if number >= size), list(units)[-1])
+    return f"{shown(number / units[name])} {name}"
 
 
 NEEDS = {
     "disk: store, images of 224 px": Need("GB", image="stored image"),
     "disk: store, embeddings of reports": Need("GB", report="stored embeddings"),
-    "disk: the same, at most": Need("GB", report="stored embeddings, at most"),
+    "disk: store, embeddings of reports, at most": Need("GB", report="stored embeddings, at most"),
     "disk: store, token ids in their place": Need("GB", report="stored ids"),
     "disk: a checkpoint, of three that a run keeps": Need("GB", "checkpoint"),
     "memory: a training process, CPU, batches of 32": Need("GB", "process", report="study in memory"),
@@ -115,7 +124,7 @@ NEEDS = {
     "memory: a GPU, data.hold, beside that": Need("GB", image="held image", report="held embeddings"),
     "vkd prepare, images: one core": Need("h", image="read"),
     "vkd prepare, reports: one core": Need("h", report="embed"),
-    "the same, at most": Need("h", report="embed, at most"),
+    "vkd prepare, reports, at most: one core": Need("h", report="embed, at most"),
     "vkd prepare, reports: one GPU": Need("h", report="embed, CUDA"),
     "an epoch: one core": Need("h", image="step"),
     "an epoch: one GPU, bf16": Need("h", image="step, CUDA"),
@@ -218,16 +227,16 @@ def store(folder: Path, studies: int = 64, size: int = 224) -> Figures:
 
 def study_in_memory(folder: Path, studies: tuple[int, int] = (100, 1100)) -> Figures:
     """Bytes by which a process that reads a store grows with each of its studies."""
-    import tracemalloc
+    encoder = WordEncoder(16, 4)
 
     def opened(number: int) -> tuple[int, int]:
         synthesize("mimic-cxr", folder / f"{number}", number, image_size=16)
         arguments: dict[str, Any] = {"image_size": 16, "views": "all", "unknown_views": "keep"}
         selection = StudyData(MimicCXR(folder / f"{number}"), **arguments).selection
-        done = prepare(selection, None, folder / f"store{number}", progress=False)
+        done = prepare(selection, encoder, folder / f"store{number}", progress=False)
         data = StudyData(MimicCXR(folder / f"{number}"), **arguments, store=folder / f"store{number}")
         tracemalloc.start()
-        loader = data.train_loader(None, seed=0)
+        loader = data.train_loader(encoder, seed=0)
         _, used = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert len(loader)  # kept until here
