@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,10 +130,17 @@ def compiled(graph: ExportedProgram | Path, precision: Precision = "fp32", by: s
     if by == "torch":
         program = torch.export.load(graph) if isinstance(graph, Path) else graph
         return _Torch(program.module())
-    core = library("openvino").Core()
+    core = _core()
     model = core.read_model(graph) if isinstance(graph, Path) else _for_openvino(graph)
     hints = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     return _OpenVino(core.compile_model(model, "CPU", hints))
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO's, one for the process: when several end, they leave a signal stack behind that is no more, and the next
+    signal with a handler (Ctrl-C, the end of a loader's worker) ends the process."""
+    return library("openvino").Core()
 
 
 def _for_openvino(graph: ExportedProgram) -> Any:
