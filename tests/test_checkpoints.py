@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import TinyCorpus
+from vkd_pyro import training
 from vkd_pyro.checkpoints import load_checked, newest, save_checked
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.transforms import Augmentation
@@ -22,16 +24,15 @@ from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD
-from vkd_pyro.trainer import VKDTrainer
-from vkd_pyro.training import Training, fit
+from vkd_pyro.trainer import Training, VKDTrainer
 
 EPOCHS, STEPS = 3, 12  # of 2 batches each
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.test_checkpoints"])
 
 
-def train(run: Path, workers: int = 0, kill_at: int | None = None, resume: bool = False) -> None:
-    """A whole training, or one that ends itself without a word in the middle of a step."""
+def train(run: Path, workers: int = 0, kill_at: int | str | None = None, resume: bool = False, **changes) -> None:
+    """A whole training, or one that ends itself without a word in the middle of a step, or as it is calibrated."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # of workers, which else outlive a process that is killed
@@ -43,7 +44,9 @@ def train(run: Path, workers: int = 0, kill_at: int | None = None, resume: bool 
             os.kill(os.getpid(), signal.SIGKILL)
         return loss
 
-    if kill_at is not None:
+    if kill_at == "calibrate":
+        training.calibrate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    elif kill_at is not None:
         VKDTrainer.training_step = killed  # type: ignore[method-assign]
     data = StudyData(TinyCorpus(), image_size=32, batch_size=2, augmentation=Augmentation(), num_workers=workers)
     family = partial(DiagonalNormal, hidden=(16,), dropout=0.1)
@@ -52,9 +55,10 @@ def train(run: Path, workers: int = 0, kill_at: int | None = None, resume: bool 
     settings = Training(
         EPOCHS, adam, "one_cycle", accelerator="cpu", num_samples=5, accumulate_batches=2, checkpoint_steps=3
     )
+    settings = replace(settings, **changes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit(vkd, data, run, kl_schedule=Cyclical(1), training=settings, progress=False, resume=resume)
+        training.fit(vkd, data, run, kl_schedule=Cyclical(1), training=settings, progress=False, resume=resume)
 
 
 def in_a_process(run: Path, **options) -> int | None:
@@ -90,15 +94,9 @@ def uninterrupted(tmp_path_factory) -> Path:
 )
 def test_a_run_that_is_killed_at_random_steps_ends_as_if_it_had_not_been(tmp_path, uninterrupted, workers, kills):
     run, choose = tmp_path / "run", random.Random(workers)
-    batches = 2 * EPOCHS * STEPS
-    moments = [batches // 3, *(choose.randrange(8, batches - 1) for _ in range(kills - 1))]
+    moments = sorted(choose.sample(range(2 * EPOCHS * STEPS - 1), kills))
     for number, moment in enumerate(moments):
-        done = (
-            newest(run / "checkpoints")[1]["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"] if number else 0
-        )
-        at = max(moment, done["completed"] + 1 if done else 0)  # a step that is still to come
-        if at < batches - 1:
-            assert in_a_process(run, workers=workers, kill_at=at, resume=number > 0) == -signal.SIGKILL
+        assert in_a_process(run, workers=workers, kill_at=moment, resume=number > 0) == -signal.SIGKILL
     assert in_a_process(run, workers=workers, resume=True) == 0
     assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1, 2]
     assert_same_run(uninterrupted, run)
@@ -108,12 +106,12 @@ def test_checkpoints_are_written_every_so_many_steps_within_an_epoch(tmp_path):
     assert in_a_process(tmp_path / "run", kill_at=21) == -signal.SIGKILL  # the 11th step of the first epoch
     steps = [load_checked(tmp_path / "run" / "checkpoints" / f"{name}.ckpt") for name in ("last", "previous")]
     assert [state["global_step"] for state in steps] == [9, 6]
-    assert steps[0]["position"] == {"epoch": 0, "batch": 18, "world": 1}
+    assert steps[0]["position"] == {"epoch": 0, "batch": 18, "seed": 0, "rows": 2, "processes": 1}
 
 
 def state() -> dict:
     torch.manual_seed(0)
-    return {"state_dict": {"weight": torch.randn(20, 20)}, "position": {"epoch": 1, "batch": 2, "world": 1}}
+    return {"state_dict": {"weight": torch.randn(20, 20)}, "position": {"epoch": 1, "batch": 2}}
 
 
 def test_what_is_saved_is_what_is_loaded_also_by_torch(tmp_path):
@@ -148,12 +146,12 @@ def test_a_file_that_was_cut_short_is_not_loaded(tmp_path, kept):
 def test_a_damaged_last_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path):
     for name in ("last.ckpt", "previous.ckpt"):
         save_checked(state(), tmp_path / name)
-    assert newest(tmp_path)[0].name == "last.ckpt"
+    assert newest(tmp_path).name == "last.ckpt"
     (tmp_path / "last.ckpt").write_bytes(b"half")
-    with pytest.warns(UserWarning, match=r"last\.ckpt: damaged .*; going on from previous\.ckpt"):
-        assert newest(tmp_path)[0].name == "previous.ckpt"
+    with pytest.warns(UserWarning, match=r"last\.ckpt: damaged.*; going on from previous\.ckpt"):
+        assert newest(tmp_path).name == "previous.ckpt"
     (tmp_path / "previous.ckpt").write_bytes(b"half")
-    with pytest.raises(UserError, match=r"last\.ckpt: damaged .*previous\.ckpt: damaged .*start a new run"):
+    with pytest.raises(UserError, match=r"last\.ckpt: damaged.*previous\.ckpt: damaged.*start a new run"):
         newest(tmp_path)
 
 
@@ -162,6 +160,9 @@ def test_a_run_whose_last_checkpoint_is_damaged_ends_as_if_it_were_not(tmp_path,
     assert in_a_process(run, kill_at=40) == -signal.SIGKILL
     last = run / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-1000])
+    assert in_a_process(run, kill_at=34, resume=True) == -signal.SIGKILL  # before another is written
+    assert newest(run / "checkpoints").name == "previous.ckpt"
+    assert (run / "checkpoints" / "last.damaged").is_file()
     assert in_a_process(run, resume=True) == 0
     assert_same_run(uninterrupted, run)
 
@@ -172,3 +173,55 @@ def test_a_kill_between_two_checkpoints_leaves_the_one_before(tmp_path, uninterr
     (run / "checkpoints" / "last.ckpt").unlink()
     assert in_a_process(run, resume=True) == 0
     assert_same_run(uninterrupted, run)
+
+
+def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(tmp_path, uninterrupted):
+    run = tmp_path / "run"
+    assert in_a_process(run, kill_at=0) == -signal.SIGKILL
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "data.json"}
+    assert in_a_process(run, resume=True) == 0
+    assert_same_run(uninterrupted, run)
+
+
+def test_a_training_that_had_stopped_early_trains_no_epoch_more(tmp_path):
+    patience = {"patience": 1, "tolerance": 0.9, "max_epochs": 6}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert in_a_process(whole, **patience) == 0
+    assert in_a_process(killed, kill_at="calibrate", **patience) == -signal.SIGKILL
+    assert in_a_process(killed, resume=True, **patience) == 0
+    assert pd.read_csv(whole / "metrics.csv")["epoch"].tolist() == [0, 1]
+    assert_same_run(whole, killed)
+
+
+@pytest.fixture
+def interrupted(tmp_path) -> Path:
+    """A run in the middle of its second epoch."""
+    assert in_a_process(tmp_path / "run", kill_at=40) == -signal.SIGKILL
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("checkpoints/best.ckpt", b"half", r"best\.ckpt: damaged.*; put back a copy of it, or train again"),
+        ("metrics.csv", b"", r"metrics\.csv: damaged"),
+        ("metrics.csv", b"\xff", r"metrics\.csv: damaged"),
+        ("metrics.csv", b"step\n1\n", r"metrics\.csv: damaged"),
+        ("metrics.csv", b"epoch,step\n8,1\n", r"metrics\.csv: expected a row for each epoch before 1"),
+        ("data.json", b"{", r"data\.json: damaged"),
+        ("data.json", b"{}", r"data\.json: the data is not what this run began with"),
+    ],
+)
+def test_what_is_damaged_in_a_run_is_named_before_it_goes_on(interrupted, name, content, message):
+    (interrupted / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        train(interrupted, resume=True)
+
+
+def test_other_rows_or_another_seed_are_refused(interrupted):
+    changed = load_checked(interrupted / "checkpoints" / "last.ckpt")
+    for name, value in {"rows": 4, "seed": 5, "processes": 2}.items():
+        position = changed["position"] | {name: value}
+        save_checked(changed | {"position": position}, interrupted / "checkpoints" / "last.ckpt")
+        with pytest.raises(UserError, match=rf"of a training with {name} {value}, found \d; go on with the same"):
+            train(interrupted, resume=True)

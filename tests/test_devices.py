@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -28,8 +29,8 @@ from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD
 from vkd_pyro.rivals import LogitDistillation
-from vkd_pyro.trainer import VKDTrainer
-from vkd_pyro.training import Training, fit
+from vkd_pyro.trainer import Training, VKDTrainer, refuse_other_machines
+from vkd_pyro.training import fit
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.test_devices"])
@@ -44,7 +45,11 @@ def train(folder: Path, devices: int, environment: dict[str, str], resume: bool 
     torch.manual_seed(0)
     losses = folder / f"losses-{environment.get('RANK', 0)}.jsonl"
 
+    kill_at = options.pop("kill_at", None)
+
     def step(self: VKDTrainer, batch, batch_idx):
+        if self.trainer.fit_loop.epoch_loop.total_batch_idx == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
         loss = STEP(self, batch, batch_idx)
         with losses.open("a") as file:
             file.write(json.dumps([loss.item(), *batch.study_ids]) + "\n")
@@ -87,7 +92,8 @@ def together(folder: Path, devices: int, **options) -> Path:
         processes[-1].start()
     for process in processes:
         process.join(60)
-    assert [process.exitcode for process in processes] == [0] * devices
+    expected = -signal.SIGKILL if "kill_at" in options else 0
+    assert [process.exitcode for process in processes] == [expected] * devices
     return folder
 
 
@@ -133,14 +139,14 @@ def test_every_arm_trains_in_two_processes(tmp_path, options):
 
 
 def test_a_run_of_two_processes_goes_on_as_it_would_have(tmp_path):
-    whole = together(tmp_path / "whole", 2, training={"max_epochs": 3})
-    resumed = together(tmp_path / "resumed", 2, training={"max_epochs": 2})
-    for path in (resumed / "run" / "bundle").iterdir():
-        path.unlink()
-    (resumed / "run" / "bundle").rmdir()
-    together(resumed, 2, training={"max_epochs": 3}, resume=True)
-    assert steps(resumed)[0] == steps(whole)[0]
-    assert (resumed / "run" / "metrics.csv").read_bytes() == (whole / "run" / "metrics.csv").read_bytes()
+    settings = {"training": {"checkpoint_steps": 2, "freeze_batchnorm": False}}
+    whole, killed = together(tmp_path / "whole", 2, **settings), tmp_path / "killed"
+    together(killed, 2, kill_at=3, **settings)
+    together(killed, 2, kill_at=9, resume=True, **settings)
+    together(killed, 2, resume=True, **settings)
+    assert (killed / "run" / "metrics.csv").read_bytes() == (whole / "run" / "metrics.csv").read_bytes()
+    weights = [(folder / "run" / "bundle" / "weights.safetensors").read_bytes() for folder in (whole, killed)]
+    assert weights[0] == weights[1]
 
 
 def test_torchrun_trains_from_the_command_line(tmp_path):
@@ -161,13 +167,13 @@ def test_torchrun_with_another_number_of_processes_is_refused(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(UserError, match=r"training\.devices: found 2 .* torchrun has started 4 .*--nproc_per_node"):
-        Training(devices=2)
-    assert Training(devices=2, num_nodes=2).num_nodes == 2
+        refuse_other_machines(Training(devices=2))
+    refuse_other_machines(Training(devices=2, num_nodes=2))
 
 
 def test_batchnorm_over_all_devices_is_refused_on_the_cpu():
     with pytest.raises(UserError, match=r"training\.sync_batchnorm: .*GPUs only"):
-        Training(accelerator="cpu", sync_batchnorm=True)
+        refuse_other_machines(Training(accelerator="cpu", sync_batchnorm=True))
 
 
 # ------------------------------------------------------------------------------------------ batches

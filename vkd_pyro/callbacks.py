@@ -8,6 +8,7 @@ import lightning as L
 import pandas as pd
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from vkd_pyro.errors import UserError, one_line
 from vkd_pyro.files import written
 
 
@@ -37,6 +38,9 @@ class RelativeEarlyStopping(Callback):
         self.patience, self.tolerance = patience, tolerance
         self.best, self.waited = math.inf, 0
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop = self.waited >= self.patience  # a training that had stopped is not resumed for an epoch
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         nll = float(trainer.callback_metrics["val/nll"])
         if nll < self.best * (1 - self.tolerance):
@@ -65,7 +69,23 @@ class MetricsTable(Callback):
         row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         table = pd.DataFrame([row])
         if self.path.exists():
-            earlier = pd.read_csv(self.path, dtype=str, keep_default_na=False)  # not a digit of them changes
-            table = pd.concat([earlier[earlier["epoch"].astype(int) < trainer.current_epoch], table])
+            table = pd.concat([rows_before(self.path, trainer.current_epoch), table])
         with written(self.path) as unfinished:
             table.to_csv(unfinished, index=False)
+
+
+def rows_before(path: Path, epoch: int) -> pd.DataFrame:
+    """The rows of metrics.csv before an epoch, as text, so that not a digit of them changes.
+
+    Raises:
+        UserError: it is damaged, or an epoch is missing.
+    """
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        rows = rows[rows["epoch"].astype(int) < epoch]
+        whole = rows["epoch"].astype(int).tolist() == list(range(epoch))
+    except (KeyError, ValueError) as error:  # of pandas, for what is no such table
+        raise UserError(f"{path}: damaged ({one_line(error)}); put back a copy of it, or start a new run") from error
+    if not whole:
+        raise UserError(f"{path}: expected a row for each epoch before {epoch}; put back a copy, or start a new run")
+    return rows

@@ -48,29 +48,38 @@ def load_checked(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: not found; expected a run that vkd train has written")
     content = path.read_bytes()
-    if hashlib.sha256(content[:-HASH]).hexdigest().encode() != content[-HASH:]:
-        raise UserError(f"{path}: damaged (its SHA-256 is not the one it was written with)")
+    if problem := _problem(content):
+        raise UserError(f"{path}: {problem}; put back a copy of it, or train again")
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def newest(folder: Path) -> tuple[Path, dict[str, Any]]:
+def _problem(content: bytes) -> str:
+    """What is wrong with the bytes of a checkpoint; "" for nothing."""
+    if hashlib.sha256(content[:-HASH]).hexdigest().encode() == content[-HASH:]:
+        return ""
+    if set(content[-HASH:]) <= set(b"0123456789abcdef"):
+        return "damaged (its SHA-256 is not the one it was written with)"
+    return "damaged, or of an earlier version (it does not end in its SHA-256)"
+
+
+def newest(folder: Path) -> Path:
     """The checkpoint to go on from: the last, or the one before it, with a warning, where the last is damaged.
 
     Raises:
         UserError: neither is whole.
     """
-    paths = [folder / name for name in (LAST, PREVIOUS) if (folder / name).is_file()]
-    problems = []
-    for path in paths:
-        try:
-            state = load_checked(path)
-        except UserError as error:
-            problems.append(str(error))
-        else:
-            for problem in problems:
-                warnings.warn(f"{problem}; going on from {path.name}", stacklevel=2)
-            return path, state
-    raise UserError("; ".join(problems or [f"{folder}: no {LAST}"]) + "; nothing to resume from, start a new run")
+    problems: list[str] = []
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.is_file():  # for a moment, while the next is written, there is no last one
+            continue
+        if problem := _problem(path.read_bytes()):
+            problems.append(f"{path}: {problem}")
+            continue
+        for problem in problems:
+            warnings.warn(f"{problem}; going on from {path.name}", stacklevel=2)
+        return path
+    found = "; ".join(problems) or f"{folder}: no {LAST}"
+    raise UserError(f"{found}; nothing to resume from: put back a copy, or start a new run")
 
 
 class CheckedIO(TorchCheckpointIO):
@@ -112,6 +121,7 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: L.Trainer, module: Any) -> None:
         module.refuse_divergence()
+        module.refuse_divergence_of_weights()
         module.average_statistics()  # what is saved is one process's
         last = self.folder / LAST
         if trainer.is_global_zero and last.is_file():

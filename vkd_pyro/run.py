@@ -9,6 +9,7 @@ runs/<name>/
   bundle/         the image-only model of the best epoch
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,18 +29,25 @@ DATA, BAD_IMAGES = "data.json", "bad_images.csv"
 
 def leads() -> bool:
     """Whether this process writes the run: the first of those that train together."""
-    return rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning's own attribute of its function
+    first_machine = int(os.environ.get("NODE_RANK", 0)) == 0  # of use before Lightning knows the ranks
+    return rank_zero_only.rank == 0 and first_machine  # type: ignore[attr-defined]  # Lightning's own attribute
 
 
 def refuse_unless_ready(run: Path, resume: bool) -> None:
     """Raises `UserError` where a new run would overwrite another, or where there is nothing to resume."""
     if resume:
-        if not any((run / CHECKPOINTS / name).is_file() for name in (LAST, PREVIOUS)):
-            raise UserError(f"{run}: no {CHECKPOINTS}/{LAST} to resume from; start without --resume")
+        begun = (run / CONFIG).is_file() and not (run / METRICS).exists()
+        if not (has_checkpoint(run) or begun):
+            raise UserError(f"{run}: no {CHECKPOINTS}/{LAST} to resume from; start a new run, without --resume")
         if (run / BUNDLE).exists():
             raise UserError(f"{run}: this run is complete; there is nothing to resume")
     elif run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"{run}: holds another run; choose another --run, or go on with that one by --resume {run}")
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether there is one to go on from; a run that ended before its first begins again."""
+    return any((run / CHECKPOINTS / name).is_file() for name in (LAST, PREVIOUS))
 
 
 @contextmanager

@@ -87,7 +87,8 @@ class Training:
     def device(self) -> torch.device:
         """Where this process computes what can be computed before the trainer starts."""
         on_gpu = self.accelerator in ("auto", "gpu") and torch.cuda.is_available()
-        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if on_gpu else "cpu")
+        number = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0) if self.devices > 1 else 0)
+        return torch.device(f"cuda:{number}" if on_gpu else "cpu")
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "num_samples", "devices", "num_nodes", "accumulate_batches"):
@@ -96,14 +97,6 @@ class Training:
         for name, without in (("patience", "no early stop"), ("checkpoint_steps", "none within an epoch")):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"training.{name}: found {value}, expected at least 1, or null for {without}")
-        if self.sync_batchnorm and self.device.type != "cuda":
-            raise UserError("training.sync_batchnorm: PyTorch has it for GPUs only; set it to false")
-        processes = int(os.environ.get("WORLD_SIZE", 0)) if is_torchelastic_launched() else 0
-        if processes and processes != self.devices * self.num_nodes:
-            raise UserError(
-                f"training.devices: found {self.devices} on each of {self.num_nodes} nodes, but torchrun has started "
-                f"{processes} processes; set devices to its --nproc_per_node, and training.num_nodes to its --nnodes"
-            )
 
 
 CHECK_EVERY = 50
@@ -121,10 +114,11 @@ class VKDTrainer(L.LightningModule):
         training: Training,
         seed: int,
         use_reports: bool,
+        rows: int,
     ) -> None:
         super().__init__()
         self.vkd, self.objective, self.kl_schedule, self.training_settings = vkd, objective, kl_schedule, training
-        self.seed, self.use_reports = seed, use_reports
+        self.seed, self.use_reports, self.rows = seed, use_reports, rows
         self.epoch_so_far = EpochMeans()
         self._validated: list[Validated] = []
 
@@ -162,14 +156,23 @@ class VKDTrainer(L.LightningModule):
         self.average_statistics()
 
     def refuse_divergence(self) -> None:
-        """Raises `UserError` where a loss of the epoch so far was no number; it waits for the device."""
-        if self.epoch_so_far.batches and not self.epoch_so_far.sums["loss"].isfinite():
-            raise UserError(self._diverged())
+        """Raises `UserError` where a loss of the epoch so far was no number, in any process; waits for the device."""
+        if self.epoch_so_far.batches:
+            diverged = (~self.epoch_so_far.sums["loss"].isfinite()).float()
+            if self.trainer.world_size > 1:
+                dist.all_reduce(diverged)
+            if diverged > 0:
+                raise UserError(self._diverged("a loss is not a number"))
 
-    def _diverged(self) -> str:
+    def refuse_divergence_of_weights(self) -> None:
+        """Raises `UserError` where a parameter, alike in all processes, is no number."""
+        if not torch.stack([parameter.isfinite().all() for parameter in self.parameters()]).all():
+            raise UserError(self._diverged("parameters are not numbers any more"))
+
+    def _diverged(self, what: str) -> str:
         return (
-            f"the training diverged in epoch {self.current_epoch}, step {self.global_step} or some before: parameters "
-            "are not numbers any more; set a lower learning rate, or training.gradient_clip"
+            f"the training diverged in epoch {self.current_epoch}, step {self.global_step} or some before: {what}; "
+            "set a lower learning rate, or training.gradient_clip"
         )
 
     def average_statistics(self) -> None:
@@ -212,13 +215,13 @@ class VKDTrainer(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds where the next step is, and the metrics of the epoch's steps so far."""
         epochs: Any = self.trainer.fit_loop.epoch_progress.current
-        position = {"epoch": epochs.processed, "batch": self.epoch_so_far.batches}
-        checkpoint["position"] = position | {"world": self.trainer.world_size}
+        position = {"epoch": epochs.processed, "batch": self.epoch_so_far.batches, "seed": self.seed}
+        checkpoint["position"] = position | {"rows": self.rows, "processes": self.trainer.world_size}
         checkpoint["epoch_so_far"] = self.epoch_so_far.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the metrics of the epoch's steps so far."""
-        self.epoch_so_far.load_state_dict(checkpoint["epoch_so_far"])
+        self.epoch_so_far.load_state_dict(checkpoint["epoch_so_far"], self.global_rank)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         # Lightning would step a plateau schedule after the epoch's checkpoint, which would then miss the step;
@@ -266,7 +269,7 @@ class VKDTrainer(L.LightningModule):
                 ) from error
             if "invalid values" not in str(error):  # what a distribution says of parameters that are NaN
                 raise
-            raise UserError(self._diverged()) from error
+            raise UserError(self._diverged("parameters are not numbers any more")) from error
 
 
 class ProgressBar(TQDMProgressBar):
@@ -292,17 +295,17 @@ class EpochMeans:
 
     def means(self) -> dict[str, float]:
         """By name; a process waits for the others."""
-        return {name: total / self.batches for name, total in self.state_dict()["sums"].items()}
+        processes = self.state_dict()["sums"]
+        return {name: float(np.mean([sums[name] for sums in processes])) / self.batches for name in self.sums}
 
     def state_dict(self) -> dict[str, Any]:
-        """What is the same in each process; it waits for the others."""
-        processes = gathered([{name: total.item() for name, total in self.sums.items()}])
-        sums = {name: float(np.mean([one[name] for one in processes])) for name in self.sums}
+        """The sums of each process, and what is the same in all; it waits for the others."""
+        sums = gathered([{name: total.item() for name, total in self.sums.items()}])
         return {"sums": sums, "batches": self.batches}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As they were."""
-        self.sums = {name: torch.tensor(total) for name, total in state["sums"].items()}
+    def load_state_dict(self, state: dict[str, Any], rank: int) -> None:
+        """As they were in this process."""
+        self.sums = {name: torch.tensor(total) for name, total in state["sums"][rank].items()}
         self.batches = state["batches"]
 
 
@@ -344,8 +347,21 @@ def summarise(outputs: list[StudyOutputs]) -> dict[str, float]:
     }
 
 
+def refuse_other_machines(training: Training) -> None:
+    """Raises `UserError` for settings that this machine, or what started the processes, cannot serve."""
+    if training.sync_batchnorm and training.device.type != "cuda":
+        raise UserError("training.sync_batchnorm: PyTorch has it for GPUs only; set it to false")
+    processes = int(os.environ.get("WORLD_SIZE", 0)) if is_torchelastic_launched() else 0
+    if processes and processes != training.devices * training.num_nodes:
+        raise UserError(
+            f"training.devices: found {training.devices} on each of {training.num_nodes} nodes, but torchrun has "
+            f"started {processes} processes; set devices to its --nproc_per_node, training.num_nodes to its --nnodes"
+        )
+
+
 def make_trainer(training: Training, run: Path, best: ModelCheckpoint, progress: bool) -> L.Trainer:
     """Lightning's trainer, with what happens between epochs; nothing is written before it fits."""
+    refuse_other_machines(training)
     last = LastCheckpoint(run / CHECKPOINTS, training.checkpoint_steps)
     callbacks: list[Callback] = [MetricsTable(run / METRICS), best, last]
     if training.patience is not None:

@@ -4,20 +4,20 @@ import json
 import math
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
 from vkd_pyro.after_training import AfterTraining, calibrate
 from vkd_pyro.arms import Arm, ready_for_arm, show_labels, warn_of_absent_findings
 from vkd_pyro.bundle import save_bundle
-from vkd_pyro.callbacks import BestCheckpoint
-from vkd_pyro.checkpoints import newest
+from vkd_pyro.callbacks import BestCheckpoint, rows_before
+from vkd_pyro.checkpoints import LAST, load_checked, newest
 from vkd_pyro.collapse import warn_if_ignored
 from vkd_pyro.data.dataset import Share, TrainingBatches
-from vkd_pyro.data.loading import Loader, StudyData
+from vkd_pyro.data.loading import StudyData
 from vkd_pyro.elbo import Cyclical, KLSchedule, TraceVKD_ELBO
-from vkd_pyro.errors import UserError
+from vkd_pyro.errors import UserError, one_line
 from vkd_pyro.files import write_json, written
 from vkd_pyro.model import VKD, ImageOnly
 from vkd_pyro.rivals import Rival
@@ -29,6 +29,7 @@ from vkd_pyro.run import (
     DATA,
     METRICS,
     claimed,
+    has_checkpoint,
     leads,
     load_checkpoint,
     refuse_unless_ready,
@@ -82,12 +83,13 @@ def fit(
     network, method, use_reports = ready_for_arm(arm, vkd, data, objective or TraceVKD_ELBO(), rival)
     # What cannot be written is found before training.
     description, summary = (json.loads(json.dumps(d, default=str)) for d in (data.description(), data.summary()))
-    if start_from is not None and not resume:
-        start_with(network, Path(start_from))
     if resume:
         refuse_changed_data(run, summary)
-    else:  # a resumed run finds in its checkpoint what was taken from the labels
+    goes_on = resume and has_checkpoint(run)  # else from the beginning
+    if not goes_on:  # one that goes on finds in its checkpoint what was taken from the labels
         show_labels(network, data)
+        if start_from is not None:
+            start_with(network, Path(start_from))
     best = BestCheckpoint(run / CHECKPOINTS)
     with quiet():
         trainer = make_trainer(training, run, best, progress)
@@ -97,12 +99,13 @@ def fit(
     encoder = vkd.guide.report_encoder.to(training.device) if use_reports else None
     train_loader = data.train_loader(encoder, seed, share, training.device)
     loaders = train_loader, data.evaluation_loader("validation", encoder, share=share)
-    last = resume_from(run, train_loader, share) if resume else None
+    batches = cast(TrainingBatches, train_loader.batch_sampler)
+    last = resume_from(run, batches, seed) if goes_on else None
     if training.compile:
         compile_encoders(network)
-    module = VKDTrainer(network, method, kl_schedule or Cyclical(), training, seed, use_reports)
+    module = VKDTrainer(network, method, kl_schedule or Cyclical(), training, seed, use_reports, batches.batch_size)
     with quiet(), claimed(run, resume) if leads() else nullcontext():
-        if leads() and not resume:
+        if leads() and not goes_on:
             begin(run, config, summary, data.bad_list)
         network.train()  # Lightning keeps the mode it finds
         try:
@@ -127,17 +130,25 @@ def begin(run: Path, config: str, summary: dict[str, Any], bad_images: list[tupl
             pd.DataFrame(bad_images, columns=["study", "problem"]).to_csv(file, index=False)
 
 
-def resume_from(run: Path, loader: Loader, share: Share) -> Path:
-    """The newest whole checkpoint; the loader will go on behind the last batch that it knows of."""
-    path, state = newest(run / CHECKPOINTS)
-    position = state["position"]
-    if position["world"] != share.world:
-        raise UserError(
-            f"{path}: of a training in {position['world']} processes, found {share.world}; "
-            "go on with as many, since a step's rows are spread over them"
-        )
-    batches = loader.batch_sampler
-    assert isinstance(batches, TrainingBatches)
+def resume_from(run: Path, batches: TrainingBatches, seed: int) -> Path:
+    """The newest whole checkpoint; the batches will go on behind the last one that it knows of.
+
+    Raises:
+        UserError: no checkpoint is whole, the run has lost what it needs besides, or its steps were of other rows.
+    """
+    path = newest(run / CHECKPOINTS)
+    position = load_checked(path)["position"]
+    found = {"processes": batches.share.world, "rows": batches.batch_size, "seed": seed}
+    for name, value in found.items():
+        if position[name] != value:
+            raise UserError(f"{path}: of a training with {name} {position[name]}, found {value}; go on with the same")
+    if (run / METRICS).exists() or position["epoch"]:
+        rows_before(run / METRICS, position["epoch"])
+    if position["epoch"]:
+        load_checked(run / CHECKPOINTS / "best.ckpt")  # it will be wanted when training has ended
+    damaged = run / CHECKPOINTS / LAST
+    if path != damaged and damaged.is_file() and leads():  # out of the way of the next, but not lost
+        damaged.replace(damaged.with_suffix(".damaged"))
     batches.resume_at(position["epoch"], position["batch"])
     return path
 
@@ -145,7 +156,11 @@ def resume_from(run: Path, loader: Loader, share: Share) -> Path:
 def refuse_changed_data(run: Path, summary: dict[str, Any]) -> None:
     """Raises `UserError` where a run would go on with other studies or labels than it began with."""
     path = run / DATA
-    if path.is_file() and json.loads(path.read_text()) != summary:
+    try:
+        same = not path.is_file() or json.loads(path.read_text()) == summary
+    except ValueError as error:  # not JSON, or no text
+        raise UserError(f"{path}: damaged ({one_line(error)}); put back a copy of it, or start a new run") from error
+    if not same:
         raise UserError(f"{path}: the data is not what this run began with; put it back, or start a new run")
 
 

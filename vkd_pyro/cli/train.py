@@ -43,7 +43,7 @@ def train_parser() -> ArgumentParser:
 
 def main(arguments: list[str]) -> None:
     """`vkd train`."""
-    from vkd_pyro.run import CONFIG, leads, refuse_unless_ready
+    from vkd_pyro.run import CONFIG, has_checkpoint, leads, refuse_unless_ready
     from vkd_pyro.training import fit
 
     settings = parse(train_parser(), with_config_of_a_run(arguments))
@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> None:
         raise UserError("--run: not given; name a folder for the run, e.g. --run runs/mine")
     if leads():
         refuse_unless_ready(settings.run, resume)  # before anything takes its time
-    parts = build(settings, trained=resume or settings.start_from is not None)
+    goes_on = resume and has_checkpoint(settings.run)
+    parts = build(settings, trained=goes_on or settings.start_from is not None)
     if leads():
         print(describe_data(parts.data.summary()), flush=True)
     fit(
@@ -148,6 +149,10 @@ def _config_of(run: Path) -> Path:
     path = run / CONFIG
     if not path.is_file():
         raise UserError(f"{run}: not a run; expected a folder with {CONFIG}, as vkd train writes")
-    if not path.read_text():
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: damaged (not UTF-8); put back a copy of it") from error
+    if not text:
         raise UserError(f"{path}: empty, since the run was made from Python; evaluate it there, by vkd_pyro.evaluate")
     return path

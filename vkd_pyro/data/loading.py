@@ -1,5 +1,7 @@
 """A corpus made ready for training."""
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -133,6 +135,8 @@ class StudyData:
         studies = self.studies(split)
         labels = reindex_labels(studies, self.corpus.findings, self.findings)
         targets = policy(labels, self.findings, [study.study_id for study in studies])
+        if len(strange := targets[((targets < 0) | (targets > 1)) & (targets != -1)]):  # -1: an uncertain one, kept
+            raise UserError(f"{self.corpus.name}: found a label {strange[0]:g}; expected 0, 1, -1, a share, or unknown")
         if split == "train" and self.label_share < 1:
             kept = [keeps_labels(self.corpus.name, study.patient_id, self.label_share) for study in studies]
             targets[~np.array(kept)] = np.nan
@@ -144,9 +148,19 @@ class StudyData:
             "corpus": self.corpus.name,
             "splits": {split: self.count(split) for split, rows in self._splits.items() if rows},
             "left_out": dict(self._source.left_out),
+            "sha256": self._fingerprint(),
             "train_policy": describe(self.train_policy),
             "eval_policy": describe(self.eval_policy),
         } | self._experiment()
+
+    def _fingerprint(self) -> str:
+        """Of what is trained on and chosen by: studies, labels, and which have a report."""
+        digest = hashlib.sha256()
+        for split in [split for split in ("train", "validation") if self._splits[split]]:
+            names = [study.study_id for study in self.studies(split)]
+            digest.update(json.dumps([split, names, self._has_report(split)]).encode())
+            digest.update(self.targets(split, self._policy(split)).tobytes())
+        return digest.hexdigest()
 
     def description(self) -> dict[str, Any]:
         """What a bundle keeps of the data: how studies were chosen and labels understood; for JSON."""
