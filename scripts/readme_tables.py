@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = {
+    "speed_openi": ("macro", "macro30", "micro", "nll", "KL", "Δ macro30", "Δ micro", "Δ macro30 by seed"),
     "openi": (
         *("macro", "macro30", "micro", "report macro", "KL"),
         *(
