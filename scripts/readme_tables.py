@@ -18,7 +18,7 @@ COLUMNS = {
             f"Δ macro30 to {baseline}"
             for baseline in ("image_only", "image_only_4_epochs", "no_report", "distillation_report")
         ),
-    )
+    ),
 }
 """What is shown of a wide table; of others everything."""
 

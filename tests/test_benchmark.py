@@ -135,13 +135,17 @@ def test_options_of_the_network(small, monkeypatch):
 @needs_openvino
 def test_exports(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchxrayvision", None)
-    folders = benchmark.engines(benchmark.images_only(ConvEncoder((4, 8)), 4), 16, tmp_path)
+    model = benchmark.images_only(ConvEncoder((4, 8)), 4)
+    folders = benchmark.engines(model, 16, tmp_path)
     paths = benchmark.write_noise(tmp_path / "pictures", 3, 24, 32, ".png")
-    files = benchmark.predicting_files(folders, paths) + benchmark.torchxrayvision(paths)
-    rows = benchmark.against_exports("png", files, (">= 3", ">= 5"), 3)
+    files = benchmark.predicting_files(folders, paths)
+    others = [benchmark.in_batches_of_32(model, paths), *benchmark.torchxrayvision(paths)]
+    rows = benchmark.against_exports("png", files + others, (">= 3", ">= 5"), 3)
     assert [(row.name, row.aim) for row in rows] == [
-        ("png: eager PyTorch to OpenVINO, fp32", ">= 3"),
-        ("png: eager PyTorch to OpenVINO, bf16", ">= 5"),
+        ("png: vkd predict, PyTorch to OpenVINO, fp32", ""),
+        ("png: vkd predict, PyTorch to OpenVINO, bf16", ""),
+        ("png: eager PyTorch, 32 at once to OpenVINO, fp32", ">= 3"),
+        ("png: eager PyTorch, 32 at once to OpenVINO, bf16", ">= 5"),
     ]
     assert "no row of torchxrayvision" in capsys.readouterr().out
     said = [[each.probabilities for each in action()] for _, action in files]

@@ -17,7 +17,14 @@ import transformers
 from torch import nn
 from torchvision.models import get_model
 
-from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder, SmallResNetEncoder, TorchvisionEncoder
+from vkd_pyro.encoders.image import (
+    ConvEncoder,
+    ImageEncoder,
+    SmallResNetEncoder,
+    TorchvisionEncoder,
+    encode,
+    images_at_once,
+)
 from vkd_pyro.encoders.report import LanguageModelEncoder, MeanPooling, TransformerBlock, WordEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.parts import build, describe
@@ -623,3 +630,15 @@ def test_the_small_residual_network_halves_the_picture_in_each_stage_but_the_fir
     encoder.network[-2].register_forward_hook(lambda module, inputs, output: pictures.append(inputs[0].shape))
     assert encoder(torch.rand(2, 1, 64, 64)).shape == (2, encoder.features_dim) == (2, channels[-1])
     assert pictures == [(2, channels[-1], 4, 4)]  # 64 by 4 in the stem, by 2 in each of two stages
+
+
+def test_a_cpu_encodes_images_in_parts_and_as_it_would_together(monkeypatch):
+    torch.manual_seed(0)
+    encoder, images, seen = SmallResNetEncoder((4, 8)).eval(), torch.rand(11, 1, 448, 224), []
+    encoder.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    parts = encode(encoder, images)
+    assert seen == [2, 2, 2, 2, 2, 1]
+    torch.testing.assert_close(parts, encoder(images))
+    encode(encoder.train(), images)  # BatchNorm sees the batch
+    assert seen[-1] == 11
+    assert (images_at_once(224, 224), images_at_once(32, 32), images_at_once(2000, 2000)) == (4, 196, 1)

@@ -15,6 +15,7 @@ from vkd_pyro import metrics
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.distributions import KL, Distribution, product
+from vkd_pyro.encoders.image import encode
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, Guide, ImageBranch, ImageOnly, Model, probabilities_given
@@ -104,7 +105,7 @@ def study_outputs(
     model, guide = network.model, network.guide
     device, rows = batch.images.device, len(batch)
     group = torch.as_tensor(pd.factorize(np.array(batch.study_ids))[0], device=device)
-    features = model.image_encoder(batch.images)
+    features = encode(model.image_encoder, batch.images)
     labels = batch.labels.masked_fill(~batch.known, torch.nan)
     by_finding = torch.full_like(batch.labels, torch.nan)
     prior = model.prior(features) if isinstance(model, Model) else None

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from vkd_pyro import metrics
 from vkd_pyro.data.transforms import Augmentation
+from vkd_pyro.encoders.image import encode
 from vkd_pyro.errors import UserError
 from vkd_pyro.model import ImageClassifier, Model
 
@@ -173,7 +174,7 @@ def _by_mask(model: Model | ImageClassifier, images: Tensor, doubt: Doubt) -> It
     for mask in range(doubt.num_masks or 1):
         with dropout_mask(model, doubt.seed + mask) if doubt.num_masks else ExitStack():
             if features is None or _dropouts(model.image_encoder):
-                features = model.image_encoder(images)
+                features = model.image_encoder(images) if doubt.num_masks else encode(model.image_encoder, images)
             yield model.probabilities(features, doubt.num_samples, doubt.seed).float().cpu().numpy()
 
 

@@ -53,6 +53,26 @@ class ImageEncoder(nn.Module, abc.ABC):
         """Args: float [B, 1, height, width] in [0, 1]. Returns: float [B, features_dim]."""
 
 
+PIXELS_AT_ONCE = 4 * 224**2
+"""Of the images that a CPU encodes at a time: so much of a network's work stays in its caches. DenseNet-121 takes half
+the time that it takes for 32 images at once."""
+
+
+def images_at_once(height: int, width: int) -> int:
+    """How many images of this size a CPU encodes at a time."""
+    return max(1, PIXELS_AT_ONCE // (height * width))
+
+
+def encode(encoder: ImageEncoder, images: Tensor) -> Tensor:
+    """Features of images, by an encoder in eval mode, which has them in parts where a CPU is faster so.
+
+    Args: float [B, 1, height, width] in [0, 1]. Returns: float [B, features_dim].
+    """
+    if encoder.training or images.device.type != "cpu":
+        return encoder(images)
+    return torch.cat([encoder(part) for part in images.split(images_at_once(*images.shape[2:]))])
+
+
 class TorchvisionEncoder(ImageEncoder):
     """A classification network of torchvision, its head removed.
 

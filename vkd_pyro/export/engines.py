@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vkd_pyro.bundle import Bundle, Calibration
 from vkd_pyro.data.transforms import ImageTransform
+from vkd_pyro.encoders.image import encode, images_at_once
 from vkd_pyro.export.graphs import Array, Compute
 from vkd_pyro.export.noise import Part, drawn
 from vkd_pyro.model import DRAWS_AT_ONCE, ImageClassifier, Model, probabilities_given
@@ -51,7 +52,7 @@ class TorchEngine:
     def __call__(self, images: Tensor, num_samples: int, seed: int) -> Computed:
         """See `Engine`."""
         model = self.model
-        features = model.image_encoder(images.to(next(model.parameters()).device))
+        features = encode(model.image_encoder, images.to(next(model.parameters()).device))
         kept, latents = features.float().cpu().numpy(), None
         if isinstance(model, ImageClassifier):
             samples = model.probabilities(features, num_samples)
@@ -77,13 +78,14 @@ class GraphEngine:
 
     def __call__(self, images: Tensor, num_samples: int, seed: int) -> Computed:
         """See `Engine`."""
-        (features,) = self.encoder(images.numpy())
+        parts = images.split(images_at_once(*images.shape[2:]))
+        features = np.concatenate([self.encoder(part.numpy())[0] for part in parts])
         if not self.noise:
             (probabilities,) = self.head(features)
             return Computed(features, None, np.repeat(probabilities[None], num_samples, axis=0))
         noise, rows = drawn(self.noise, num_samples, seed).numpy(), max(1, DRAWS_AT_ONCE // num_samples)
-        parts = [self.head(features[row : row + rows], noise) for row in range(0, len(features), rows)]
-        samples, latents = zip(*parts, strict=True)
+        said = [self.head(features[row : row + rows], noise) for row in range(0, len(features), rows)]
+        samples, latents = zip(*said, strict=True)
         return Computed(features, np.concatenate(latents), np.concatenate(samples, axis=1))
 
 
