@@ -282,7 +282,7 @@ def preparing_images(root: Path, folder: Path) -> Row:
         with tempfile.TemporaryDirectory(dir=folder) as output:
             write_images(studies, selection.transform, BadImages(), Path(output), progress=False)
 
-    return compare(f"prepare {len(paths):,} images", ("vkd prepare", whole), ("decode, resize", alone), "<= 1.3", 5)
+    return compare(f"prepare {len(paths):,} images", ("vkd prepare", whole), ("decode, resize", alone), "<= 1.3", 15)
 
 
 def preparing_reports(root: Path, language_model: str, folder: Path) -> Row:
