@@ -1058,10 +1058,9 @@ def rows_kept(chosen: argparse.Namespace, machine: Machine) -> tuple[dict[str, M
 
 
 def with_gaps(table: Table) -> Table:
-    """The table, and empty cells where a GPU has not measured."""
-    return table | {
-        name: {"ratio": "", "aim": aim, "of": "", "to": ""} for name, aim in ON_GPU.items() if name not in table
-    }
+    """The table, its GPU's rows last, and empty cells where a GPU has not measured."""
+    gaps = {name: {"ratio": "", "aim": aim, "of": "", "to": ""} for name, aim in ON_GPU.items() if name not in table}
+    return dict(sorted((table | gaps).items(), key=lambda row: row[0].endswith(on("cuda"))))
 
 
 if __name__ == "__main__":
