@@ -62,7 +62,7 @@ class Training:
         sync_batchnorm: normalise by all devices' rows together; on GPUs only. Else each device normalises by its own
             batch, and the running statistics are averaged over devices at each checkpoint and validation.
         freeze_batchnorm: normalise by the running statistics as they are, also while training.
-        compile: compile the encoders by torch.compile; for a GPU, since on a CPU compiling takes many minutes.
+        compile: compile the encoders by torch.compile; for a GPU, since a CPU was slower for it.
         checkpoint_steps: optimiser steps between checkpoints within an epoch; None for the ends of epochs alone.
     """
 
@@ -158,7 +158,7 @@ class VKDTrainer(L.LightningModule):
     def refuse_divergence(self) -> None:
         """Raises `UserError` where a loss of the epoch so far was no number, in any process; waits for the device."""
         if self.epoch_so_far.batches:
-            diverged = (~self.epoch_so_far.sums["loss"].isfinite()).float()
+            diverged = (~self.epoch_so_far.sums["loss"].isfinite()).float().to(self.device)
             if self.trainer.world_size > 1:
                 dist.all_reduce(diverged)
             if diverged > 0:
