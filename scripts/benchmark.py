@@ -45,24 +45,24 @@ from torchvision.transforms import Compose
 
 import vkd_pyro
 from vkd_pyro import VKD, StudyData, TraceVKD_ELBO, predict
-from vkd_pyro.bundle import save_bundle
+from vkd_pyro.artifacts.bundle import save_bundle
+from vkd_pyro.artifacts.export import export_bundle, load_predictor
+from vkd_pyro.artifacts.export.engines import engine_of
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.data.corpora.layouts import synthesize
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
-from vkd_pyro.data.findings import CHEXPERT_FINDINGS as FINDINGS
+from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
+from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS as FINDINGS
 from vkd_pyro.data.selection import BadImages
 from vkd_pyro.data.store import SHARD, prepare, write_images, write_reports
-from vkd_pyro.data.transforms import Augmentation, ImageTransform
-from vkd_pyro.deployment import find_images, predict_files
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import LanguageModelEncoder, ReportEncoder, TransformerBlock, WordEncoder
-from vkd_pyro.export import export_bundle, load_predictor
-from vkd_pyro.export.engines import engine_of
-from vkd_pyro.files import write_json
 from vkd_pyro.model import Model
-from vkd_pyro.predictive import Prediction
+from vkd_pyro.prediction import find_images, predict_files
+from vkd_pyro.prediction.predictive import Prediction
+from vkd_pyro.synthetic.layouts import synthesize
+from vkd_pyro.utils.files import write_json
 
 COMMANDS = (
     "python scripts/benchmark.py --root ../shared/openi --language_model models/all-MiniLM-L6-v2 "

@@ -27,15 +27,15 @@ from torch import nn
 from torch.optim import Adam
 
 from vkd_pyro import VKD, StudyData
-from vkd_pyro.checkpoints import save_checked
-from vkd_pyro.data.corpora.layouts import synthesize
+from vkd_pyro.artifacts.checkpoints import save_checked
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
-from vkd_pyro.data.findings import CHEXPERT_FINDINGS as FINDINGS
+from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS as FINDINGS
 from vkd_pyro.data.store import prepare
-from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.encoders.image import ImageEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.files import write_json
+from vkd_pyro.synthetic.layouts import synthesize
+from vkd_pyro.utils.files import write_json
 
 COMMANDS = (
     "python scripts/estimate.py --json results/scale.json",

@@ -36,10 +36,10 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from vkd_pyro.cli import main as vkd
 from vkd_pyro.cli.settings import parse
 from vkd_pyro.cli.train import train_parser, with_config_of_a_run
-from vkd_pyro.collapse import LatentUse
-from vkd_pyro.comparison import paired_difference
-from vkd_pyro.errors import UserError
-from vkd_pyro.evaluation import MIN_POSITIVES, Evaluation, load_evaluation
+from vkd_pyro.evaluation.collapse import LatentUse
+from vkd_pyro.evaluation.comparison import paired_difference
+from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation, load_evaluation
+from vkd_pyro.utils.errors import UserError
 
 MACRO = f"macro{MIN_POSITIVES}"
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from vkd_pyro.data.corpora.openi import mesh_labels
-from vkd_pyro.data.findings import CHEXPERT_FINDINGS, PRESENT, UNCERTAIN
-from vkd_pyro.data.labeller import Labeller
+from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS, PRESENT, UNCERTAIN
+from vkd_pyro.data.labels.labeller import Labeller
 
 
 def main() -> None:

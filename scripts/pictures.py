@@ -10,11 +10,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from vkd_pyro import figures
 from vkd_pyro.cli import main as vkd
 from vkd_pyro.cli.trained import load_trained
-from vkd_pyro.evaluation import load_evaluation
-from vkd_pyro.showing import cases_of
+from vkd_pyro.evaluation.evaluation import load_evaluation
+from vkd_pyro.reporting import figures
+from vkd_pyro.reporting.write import cases_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "results" / "pictures"

@@ -41,8 +41,8 @@ from experiment import (
     write_result,
 )
 
-from vkd_pyro.errors import UserError
-from vkd_pyro.evaluation import MIN_POSITIVES, Evaluation
+from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation
+from vkd_pyro.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "results" / "paper_tables.csv"

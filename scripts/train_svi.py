@@ -13,12 +13,12 @@ from pyro.infer import SVI
 from pyro.optim import ClippedAdam
 
 from vkd_pyro import VKD, StudyData, TraceVKD_ELBO, evaluate
-from vkd_pyro.bundle import save_bundle
-from vkd_pyro.data.corpora.synthetic import SyntheticCorpus
+from vkd_pyro.artifacts.bundle import save_bundle
 from vkd_pyro.distributions import BalancedKL
-from vkd_pyro.elbo import Cyclical
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
+from vkd_pyro.schedules import Cyclical
+from vkd_pyro.synthetic.corpus import SyntheticCorpus
 
 
 def main() -> None:

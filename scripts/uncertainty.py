@@ -21,16 +21,17 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from tqdm import tqdm
 
-from vkd_pyro import assessment, metrics
-from vkd_pyro.after_training import calibrate, signals
-from vkd_pyro.bundle import Calibration
-from vkd_pyro.calibration import Isotonic, Platt, Temperature
+from vkd_pyro import metrics
 from vkd_pyro.cli.trained import Trained, load_trained
 from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.dataset import NO_REPORT
-from vkd_pyro.evaluation import Evaluation
-from vkd_pyro.outputs import StudyOutputs, outputs_of_images, study_outputs
-from vkd_pyro.showing import mismatch_of
+from vkd_pyro.evaluation import tables
+from vkd_pyro.evaluation.evaluation import Evaluation
+from vkd_pyro.evaluation.outputs import StudyOutputs, outputs_of_images, study_outputs
+from vkd_pyro.posthoc.calibration import Calibration
+from vkd_pyro.posthoc.recalibration import Isotonic, Platt, Temperature
+from vkd_pyro.reporting.write import mismatch_of
+from vkd_pyro.training.posthoc import calibrate, signals
 
 Array = NDArray[np.float64]
 REFERRED = 0.2
@@ -158,7 +159,7 @@ def networks(by_seed: Sequence[Evaluation]) -> Array:
 
 def of_doubt(name: str, by_seed: Sequence[Evaluation], doubt: Callable[[Evaluation], Array]) -> dict[str, str]:
     """Wrong answers of the most doubtful fifth of the studies and of the rest; whether doubt tells wrong from right."""
-    found = [assessment.selective(e, doubt(e).sum(axis=1)) for e in by_seed]
+    found = [tables.selective(e, doubt(e).sum(axis=1)) for e in by_seed]
     tells = [metrics.auroc(doubt(e).ravel(), np.where(np.isnan(e.labels), np.nan, wrong(e)).ravel()) for e in by_seed]
     return {
         "every answer no: wrong answers": mean(f.never for f in found),
@@ -188,8 +189,8 @@ def wrong(e: Evaluation) -> Array:
 
 def of_referral(by_seed: Sequence[Evaluation]) -> dict[str, str]:
     """Wrong answers left when a fifth of the studies is referred."""
-    curves = [assessment.selective(e) for e in by_seed]
-    at = int(np.abs(assessment.SHARES - REFERRED).argmin())
+    curves = [tables.selective(e) for e in by_seed]
+    at = int(np.abs(tables.SHARES - REFERRED).argmin())
     of = {"at random": "random", "most doubtful": "error", "most errors (oracle)": "oracle"}
     return {f"a fifth referred, {name}: wrong": mean(getattr(c, a)[at] for c in curves) for name, a in of.items()}
 
@@ -200,7 +201,7 @@ def of_calibration(by_seed: Sequence[Evaluation], recalibrated: Sequence[dict[st
     for measure in ("ECE", "adaptive ECE", "log loss", "slope"):
         for name in recalibrated[0]:
             pairs = zip(by_seed, recalibrated, strict=True)
-            values = [assessment.calibration_of(versions[name], e.labels)[measure] for e, versions in pairs]
+            values = [tables.calibration_of(versions[name], e.labels)[measure] for e, versions in pairs]
             found[f"{measure}, {name.lower()}"] = mean(values)
     return found
 

@@ -6,20 +6,20 @@ import torch
 
 from tests.conftest import TinyCorpus
 from tests.test_training import make_vkd, train
-from vkd_pyro.after_training import AfterTraining, calibrate, signals
-from vkd_pyro.bundle import NOVELTY, load_bundle, save_bundle
-from vkd_pyro.calibration import Isotonic, Recalibration
+from vkd_pyro.artifacts.bundle import NOVELTY, load_bundle, save_bundle
+from vkd_pyro.artifacts.run import load_checkpoint
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.decisions import BySensitivity, BySpecificity, Conformal, OperatingPoints
 from vkd_pyro.encoders.image import ConvEncoder
-from vkd_pyro.errors import UserError
-from vkd_pyro.evaluation import evaluate
+from vkd_pyro.evaluation.evaluation import evaluate
+from vkd_pyro.evaluation.outputs import outputs_of_images
 from vkd_pyro.metrics import entropy
 from vkd_pyro.model import ImageOnly
-from vkd_pyro.novelty import Reference
-from vkd_pyro.outputs import outputs_of_images
-from vkd_pyro.run import load_checkpoint
-from vkd_pyro.training import Training
+from vkd_pyro.posthoc.ood import Reference
+from vkd_pyro.posthoc.recalibration import Isotonic, Recalibration
+from vkd_pyro.posthoc.thresholds import BySensitivity, BySpecificity, Conformal, OperatingPoints
+from vkd_pyro.training.posthoc import AfterTraining, calibrate, signals
+from vkd_pyro.training.settings import Training
+from vkd_pyro.utils.errors import UserError
 
 FINDINGS = TinyCorpus.findings
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import xarray
 
-from vkd_pyro.arviz_export import SampleWriter, to_inference_data
-from vkd_pyro.errors import UserError
+from vkd_pyro.evaluation.arviz_export import SampleWriter, to_inference_data
+from vkd_pyro.utils.errors import UserError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # 0.2x announces 1.x whenever it is imported

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from tests.test_evaluation import make_evaluation, make_full_evaluation
-from vkd_pyro import assessment, metrics
-from vkd_pyro.decisions import ByCost, Conformal, OperatingPoints
-from vkd_pyro.evaluation import Evaluation
+from vkd_pyro import metrics
+from vkd_pyro.evaluation import tables
+from vkd_pyro.evaluation.evaluation import Evaluation
+from vkd_pyro.posthoc.thresholds import ByCost, Conformal, OperatingPoints
 
 NAN = float("nan")
 
@@ -45,7 +46,7 @@ def subset_of(e: Evaluation, rows) -> Evaluation:
 def test_averages_are_those_of_metrics_and_lie_in_their_intervals(models):
     e = replace(make_evaluation(one_class=True), models=models)
     e.labels[20:, 1] = np.where(e.labels[20:, 1] == 1, 0, e.labels[20:, 1])  # rare, so not in macro30
-    found = assessment.averages(e, 100)
+    found = tables.averages(e, 100)
     p, y = e.probabilities, e.labels
     expected = {
         "macro": metrics.macro_auroc(p, y, models=models),
@@ -67,28 +68,28 @@ def test_findings_with_a_single_positive_stay_in_the_mean_of_every_resample():
     labels[np.arange(1, 12), np.arange(1, 12)], probabilities[np.arange(1, 12), np.arange(1, 12)] = 1, 0
     e = evaluation_of(probabilities, labels, subgroups={"sex": np.repeat(["female", "male"], 200)})
     expected = metrics.Interval(*[pytest.approx(1 / 12)] * 3)
-    assert assessment.averages(e, 50)["macro"] == expected
-    group = assessment.subgroups(e, 50).loc["sex: female", "macro AUC"]
+    assert tables.averages(e, 50)["macro"] == expected
+    group = tables.subgroups(e, 50).loc["sex: female", "macro AUC"]
     assert group == expected
 
 
 def test_nothing_is_averaged_where_nothing_is_defined():
     e = evaluation_of(np.full((10, 2), 0.3), np.zeros((10, 2)))
-    assert all(np.isnan([i.estimate, i.low, i.high]).all() for i in assessment.averages(e, 5).values())
-    assert assessment.ranking(e, 5)["undefined"].tolist() == ["no study is positive"] * 2
+    assert all(np.isnan([i.estimate, i.low, i.high]).all() for i in tables.averages(e, 5).values())
+    assert tables.ranking(e, 5)["undefined"].tolist() == ["no study is positive"] * 2
 
 
 def test_of_several_models_only_pairs_of_the_same_one_count():
     # Each model ranks its own studies perfectly, on scales that do not meet: pooled, half of the pairs would be wrong.
     e = evaluation_of([[0.1], [0.2], [0.8], [0.9]], [[0], [1], [0], [1]], models=np.array([0, 0, 1, 1]))
-    assert assessment.ranking(e, 5)["AUC"].iloc[0].estimate == 1
-    assert {i.estimate for name, i in assessment.averages(e, 5).items() if name != "macro30"} == {1.0}
-    assert assessment.averages(replace(e, models=None), 5)["micro"].estimate == 0.75
+    assert tables.ranking(e, 5)["AUC"].iloc[0].estimate == 1
+    assert {i.estimate for name, i in tables.averages(e, 5).items() if name != "macro30"} == {1.0}
+    assert tables.averages(replace(e, models=None), 5)["micro"].estimate == 0.75
 
 
 def test_ranking_counts_labels_and_has_both_classifiers():
     e = make_full_evaluation()
-    table = assessment.ranking(e, 20)
+    table = tables.ranking(e, 20)
     assert table["known"].tolist() == (~np.isnan(e.labels)).sum(axis=0).tolist()
     assert table["positive"].tolist() == (e.labels == 1).sum(axis=0).tolist()
     assert table.index.tolist() == list(e.findings)
@@ -104,7 +105,7 @@ def test_ranking_counts_labels_and_has_both_classifiers():
 
 def test_calibration_is_that_of_metrics_pooled_and_by_finding():
     e = make_full_evaluation()
-    table = assessment.calibration(e)
+    table = tables.calibration(e)
     assert table.index.tolist() == ["all findings", *e.findings]
     for name, p in (("raw", e.probabilities), ("recalibrated", e.calibrated)):
         for row, columns in ((0, slice(None)), (2, [1])):
@@ -122,7 +123,7 @@ def test_calibration_is_that_of_metrics_pooled_and_by_finding():
 def test_calibration_is_undefined_where_it_was_not_asked_or_no_label_is_known():
     e = make_evaluation(one_class=True)
     e.labels[:, 1] = NAN
-    table = assessment.calibration(e)
+    table = tables.calibration(e)
     assert table.filter(like="recalibrated").isna().all(axis=None)
     assert table.loc["Fracture"].isna().all()
     assert np.isnan(table.loc["Pneumothorax", "slope, raw"])
@@ -160,7 +161,7 @@ HITS = ("true_positives", "true_negatives")
 
 
 def test_decisions_are_counted_over_known_labels(six):
-    row = assessment.decisions(six).loc["finding 0"]
+    row = tables.decisions(six).loc["finding 0"]
     assert row["threshold"] == 0.5
     assert row["sensitivity"] == pytest.approx(2 / 3)  # yes by the threshold: studies 0 and 2 of 0, 2, 3
     assert row["specificity"] == 1 / 2  # study 4 of 1, 4
@@ -170,17 +171,17 @@ def test_decisions_are_counted_over_known_labels(six):
 
 
 def test_without_a_threshold_every_decision_is_undefined_and_says_why(six):
-    row = assessment.decisions(six).loc["finding 1"]
+    row = tables.decisions(six).loc["finding 1"]
     assert row.drop("undefined").astype(float).isna().all()
     assert row["undefined"] == "too few"
 
 
 def test_conformal_sets_are_counted_by_class(six):
-    row = assessment.conformal(six).loc["finding 0"]
+    row = tables.conformal(six).loc["finding 0"]
     assert row["held, absent"] == 1 / 2  # study 4 of 1, 4: up to 0.5
     assert row["held, present"] == 1  # all of 0, 2, 3: from 0.4 on
     assert row["one answer"] == 4 / 5  # all but study 3, which is in both
-    assert assessment.conformal(six).loc["finding 1"].tolist() == [1, 1, 0]  # both always
+    assert tables.conformal(six).loc["finding 1"].tolist() == [1, 1, 0]  # both always
 
 
 def test_conformal_sets_are_those_of_the_answers():
@@ -188,7 +189,7 @@ def test_conformal_sets_are_those_of_the_answers():
     fitted = Conformal.from_json(e.how["calibration"]["conformal"])
     np.testing.assert_array_equal(e.conformal, fitted.answers(e.calibrated))
     held = np.where(e.labels == 1, np.isin(e.conformal, ("yes", "refer")), np.isin(e.conformal, ("no", "refer")))
-    table = assessment.conformal(e)
+    table = tables.conformal(e)
     assert table["held, present"].tolist() == pytest.approx([held[e.labels[:, k] == 1, k].mean() for k in range(3)])
     assert table["held, absent"].tolist() == pytest.approx([held[e.labels[:, k] == 0, k].mean() for k in range(3)])
 
@@ -196,8 +197,8 @@ def test_conformal_sets_are_those_of_the_answers():
 @pytest.mark.parametrize("changes", [{"how": {}}, {"models": np.arange(400) % 2}])
 def test_there_are_no_decisions_without_thresholds_or_with_those_of_several_models(changes):
     e = make_full_evaluation(**changes)
-    assert assessment.decisions(e) is None
-    assert assessment.conformal(e) is None
+    assert tables.decisions(e) is None
+    assert tables.conformal(e) is None
 
 
 # ------------------------------------------------------------------------------------------- doubt
@@ -212,12 +213,12 @@ def answers_with(wrong, **changes) -> Evaluation:
 def test_doubt_that_knows_the_errors_refers_as_the_oracle_does():
     # The 28 most doubtful of 100 are wrong: all of the first fifth, and 8 of the other 80.
     rank = np.random.default_rng(0).permutation(100)  # 0 is the most doubtful
-    found = assessment.selective(answers_with(rank < 28), doubt=1 - rank / 100, num_resamples=200)
+    found = tables.selective(answers_with(rank < 28), doubt=1 - rank / 100, num_resamples=200)
     assert (found.doubtful_error, found.other_error) == (1, 0.1)
     assert found.ratio.estimate == 10
     assert found.ratio.low < 10 < found.ratio.high
-    referred = np.round(100 * assessment.SHARES).astype(int)
-    np.testing.assert_allclose(found.shares, assessment.SHARES)
+    referred = np.round(100 * tables.SHARES).astype(int)
+    np.testing.assert_allclose(found.shares, tables.SHARES)
     np.testing.assert_allclose(found.error, np.maximum(28 - referred, 0) / (100 - referred))
     np.testing.assert_allclose(found.oracle, found.error)
     np.testing.assert_allclose(found.random, 0.28)
@@ -225,7 +226,7 @@ def test_doubt_that_knows_the_errors_refers_as_the_oracle_does():
 
 def test_the_ratio_is_undefined_where_the_rest_has_no_wrong_answer():
     rank = np.arange(100)
-    found = assessment.selective(answers_with(rank < 20), doubt=1 - rank / 100, num_resamples=10)
+    found = tables.selective(answers_with(rank < 20), doubt=1 - rank / 100, num_resamples=10)
     assert (found.doubtful_error, found.other_error) == (1, 0)
     assert np.isnan([found.ratio.estimate, found.ratio.low, found.ratio.high]).all()
 
@@ -233,16 +234,16 @@ def test_the_ratio_is_undefined_where_the_rest_has_no_wrong_answer():
 def test_doubt_that_knows_nothing_refers_no_better_than_the_lot():
     generator = np.random.default_rng(1)
     e = answers_with(generator.random(4000) < 0.3)
-    found = assessment.selective(e, generator.random(4000), 200)
+    found = tables.selective(e, generator.random(4000), 200)
     assert found.ratio.low < 1 < found.ratio.high
     assert found.ratio.estimate == pytest.approx(1, abs=0.15)
-    half = assessment.SHARES <= 0.5
+    half = tables.SHARES <= 0.5
     np.testing.assert_allclose(found.error[half], found.random[half], atol=0.03)
     assert (found.oracle[half][1:] < found.error[half][1:] - 0.02).all()
 
 
 def test_equal_doubts_tell_nothing():
-    found = assessment.selective(answers_with(np.arange(50) % 3 == 0), np.ones(50), 10)
+    found = tables.selective(answers_with(np.arange(50) % 3 == 0), np.ones(50), 10)
     assert np.isnan(found.doubtful_error)
     assert np.isnan(found.ratio.estimate)
     assert (found.shares == 0).all()
@@ -252,13 +253,13 @@ def test_equal_doubts_tell_nothing():
 def test_a_study_without_label_or_doubt_takes_no_part(absent):
     generator = np.random.default_rng(2)
     e, doubt = answers_with(generator.random(300) < 0.3), generator.random(300)
-    alone = assessment.selective(e, doubt, 20)
+    alone = tables.selective(e, doubt, 20)
     if absent == "label":
         labels, doubts = np.full((200, 1), NAN), np.full(200, 2.0)  # the most doubtful of all
     else:
         labels, doubts = np.zeros((200, 1)), np.full(200, NAN)
     more = evaluation_of(np.full((500, 1), 0.7), np.concatenate([e.labels, labels]))
-    found = assessment.selective(more, np.concatenate([doubt, doubts]), 20)
+    found = tables.selective(more, np.concatenate([doubt, doubts]), 20)
     assert (found.doubtful_error, found.other_error) == (alone.doubtful_error, alone.other_error)
     assert found.ratio.estimate == alone.ratio.estimate
     for name in ("shares", "error", "oracle", "random"):
@@ -268,17 +269,17 @@ def test_a_study_without_label_or_doubt_takes_no_part(absent):
 
 def test_an_unknown_label_is_no_answer():
     e = evaluation_of([[0.9, 0.2], [0.9, 0.2], [0.4, 0.6]], [[1, NAN], [0, 0], [1, NAN]])
-    found = assessment.selective(e, np.array([1.0, 2.0, 3.0]), 5)
+    found = tables.selective(e, np.array([1.0, 2.0, 3.0]), 5)
     assert found.error[0] == 2 / 4  # of (0, 0), (1, 0), (1, 1), (2, 0) the second and the last are wrong
     assert (found.doubtful_error, found.other_error) == (1, 1 / 3)
 
 
 def test_by_default_the_doubt_is_the_total_of_all_findings_and_answers_are_recalibrated():
     e = make_full_evaluation()
-    by_default, said = assessment.selective(e, num_resamples=5), assessment.selective(e, e.doubt.sum(axis=1), 5)
+    by_default, said = tables.selective(e, num_resamples=5), tables.selective(e, e.doubt.sum(axis=1), 5)
     np.testing.assert_array_equal(by_default.error, said.error)
     assert by_default.error[0] == pytest.approx(1 - metrics.accuracy(e.calibrated, e.labels))
-    raw = assessment.selective(replace(e, calibrated=np.full_like(e.calibrated, NAN)), num_resamples=5)
+    raw = tables.selective(replace(e, calibrated=np.full_like(e.calibrated, NAN)), num_resamples=5)
     assert raw.error[0] == pytest.approx(1 - metrics.accuracy(e.probabilities, e.labels))
 
 
@@ -300,18 +301,18 @@ def grouped():
 
 def test_a_kind_of_one_group_is_left_out_and_groups_keep_their_order(grouped):
     groups = ["age: under 40", "age: 40 to 59", "age: 80 and over", "age: unknown"]
-    assert assessment.subgroups(grouped, 5).index.tolist() == groups
-    assert assessment.subgroups(replace(grouped, subgroups={}), 5).empty
+    assert tables.subgroups(grouped, 5).index.tolist() == groups
+    assert tables.subgroups(replace(grouped, subgroups={}), 5).empty
 
 
 @pytest.mark.parametrize("of_folds", [False, True])
 def test_a_group_has_the_numbers_of_its_studies_alone(grouped, of_folds):
     e = replace(grouped, models=np.arange(400) % 2) if of_folds else grouped
     e.labels[e.subgroups["age"] == "under 40", 2] = 0  # undefined in that group
-    table = assessment.subgroups(e, 30)
+    table = tables.subgroups(e, 30)
     for name, row in table.iterrows():
         alone = subset_of(e, e.subgroups["age"] == str(name).removeprefix("age: "))
-        averages = assessment.averages(alone, 30)
+        averages = tables.averages(alone, 30)
         assert row["studies"] == len(alone.study_ids)
         assert row["patients"] == len(set(alone.patient_ids))
         assert row["positive"] == np.nansum(alone.labels)
@@ -324,7 +325,7 @@ def test_a_group_has_the_numbers_of_its_studies_alone(grouped, of_folds):
 
 def test_a_group_without_a_positive_is_there_and_undefined(grouped):
     grouped.labels[grouped.subgroups["age"] == "80 and over"] = 0
-    row = assessment.subgroups(grouped, 5).loc["age: 80 and over"]
+    row = tables.subgroups(grouped, 5).loc["age: 80 and over"]
     assert (row["positive"], row["findings"]) == (0, 0)
     assert np.isnan(row["macro AUC"].estimate)
     assert np.isnan(row["micro AUC"].estimate)

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.data.transforms import ImageTransform
+from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.distributions import DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.model import VKD

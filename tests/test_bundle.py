@@ -11,15 +11,15 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from vkd_pyro.bundle import Bundle, describe, load_bundle, save_bundle
-from vkd_pyro.data.transforms import ImageTransform
-from vkd_pyro.deployment import predict_files
+from vkd_pyro.artifacts.bundle import Bundle, describe, load_bundle, save_bundle
+from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
-from vkd_pyro.errors import UserError
-from vkd_pyro.files import hash_of
 from vkd_pyro.model import ImageClassifier, Model
-from vkd_pyro.predictive import Doubt
+from vkd_pyro.prediction import predict_files
+from vkd_pyro.prediction.predictive import Doubt
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.files import hash_of
 
 FINDINGS = ("Edema", "Fracture", "Pneumonia")
 TRANSFORM = ImageTransform(16)

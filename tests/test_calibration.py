@@ -11,8 +11,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-from vkd_pyro.calibration import MIN_PER_CLASS, Identity, Isotonic, Platt, Recalibration, Temperature
-from vkd_pyro.errors import UserError
+from vkd_pyro.posthoc.recalibration import MIN_PER_CLASS, Identity, Isotonic, Platt, Recalibration, Temperature
+from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")
 ALL: list[type[Recalibration]] = [Identity, Temperature, Platt, Isotonic]
@@ -219,9 +219,10 @@ def test_any_axes_before_the_findings(cls, small):
 def test_applying_needs_no_scikit_learn(small):
     described = [cls.fit(*small, ABC).to_json() for cls in ALL]
     code = (
-        "import json, sys; from vkd_pyro.calibration import Recalibration; import vkd_pyro.decisions\n"
+        "import json, sys; from vkd_pyro.posthoc.recalibration import Recalibration\n"
+        "import vkd_pyro.posthoc.thresholds\n"
         "for each in json.load(sys.stdin): Recalibration.from_json(each)([[0.1, 0.2, 0.3]])\n"
-        "assert 'vkd_pyro.calibration' in sys.modules; print('sklearn' in sys.modules)"
+        "assert 'vkd_pyro.posthoc.recalibration' in sys.modules; print('sklearn' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], input=json.dumps(described), capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr

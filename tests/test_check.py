@@ -10,11 +10,12 @@ from tests.test_cli import CONFIG, refusal, vkd
 from tests.test_training import SETTINGS, make_data, make_vkd
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.distributions import DiagonalNormal, Distribution
-from vkd_pyro.elbo import Constant, TraceVKD_ELBO
+from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.errors import UserError
-from vkd_pyro.inspection import Inspection, inspect_training
-from vkd_pyro.training import Training
+from vkd_pyro.schedules import Constant
+from vkd_pyro.training.check import Inspection, inspect_training
+from vkd_pyro.training.settings import Training
+from vkd_pyro.utils.errors import UserError
 
 
 class Positive(DiagonalNormal):
@@ -150,7 +151,7 @@ def test_a_parameter_that_the_objective_does_not_reach_is_named():
 
 
 def test_a_rival_is_told_as_well(config):
-    out = check(config, "--arm", "rival", "--rival", "vkd_pyro.rivals.LogitDistillation")
+    out = check(config, "--arm", "rival", "--rival", "vkd_pyro.methods.LogitDistillation")
     assert "LogitDistillation: teacher report" in line_of(out, "rival         ")
     assert "every trainable parameter gets a gradient" in out
 
@@ -199,7 +200,7 @@ def test_how_the_objective_is_computed_is_told(options, found, config):
         ),
         (["--data.batch_size", "1000"], "data.batch_size: 1000 is more than the 48 training images"),
         (
-            ["--data.train_policy", "vkd_pyro.data.policy.LabelPolicy", "--data.train_policy.uncertain", "keep"],
+            ["--data.train_policy", "vkd_pyro.data.labels.policy.LabelPolicy", "--data.train_policy.uncertain", "keep"],
             "'keep' wants a likelihood with an outcome 'uncertain', found BernoulliLikelihood",
         ),
         (["--data.batchsize", "3"], "did you mean data.batch_size"),

@@ -14,17 +14,18 @@ import pytest
 import torch
 
 from tests.conftest import TinyCorpus
-from vkd_pyro import training
-from vkd_pyro.checkpoints import load_checked, newest, save_checked
+from vkd_pyro.artifacts.checkpoints import load_checked, newest, save_checked
+from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.data.transforms import Augmentation
 from vkd_pyro.distributions import DiagonalNormal
-from vkd_pyro.elbo import Cyclical
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD
-from vkd_pyro.trainer import Training, VKDTrainer
+from vkd_pyro.schedules import Cyclical
+from vkd_pyro.training import fitting
+from vkd_pyro.training.module import VKDTrainer
+from vkd_pyro.training.settings import Training
+from vkd_pyro.utils.errors import UserError
 
 EPOCHS, STEPS = 3, 12  # of 2 batches each
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -45,7 +46,7 @@ def train(run: Path, workers: int = 0, kill_at: int | str | None = None, resume:
         return loss
 
     if kill_at == "calibrate":
-        training.calibrate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        fitting.calibrate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     elif kill_at is not None:
         VKDTrainer.training_step = killed  # type: ignore[method-assign]
     data = StudyData(TinyCorpus(), image_size=32, batch_size=2, augmentation=Augmentation(), num_workers=workers)
@@ -58,7 +59,7 @@ def train(run: Path, workers: int = 0, kill_at: int | str | None = None, resume:
     settings = replace(settings, **changes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        training.fit(vkd, data, run, kl_schedule=Cyclical(1), training=settings, progress=False, resume=resume)
+        fitting.fit(vkd, data, run, kl_schedule=Cyclical(1), training=settings, progress=False, resume=resume)
 
 
 def in_a_process(run: Path, **options) -> int | None:

@@ -16,13 +16,13 @@ import yaml
 from PIL import Image
 
 from tests.conftest import TinyCorpus
-from vkd_pyro.bundle import load_bundle, save_bundle
+from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
 from vkd_pyro.cli import main
-from vkd_pyro.data.transforms import ImageTransform
-from vkd_pyro.deployment import predict_files
+from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.encoders.image import TorchvisionEncoder
 from vkd_pyro.model import ImageClassifier
-from vkd_pyro.predictive import Doubt
+from vkd_pyro.prediction import predict_files
+from vkd_pyro.prediction.predictive import Doubt
 
 CONFIG = """
 data:
@@ -39,7 +39,7 @@ model:
     class_path: vkd_pyro.encoders.report.WordEncoder
     init_args: {vocabulary_size: 32, width: 8, max_tokens: 16}
 kl_schedule:
-  class_path: vkd_pyro.elbo.Cyclical
+  class_path: vkd_pyro.schedules.Cyclical
   init_args: {cycles: 2}
 training:
   max_epochs: 2

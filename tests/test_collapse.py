@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from tests.test_cli import CONFIG, vkd
 from tests.test_elbo import Pixels, Tokens, make_batch
 from tests.test_training import make_data, train
-from vkd_pyro.collapse import LatentUse, beta_so_far, warn_if_ignored, warning_of
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.distributions import Distribution, Family, Likelihood, LowRankNormal
-from vkd_pyro.elbo import Constant, Cyclical, TraceVKD_ELBO
+from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
-from vkd_pyro.evaluation import evaluate, load_evaluation, save_evaluation
+from vkd_pyro.evaluation.collapse import LatentUse, beta_so_far, warn_if_ignored, warning_of
+from vkd_pyro.evaluation.evaluation import evaluate, load_evaluation, save_evaluation
+from vkd_pyro.evaluation.outputs import StudyOutputs, study_outputs
 from vkd_pyro.metrics import mutual_information_bound
 from vkd_pyro.model import VKD, ImageOnly
-from vkd_pyro.outputs import StudyOutputs, study_outputs
+from vkd_pyro.schedules import Constant, Cyclical
 
 NAN = float("nan")
 

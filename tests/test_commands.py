@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from tests.test_cli import refusal, vkd
-from vkd_pyro.bundle import load_bundle
-from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+from vkd_pyro.artifacts.bundle import load_bundle
+from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 
 pydicom = pytest.importorskip("pydicom", reason="the dicom extra is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:never positive in training")  # so small a corpus lacks some finding
@@ -40,7 +40,7 @@ model:
     class_path: vkd_pyro.encoders.report.WordEncoder
     init_args: {{vocabulary_size: 64, width: 8}}
 kl_schedule:
-  class_path: vkd_pyro.elbo.Constant
+  class_path: vkd_pyro.schedules.Constant
 training:
   max_epochs: 1
   accelerator: cpu
@@ -108,7 +108,7 @@ def test_a_bundle_keeps_the_label_policy_and_the_views(run):
 
 
 def test_label_policies_are_settings(config, tmp_path):
-    policy = ["--data.train_policy", "vkd_pyro.data.policy.LabelPolicy"]
+    policy = ["--data.train_policy", "vkd_pyro.data.labels.policy.LabelPolicy"]
     soft = [*policy, "--data.train_policy.uncertain", "soft", "--data.train_policy.soft_range", "[0.6, 0.7]"]
     out = done("train", "--config", config, "--run", tmp_path / "soft", *soft)
     assert "train_policy: uncertain soft" in out
@@ -116,7 +116,12 @@ def test_label_policies_are_settings(config, tmp_path):
     error = refusal("train", "--config", config, "--run", tmp_path / "kept", *keep)
     assert "'keep' wants a likelihood with an outcome 'uncertain', found BernoulliLikelihood" in error
     for choice in ("keep", "soft"):
-        measured = ["--data.eval_policy", "vkd_pyro.data.policy.LabelPolicy", "--data.eval_policy.uncertain", choice]
+        measured = [
+            "--data.eval_policy",
+            "vkd_pyro.data.labels.policy.LabelPolicy",
+            "--data.eval_policy.uncertain",
+            choice,
+        ]
         assert "data.eval_policy.uncertain" in refusal("train", "--config", config, "--run", tmp_path / "e", *measured)
 
 

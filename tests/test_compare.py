@@ -13,9 +13,9 @@ from tests.test_after_training import Pairs
 from tests.test_cli import CONFIG, refusal, vkd
 from tests.test_evaluation import make_evaluation, make_full_evaluation
 from vkd_pyro.cli.trained import load_trained
-from vkd_pyro.comparison import by_finding, paired_difference
-from vkd_pyro.evaluation import load_evaluation, save_evaluation
-from vkd_pyro.showing import _pictures, cases_of
+from vkd_pyro.evaluation.comparison import by_finding, paired_difference
+from vkd_pyro.evaluation.evaluation import load_evaluation, save_evaluation
+from vkd_pyro.reporting.write import _pictures, cases_of
 
 PAIRS = CONFIG.replace(
     "tests.conftest.TinyCorpus", "tests.test_after_training.Pairs\n    init_args: {num_studies: 80}"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.test_evaluation import make_evaluation, make_full_evaluation
-from vkd_pyro.comparison import by_finding, paired_difference
-from vkd_pyro.errors import UserError
+from vkd_pyro.evaluation.comparison import by_finding, paired_difference
 from vkd_pyro.metrics import auroc, macro_auroc, micro_auroc
+from vkd_pyro.utils.errors import UserError
 
 
 def test_difference_of_a_method_with_itself_is_exactly_zero():
@@ -99,7 +99,7 @@ REFUSED = {
     "other labels for the same studies": lambda e: replace(e, labels=1 - e.labels),
     "folds are put together in one": lambda e: replace(e, models=np.arange(400) % 2),
 }
-ONES = {"class_path": "vkd_pyro.data.policy.LabelPolicy", "init_args": {"uncertain": "ones"}}
+ONES = {"class_path": "vkd_pyro.data.labels.policy.LabelPolicy", "init_args": {"uncertain": "ones"}}
 
 
 @pytest.mark.parametrize("message", REFUSED)

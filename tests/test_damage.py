@@ -14,13 +14,13 @@ import pytest
 
 from vkd_pyro.data.corpora.chestxray14 import ChestXray14
 from vkd_pyro.data.corpora.chexpert import CheXpert
-from vkd_pyro.data.corpora.layouts import synthesize
 from vkd_pyro.data.corpora.manifest import Manifest
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
+from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.selection import Selection
-from vkd_pyro.data.transforms import ImageTransform
-from vkd_pyro.errors import UserError
+from vkd_pyro.synthetic.layouts import synthesize
+from vkd_pyro.utils.errors import UserError
 
 SIZE = 16
 ROUNDS = 300

@@ -15,18 +15,18 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from tests.conftest import TinyCorpus
-from vkd_pyro.data import transforms
 from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.corpora.openi import MESH_TO_FINDING, OpenI, mesh_labels
 from vkd_pyro.data.dataset import ShuffledSampler, StudyDataset, derive_seed
-from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+from vkd_pyro.data.images import transforms
+from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
+from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.transforms import Augmentation, ImageTransform
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 REAL_OPENI = Path(__file__).parents[2] / "shared" / "openi"
 real_openi = pytest.mark.skipif(not REAL_OPENI.is_dir(), reason="needs Open-I in ../shared/openi")

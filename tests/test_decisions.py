@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from vkd_pyro.calibration import Platt
-from vkd_pyro.decisions import ByCost, BySensitivity, BySpecificity, Conformal, OperatingPoint, OperatingPoints, Rule
-from vkd_pyro.errors import UserError
+from vkd_pyro.posthoc.recalibration import Platt
+from vkd_pyro.posthoc.thresholds import (
+    ByCost,
+    BySensitivity,
+    BySpecificity,
+    Conformal,
+    OperatingPoint,
+    OperatingPoints,
+    Rule,
+)
+from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")
 ABC = ("a", "b", "c")
@@ -128,7 +136,7 @@ def test_where_there_is_no_threshold_it_says_why(validation):
 def test_answers_are_referred_where_the_interval_straddles_the_threshold():
     points = OperatingPoints.from_json(
         {
-            "rule": {"class_path": "vkd_pyro.decisions.ByCost", "init_args": {}},
+            "rule": {"class_path": "vkd_pyro.posthoc.thresholds.ByCost", "init_args": {}},
             "points": [
                 {"finding": name, "threshold": threshold, "positives": 0, "negatives": 0}
                 | {"true_positives": 0, "true_negatives": 0}
@@ -199,8 +207,10 @@ def test_mistakes_are_said_in_one_line(validation):
     for wrong in ("youden", BySensitivity):
         with pytest.raises(UserError, match=r"rule: found .*, expected a Rule such as BySensitivity\(0.9\)"):
             OperatingPoints.fit(*validation, ABC, wrong)
-    with pytest.raises(UserError, match=r"vkd_pyro.decisions.Youden: not found"):
-        OperatingPoints.from_json({"rule": {"class_path": "vkd_pyro.decisions.Youden", "init_args": {}}, "points": []})
+    with pytest.raises(UserError, match=r"vkd_pyro.posthoc.thresholds.Youden: not found"):
+        OperatingPoints.from_json(
+            {"rule": {"class_path": "vkd_pyro.posthoc.thresholds.Youden", "init_args": {}}, "points": []}
+        )
     with pytest.raises(UserError, match=r"probabilities: found 1.5, expected numbers in \[0, 1\]"):
         OperatingPoints.fit(*validation, ABC, ByCost()).answers([[1.5, 0, 0]])
 

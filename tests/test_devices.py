@@ -18,19 +18,21 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tests.conftest import TinyCorpus
-from vkd_pyro.checkpoints import load_checked
+from vkd_pyro.artifacts.checkpoints import load_checked
 from vkd_pyro.data.dataset import HalfLabelledSampler, Share, ShuffledSampler, StudyBatches, TrainingBatches
+from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.data.transforms import Augmentation
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Laplace, draw, noise_of_places
-from vkd_pyro.elbo import Cyclical, TraceVKD_ELBO
+from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.errors import UserError
+from vkd_pyro.methods import LogitDistillation
 from vkd_pyro.model import VKD
-from vkd_pyro.rivals import LogitDistillation
-from vkd_pyro.trainer import Training, VKDTrainer, refuse_other_machines
-from vkd_pyro.training import fit
+from vkd_pyro.schedules import Cyclical
+from vkd_pyro.training.fitting import fit
+from vkd_pyro.training.module import VKDTrainer, refuse_other_machines
+from vkd_pyro.training.settings import Training
+from vkd_pyro.utils.errors import UserError
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.test_devices"])

@@ -7,7 +7,7 @@ from torch.distributions import kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from vkd_pyro.distributions import BernoulliLikelihood, SoftBernoulli, product
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 
 def test_a_soft_target_has_the_expected_log_probability_of_a_label():

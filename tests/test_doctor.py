@@ -14,18 +14,18 @@ from PIL import Image
 
 from vkd_pyro.data.corpora.chestxray14 import ChestXray14
 from vkd_pyro.data.corpora.chexpert import CheXpert
-from vkd_pyro.data.corpora.layouts import synthesize
 from vkd_pyro.data.corpora.manifest import Manifest
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.doctor import SIZE, Check, Diagnosis, examine
-from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import prepare
-from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.errors import UserError
+from vkd_pyro.synthetic.layouts import synthesize
+from vkd_pyro.utils.errors import UserError
 
 READERS = {
     "mimic-cxr": MimicCXR,

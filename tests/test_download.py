@@ -17,7 +17,7 @@ import pytest
 from vkd_pyro.data import download as module
 from vkd_pyro.data.download import OPENI, SUMS, TRIES, Archive, download
 from vkd_pyro.data.unpack import MAX_PADDING, unpack
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 CONTENT = bytes(range(256)) * 4096 + b"the end"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

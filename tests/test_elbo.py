@@ -14,11 +14,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from vkd_pyro import elbo as elbo_module
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.distributions import KL, BalancedKL, DiagonalNormal, Distribution, Divergence, Family, Likelihood
-from vkd_pyro.elbo import Constant, Cyclical, Monotonic, TraceVKD_ELBO
+from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
-from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD, Guide, ImageOnly, Model
+from vkd_pyro.schedules import Constant, Cyclical, Monotonic
+from vkd_pyro.utils.errors import UserError
 
 K, D = 3, 4
 

@@ -26,8 +26,8 @@ from vkd_pyro.encoders.image import (
     images_at_once,
 )
 from vkd_pyro.encoders.report import LanguageModelEncoder, MeanPooling, TransformerBlock, WordEncoder
-from vkd_pyro.errors import UserError
-from vkd_pyro.parts import build, describe
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.serialization import build, describe
 
 
 def padded(reports):

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from transformers import BertConfig, BertModel
 
-from vkd_pyro.checkpoints import load_checked
+from vkd_pyro.artifacts.checkpoints import load_checked
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
-from vkd_pyro.data.held import needed
+from vkd_pyro.data.device_cache import needed
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.encoders.image import ConvEncoder
 

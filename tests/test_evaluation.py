@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vkd_pyro.calibration import Platt, Recalibration
-from vkd_pyro.collapse import LatentUse
-from vkd_pyro.decisions import BySensitivity, Conformal, OperatingPoints
-from vkd_pyro.errors import UserError
-from vkd_pyro.evaluation import Evaluation, _novelty, load_evaluation, save_evaluation
+from vkd_pyro.evaluation.collapse import LatentUse
+from vkd_pyro.evaluation.evaluation import Evaluation, _novelty, load_evaluation, save_evaluation
+from vkd_pyro.evaluation.outputs import StudyOutputs
 from vkd_pyro.metrics import entropy
-from vkd_pyro.outputs import StudyOutputs
+from vkd_pyro.posthoc.recalibration import Platt, Recalibration
+from vkd_pyro.posthoc.thresholds import BySensitivity, Conformal, OperatingPoints
+from vkd_pyro.utils.errors import UserError
 
 
 def make_evaluation(seed: int = 0, signal: float = 1.0, size: int = 400, one_class: bool = False) -> Evaluation:
@@ -81,7 +81,10 @@ def make_full_evaluation(
     return replace(full, **changes)
 
 
-POLICY = {"class_path": "vkd_pyro.data.policy.LabelPolicy", "init_args": {"uncertain": "ignore", "blank": "zeros"}}
+POLICY = {
+    "class_path": "vkd_pyro.data.labels.policy.LabelPolicy",
+    "init_args": {"uncertain": "ignore", "blank": "zeros"},
+}
 POLICY["init_args"] |= {"soft_range": (0.55, 0.85), "uncertain_by_finding": None}
 DATA = {"corpus": "tiny", "splits": {"test": {"images": 500}}, "train_policy": POLICY, "eval_policy": POLICY}
 

@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 
 from tests.test_evaluation import make_evaluation, make_full_evaluation
-from vkd_pyro.calibration import Identity, Isotonic, Temperature
-from vkd_pyro.collapse import LatentUse
-from vkd_pyro.data.findings import CHEXPERT_FINDINGS
-from vkd_pyro.evaluation import Evaluation
-from vkd_pyro.evaluation_page import Assessment, Extras, page_of, pictures_of, plain
+from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
+from vkd_pyro.evaluation.collapse import LatentUse
+from vkd_pyro.evaluation.evaluation import Evaluation
 from vkd_pyro.explanations.mismatch import Mismatch
 from vkd_pyro.metrics import Interval
-from vkd_pyro.page import render
-from vkd_pyro.showing import save_all, shown_finding
+from vkd_pyro.posthoc.recalibration import Identity, Isotonic, Temperature
+from vkd_pyro.reporting.page import render
+from vkd_pyro.reporting.sections import Assessment, Extras, page_of, pictures_of, plain
+from vkd_pyro.reporting.write import save_all, shown_finding
 
 NAN = float("nan")
 RESAMPLES = 20

@@ -14,17 +14,18 @@ from tests.test_cli import CONFIG, refusal, vkd
 from tests.test_store import assert_same_data, write
 from vkd_pyro.data.controls import NONE_PRESENT, labels_as_report, shuffled_reports
 from vkd_pyro.data.dataset import HalfLabelledSampler, ShuffledSampler
+from vkd_pyro.data.images.transforms import Augmentation
+from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.data.policy import LabelPolicy
 from vkd_pyro.data.splits import Folds, keeps_labels, split_of
-from vkd_pyro.data.transforms import Augmentation
-from vkd_pyro.elbo import Constant
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import ReportEncoder
-from vkd_pyro.errors import UserError
 from vkd_pyro.model import VKD
-from vkd_pyro.trainer import VKDTrainer
-from vkd_pyro.training import Training, fit
+from vkd_pyro.schedules import Constant
+from vkd_pyro.training.fitting import fit
+from vkd_pyro.training.module import VKDTrainer
+from vkd_pyro.training.settings import Training
+from vkd_pyro.utils.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 HALF = 4

@@ -19,12 +19,12 @@ from tests.test_encoders import VOCABULARY, language_encoder, padded, write_bert
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Distribution, Family, Flow, NormalMixture
 from vkd_pyro.encoders.image import ConvEncoder, SmallResNetEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
-from vkd_pyro.errors import UserError
 from vkd_pyro.explanations.images import grad_cam, last_convolution, overlay
 from vkd_pyro.explanations.latent import embed
 from vkd_pyro.explanations.mismatch import Mismatch, mismatch, mismatch_auroc
 from vkd_pyro.explanations.reports import WordImportance, attention, integrated_gradients
 from vkd_pyro.model import Guide, ImageClassifier, Model
+from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")
 

@@ -16,9 +16,11 @@ from PIL import Image
 from tests.test_bundle import FINDINGS, TRANSFORM, make_classifier, make_model
 from tests.test_cli import refusal, vkd
 from tests.test_predict import DATA, trained
-from vkd_pyro.after_training import calibrate
-from vkd_pyro.bundle import load_bundle, save_bundle
-from vkd_pyro.deployment import predict_files
+from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
+from vkd_pyro.artifacts.export import export_bundle, load_export, load_predictor
+from vkd_pyro.artifacts.export.engines import GraphEngine, TorchEngine
+from vkd_pyro.artifacts.export.graphs import compiled, graphs_of, library
+from vkd_pyro.artifacts.export.noise import drawn, from_noise, parts_of
 from vkd_pyro.distributions import (
     BernoulliLikelihood,
     DiagonalNormal,
@@ -34,14 +36,12 @@ from vkd_pyro.distributions import (
 )
 from vkd_pyro.distributions.draws import common_draws
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder, TorchvisionEncoder
-from vkd_pyro.errors import UserError
-from vkd_pyro.export import export_bundle, load_export, load_predictor
-from vkd_pyro.export.engines import GraphEngine, TorchEngine
-from vkd_pyro.export.graphs import compiled, graphs_of, library
-from vkd_pyro.export.noise import drawn, from_noise, parts_of
-from vkd_pyro.files import hash_of
 from vkd_pyro.model import Model
-from vkd_pyro.predictive import Doubt
+from vkd_pyro.prediction import predict_files
+from vkd_pyro.prediction.predictive import Doubt
+from vkd_pyro.training.posthoc import calibrate
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.files import hash_of
 
 if importlib.util.find_spec("openvino") is None:  # not imported here: see `library`
     pytest.skip("OpenVINO is not installed: pip install 'vkd-pyro[export]'", allow_module_level=True)
@@ -212,7 +212,7 @@ def test_a_graph_takes_any_number_of_images_and_draws(pair, monkeypatch):
     for number in (1, 3, 8):
         assert max(differences(model, engine, number)) < 1e-5
     assert max(differences(model, engine, 3, num_samples=1)) < 1e-5
-    monkeypatch.setattr("vkd_pyro.export.engines.DRAWS_AT_ONCE", 20)  # that is, two images at a time
+    monkeypatch.setattr("vkd_pyro.artifacts.export.engines.DRAWS_AT_ONCE", 20)  # that is, two images at a time
     assert max(differences(model, engine, 8)) < 1e-5
 
 
@@ -270,7 +270,7 @@ def test_findings_that_were_reordered_are_refused(exported, tmp_path):
 
 
 def test_graphs_that_say_something_else_are_not_written(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr("vkd_pyro.export.folder.MAX_DIFFERENCE", -1)
+    monkeypatch.setattr("vkd_pyro.artifacts.export.folder.MAX_DIFFERENCE", -1)
     with pytest.raises(UserError, match=r"probabilities differ by .* expected at most -1; nothing was written"):
         export_bundle(bundle, tmp_path / "export", "torch")
     assert list(tmp_path.iterdir()) == []
@@ -280,7 +280,7 @@ def test_nothing_stands_there_when_writing_failed(bundle, tmp_path, monkeypatch)
     def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("vkd_pyro.export.folder.write_graph", fail)
+    monkeypatch.setattr("vkd_pyro.artifacts.export.folder.write_graph", fail)
     assert "no space left" in refusal("export", bundle, "--output", tmp_path / "export")
     assert list(tmp_path.iterdir()) == []
 

@@ -13,9 +13,9 @@ from pyro.distributions.util import detach
 from torch import Tensor, nn
 from torch.func import jacrev
 
-from vkd_pyro.bundle import load_bundle, save_bundle
+from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.data.transforms import ImageTransform
+from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.distributions import (
     KL,
     MMD,
@@ -44,11 +44,11 @@ from vkd_pyro.distributions.mixtures import DiagonalNormalMixture
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
-from vkd_pyro.errors import UserError
+from vkd_pyro.evaluation.outputs import study_outputs
 from vkd_pyro.model import VKD, Guide, Model
-from vkd_pyro.outputs import study_outputs
-from vkd_pyro.parts import build, describe
-from vkd_pyro.predictive import predict
+from vkd_pyro.prediction.predictive import predict
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.serialization import build, describe
 
 F, B, D, K = 5, 3, 4, 2
 HIDDEN = {"hidden": (8,), "dropout": 0.0}

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from vkd_pyro import figures
-from vkd_pyro.errors import UserError
+from vkd_pyro.reporting import figures
+from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")
 

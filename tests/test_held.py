@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from vkd_pyro.data import held
+from vkd_pyro.data import device_cache
 from vkd_pyro.data.batch import Batch, collate
 from vkd_pyro.data.dataset import (
     ALONE,
@@ -18,13 +18,13 @@ from vkd_pyro.data.dataset import (
     StudyDataset,
     TrainingBatches,
 )
-from vkd_pyro.data.held import HeldLoader, needed
+from vkd_pyro.data.device_cache import HeldLoader, needed
+from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import Store, prepare
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.transforms import Augmentation, ImageTransform
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 DEVICES = [torch.device("cpu"), *(torch.device("cuda", i) for i in range(min(torch.cuda.device_count(), 1)))]
 SIZE, N, K, E = 12, 23, 3, 4
@@ -80,7 +80,7 @@ def assert_same_batches(loader, dataset, batches, tolerance=0.0):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(held, "PART", 7)
+    monkeypatch.setattr(device_cache, "PART", 7)
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)

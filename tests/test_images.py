@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from vkd_pyro.data import dicom, transforms
-from vkd_pyro.data.dicom import DicomHeader, is_dicom, mismatches, read_dicom, read_header
-from vkd_pyro.data.transforms import MAX_PIXELS, ImageTransform, read_gray
-from vkd_pyro.errors import UserError
+from vkd_pyro.data.images import dicom, transforms
+from vkd_pyro.data.images.dicom import DicomHeader, is_dicom, mismatches, read_dicom, read_header
+from vkd_pyro.data.images.transforms import MAX_PIXELS, ImageTransform, read_gray
+from vkd_pyro.utils.errors import UserError
 
 pydicom = pytest.importorskip("pydicom", minversion="3")
 from pydicom import Dataset, Sequence  # noqa: E402  (once it is known to be there)

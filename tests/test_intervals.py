@@ -7,7 +7,6 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from vkd_pyro.errors import UserError
 from vkd_pyro.metrics import (
     Interval,
     auroc,
@@ -24,6 +23,7 @@ from vkd_pyro.metrics import (
     resample_counts,
     resampled_auroc,
 )
+from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")
 

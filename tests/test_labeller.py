@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from vkd_pyro.data.findings import ABSENT, CHEXPERT_FINDINGS, PRESENT, UNCERTAIN, UNMENTIONED
-from vkd_pyro.data.labeller import Labeller, Mention
-from vkd_pyro.errors import UserError
+from vkd_pyro.data.labels.findings import ABSENT, CHEXPERT_FINDINGS, PRESENT, UNCERTAIN, UNMENTIONED
+from vkd_pyro.data.labels.labeller import Labeller, Mention
+from vkd_pyro.utils.errors import UserError
 
 VALUES = {"+": PRESENT, "-": ABSENT, "?": UNCERTAIN}
 

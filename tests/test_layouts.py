@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vkd_pyro.data.corpora import layouts
-from vkd_pyro.data.corpora.layouts import LAYOUTS, synthesize
-from vkd_pyro.data.corpora.layouts.mimic_reports import BODIES
-from vkd_pyro.data.corpora.layouts.visits import visits
 from vkd_pyro.data.corpora.openi import mesh_labels
-from vkd_pyro.data.corpora.synthetic import SyntheticCorpus, truth
-from vkd_pyro.errors import UserError
+from vkd_pyro.synthetic import layouts
+from vkd_pyro.synthetic.corpus import SyntheticCorpus, truth
+from vkd_pyro.synthetic.layouts import LAYOUTS, synthesize
+from vkd_pyro.synthetic.layouts.mimic_reports import BODIES
+from vkd_pyro.synthetic.layouts.visits import visits
+from vkd_pyro.utils.errors import UserError
 
 NUM_STUDIES, IMAGE_SIZE = 60, 16
 

@@ -16,13 +16,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tests.conftest import TinyCorpus
 from tests.test_cli import vkd as command
-from vkd_pyro.bundle import load_bundle, save_bundle
+from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
+from vkd_pyro.artifacts.run import load_checkpoint
 from vkd_pyro.cli.train import build as build_settings
 from vkd_pyro.cli.train import train_parser
 from vkd_pyro.data.batch import Batch
+from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.data.policy import LabelPolicy
-from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.distributions import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -35,16 +36,17 @@ from vkd_pyro.distributions import (
     ThreeOutcomeLikelihood,
     WeightedBernoulliLikelihood,
 )
-from vkd_pyro.elbo import Constant, TraceVKD_ELBO
+from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.errors import UserError
-from vkd_pyro.evaluation import evaluate
+from vkd_pyro.evaluation.evaluation import evaluate
 from vkd_pyro.model import VKD
-from vkd_pyro.parts import build, describe
-from vkd_pyro.predictive import predict
-from vkd_pyro.run import load_checkpoint
-from vkd_pyro.training import Training, fit
+from vkd_pyro.prediction.predictive import predict
+from vkd_pyro.schedules import Constant
+from vkd_pyro.training.fitting import fit
+from vkd_pyro.training.settings import Training
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.serialization import build, describe
 
 B, D, F, K, M = 3, 4, 5, 3, 2
 FINDINGS = ("a", "b", "c")
@@ -279,7 +281,7 @@ def test_it_is_built_by_its_public_path_and_from_a_config(name, tmp_path):
     image_encoder = {"class_path": "vkd_pyro.encoders.image.ConvEncoder", "init_args": {"channels": [4, 8]}}
     report_encoder = {"class_path": "vkd_pyro.encoders.report.WordEncoder"}
     model = {"likelihood": part, "auxiliary": part, "image_encoder": image_encoder, "report_encoder": report_encoder}
-    corpus = {"class_path": "vkd_pyro.data.corpora.synthetic.SyntheticCorpus", "init_args": {"num_studies": 20}}
+    corpus = {"class_path": "vkd_pyro.synthetic.corpus.SyntheticCorpus", "init_args": {"num_studies": 20}}
     config = tmp_path / "config.yaml"
     config.write_text(
         json.dumps(
@@ -567,11 +569,11 @@ def test_a_corpus_of_uncertain_labels_is_learnt_from_the_command_line(tmp_path):
     image_encoder = {"class_path": "vkd_pyro.encoders.image.ConvEncoder", "init_args": {"channels": [8, 16]}}
     report_encoder = {"class_path": "vkd_pyro.encoders.report.WordEncoder", "init_args": {"width": 8}}
     corpus = {"class_path": "vkd_pyro.data.corpora.mimic_cxr.MimicCXR", "init_args": {"root": str(tmp_path / "mimic")}}
-    policy = {"class_path": "vkd_pyro.data.policy.LabelPolicy", "init_args": {"uncertain": "keep"}}
+    policy = {"class_path": "vkd_pyro.data.labels.policy.LabelPolicy", "init_args": {"uncertain": "keep"}}
     config = {
         "data": {"corpus": corpus, "image_size": 32, "batch_size": 8, "train_policy": policy},
         "model": part | {"image_encoder": image_encoder, "report_encoder": report_encoder},
-        "kl_schedule": {"class_path": "vkd_pyro.elbo.Constant"},
+        "kl_schedule": {"class_path": "vkd_pyro.schedules.Constant"},
         "training": {"max_epochs": 1, "accelerator": "cpu", "num_samples": 3},
     }
     (tmp_path / "config.yaml").write_text(json.dumps(config))

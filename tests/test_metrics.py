@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import rankdata
 from sklearn.metrics import auc, average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
-from vkd_pyro.errors import UserError
 from vkd_pyro.metrics import (
     active_units,
     adaptive_calibration_error,
@@ -32,6 +31,7 @@ from vkd_pyro.metrics import (
     weighted_auroc,
 )
 from vkd_pyro.metrics.pairs import average_ranks
+from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")
 

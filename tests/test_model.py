@@ -9,10 +9,10 @@ from pyro.infer import Predictive
 from tests.test_elbo import D, K, make_batch, make_vkd
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, seeded
 from vkd_pyro.encoders.image import ConvEncoder
-from vkd_pyro.errors import UserError
+from vkd_pyro.evaluation.outputs import StudyOutputs, study_outputs
 from vkd_pyro.model import ImageOnly
-from vkd_pyro.outputs import StudyOutputs, study_outputs
-from vkd_pyro.predictive import predict
+from vkd_pyro.prediction.predictive import predict
+from vkd_pyro.utils.errors import UserError
 
 
 def test_sites_and_their_shapes():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from vkd_pyro.errors import UserError
-from vkd_pyro.novelty import FLAGGED_SHARE, Gaussian, Reference, Signals
+from vkd_pyro.posthoc.ood import FLAGGED_SHARE, Gaussian, Reference, Signals
+from vkd_pyro.utils.errors import UserError
 
 RANDOM = np.random.default_rng(0)
 UNIT = Gaussian(np.zeros(4), np.eye(4))

@@ -14,8 +14,19 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from vkd_pyro import figures
-from vkd_pyro.page import SECTIONS, Evaluated, Page, Picture, Section, Table, Undefined, render, shown, write_page
+from vkd_pyro.reporting import figures
+from vkd_pyro.reporting.page import (
+    SECTIONS,
+    Evaluated,
+    Page,
+    Picture,
+    Section,
+    Table,
+    Undefined,
+    render,
+    shown,
+    write_page,
+)
 
 NAN = float("nan")
 FINDINGS = (

@@ -19,14 +19,14 @@ from tests.conftest import TinyCorpus
 from tests.test_cli import refusal, vkd
 from tests.test_commands import write_dicom
 from vkd_pyro import VKD, StudyData, __version__, load_bundle
-from vkd_pyro.after_training import calibrate
-from vkd_pyro.bundle import Bundle, save_bundle
-from vkd_pyro.deployment import Predicted, Unread, find_images, predict_files
+from vkd_pyro.artifacts.bundle import Bundle, save_bundle
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.errors import UserError
 from vkd_pyro.model import ImageClassifier, ImageOnly
-from vkd_pyro.predictive import Doubt, predict
+from vkd_pyro.prediction import Predicted, Unread, find_images, predict_files
+from vkd_pyro.prediction.predictive import Doubt, predict
+from vkd_pyro.training.posthoc import calibrate
+from vkd_pyro.utils.errors import UserError
 
 FEW = Doubt(num_samples=20)
 DATA = StudyData(TinyCorpus(300), image_size=32, batch_size=64)
@@ -330,7 +330,7 @@ def test_what_is_printed_as_csv_or_json_is_what_is_written(folders, folder, tmp_
 
 def test_a_parquet_file_is_written_while_it_is_made(folders, folder, tmp_path, monkeypatch):
     done(folders["a"], folder, "--output", tmp_path / "whole.parquet")
-    monkeypatch.setattr("vkd_pyro.deployment.tables.ROW_GROUP", 6)
+    monkeypatch.setattr("vkd_pyro.prediction.tables.ROW_GROUP", 6)
     done(folders["a"], folder, "--output", tmp_path / "parts.parquet")
     assert parquet.ParquetFile(tmp_path / "parts.parquet").num_row_groups == 4
     whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
@@ -397,7 +397,7 @@ def test_nothing_is_written_where_nothing_was_read_or_something_failed(folders, 
     def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("vkd_pyro.deployment.tables.rows", fail)
+    monkeypatch.setattr("vkd_pyro.prediction.tables.rows", fail)
     assert "no space left" in refusal("predict", folders["a"], folder, "--output", out, "--num_samples", "5")
     assert list(tmp_path.iterdir()) == []
 

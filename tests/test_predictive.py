@@ -22,10 +22,10 @@ from vkd_pyro.distributions import (
     seeded,
 )
 from vkd_pyro.encoders.image import ConvEncoder
-from vkd_pyro.errors import UserError
+from vkd_pyro.evaluation.outputs import study_outputs
 from vkd_pyro.model import ImageOnly, Model
-from vkd_pyro.outputs import study_outputs
-from vkd_pyro.predictive import Prediction, Summary, dropout_mask, predict
+from vkd_pyro.prediction.predictive import Prediction, Summary, dropout_mask, predict
+from vkd_pyro.utils.errors import UserError
 
 CPU = torch.device("cpu")
 FAMILIES = (

@@ -15,25 +15,25 @@ from PIL import Image
 
 from vkd_pyro.data.corpora.chestxray14 import ChestXray14
 from vkd_pyro.data.corpora.chexpert import CheXpert
-from vkd_pyro.data.corpora.layouts import mimic_cxr as mimic_layout
-from vkd_pyro.data.corpora.layouts import synthesize
-from vkd_pyro.data.corpora.layouts.mimic_reports import REMOVED, ROUND, SILENT
-from vkd_pyro.data.corpora.layouts.visits import report_labels, visits
 from vkd_pyro.data.corpora.manifest import Manifest
 from vkd_pyro.data.corpora.mimic_cxr import PREFIX, MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
-from vkd_pyro.data.corpora.synthetic import SyntheticCorpus, truth
-from vkd_pyro.data.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHEXPERT_FINDINGS
+from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.labels.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHEXPERT_FINDINGS
+from vkd_pyro.data.labels.outside import read_outside_labels
+from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.data.outside_labels import read_outside_labels
 from vkd_pyro.data.patients import age_of, sex_of
-from vkd_pyro.data.policy import LabelPolicy
 from vkd_pyro.data.report_text import ReportText, split_sections
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study import Study
 from vkd_pyro.data.tables import read_labels, read_table
-from vkd_pyro.data.transforms import ImageTransform
-from vkd_pyro.errors import UserError
+from vkd_pyro.synthetic.corpus import SyntheticCorpus, truth
+from vkd_pyro.synthetic.layouts import mimic_cxr as mimic_layout
+from vkd_pyro.synthetic.layouts import synthesize
+from vkd_pyro.synthetic.layouts.mimic_reports import REMOVED, ROUND, SILENT
+from vkd_pyro.synthetic.layouts.visits import report_labels, visits
+from vkd_pyro.utils.errors import UserError
 
 NUM_STUDIES, IMAGE_SIZE = 80, 32
 READERS = {

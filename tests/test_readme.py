@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vkd_pyro.bundle import load_bundle
+from vkd_pyro.artifacts.bundle import load_bundle
 from vkd_pyro.cli import main
 from vkd_pyro.cli.train import train_parser
 

@@ -14,9 +14,9 @@ import yaml
 
 from tests.test_cli import CONFIG, vkd
 from vkd_pyro import metrics
-from vkd_pyro.collapse import LatentUse
-from vkd_pyro.errors import UserError
-from vkd_pyro.evaluation import Evaluation, load_evaluation
+from vkd_pyro.evaluation.collapse import LatentUse
+from vkd_pyro.evaluation.evaluation import Evaluation, load_evaluation
+from vkd_pyro.utils.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
@@ -84,7 +84,7 @@ def test_what_each_overlay_is():
     assert samples == {"ablations/without_mi_posterior": "posterior", "ablations/without_mi_prior": "prior"}
     rivals = {name: found for name, found in settings.items() if found["arm"] == "rival"}
     assert len(rivals) == 5
-    assert all(found["rival.class_path"].startswith("vkd_pyro.rivals.") for found in rivals.values())
+    assert all(found["rival.class_path"].startswith("vkd_pyro.methods.") for found in rivals.values())
 
 
 def test_the_papers_size_of_z_is_that_of_its_configs():

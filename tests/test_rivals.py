@@ -10,12 +10,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from tests.test_elbo import make_batch, make_vkd
 from tests.test_training import SETTINGS, make_data, train
-from vkd_pyro.bundle import load_bundle
-from vkd_pyro.elbo import Constant, Switch
-from vkd_pyro.errors import UserError
-from vkd_pyro.evaluation import evaluate
+from vkd_pyro.artifacts.bundle import load_bundle
+from vkd_pyro.evaluation.evaluation import evaluate
+from vkd_pyro.methods import Contrastive, FeatureRegression, LogitDistillation, Rival
 from vkd_pyro.model import ImageOnly
-from vkd_pyro.rivals import Contrastive, FeatureRegression, LogitDistillation, Rival
+from vkd_pyro.schedules import Constant, Switch
+from vkd_pyro.utils.errors import UserError
 
 HAS_REPORT = torch.tensor([True, True, False, True, True, False])
 

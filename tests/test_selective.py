@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from vkd_pyro.errors import UserError
 from vkd_pyro.metrics import (
     accuracy,
     area_under_risk_coverage,
@@ -17,6 +16,7 @@ from vkd_pyro.metrics import (
     referral_curve,
     risk_coverage,
 )
+from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")
 

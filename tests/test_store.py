@@ -25,16 +25,16 @@ from tests.conftest import TinyCorpus
 from tests.test_cli import CONFIG, vkd
 from tests.test_encoders import write_bert
 from vkd_pyro.data import store
-from vkd_pyro.data.corpora.layouts import synthesize
+from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
+from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.data.policy import LabelPolicy
 from vkd_pyro.data.report_text import ReportText
 from vkd_pyro.data.selection import BadImages, Selection, reindex_labels
 from vkd_pyro.data.store import Store, prepare
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.transforms import Augmentation, ImageTransform
 from vkd_pyro.encoders.report import LanguageModelEncoder, WordEncoder
-from vkd_pyro.errors import UserError
+from vkd_pyro.synthetic.layouts import synthesize
+from vkd_pyro.utils.errors import UserError
 
 WORDS = WordEncoder(64, 8)
 PHRASES = ("clear lungs", "no pneumothorax", "large heart", "heart no clear lungs pneumothorax")

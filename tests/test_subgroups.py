@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from vkd_pyro.data.corpora.synthetic import SyntheticCorpus
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.study import Study
 from vkd_pyro.data.subgroups import subgroup_names, subgroups
-from vkd_pyro.errors import UserError
+from vkd_pyro.synthetic.corpus import SyntheticCorpus
+from vkd_pyro.utils.errors import UserError
 
 
 def study(sex="unknown", age=math.nan, views=("frontal",)):

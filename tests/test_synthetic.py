@@ -7,13 +7,13 @@ import re
 import numpy as np
 import pytest
 
-from vkd_pyro.data.corpora import synthetic
-from vkd_pyro.data.corpora._synthetic_images import DRAWERS, Facts, Finding, render
-from vkd_pyro.data.corpora._synthetic_reports import ASIDES, DENIALS, NOUNS, SHORT, Reading, Remark, write_report
-from vkd_pyro.data.corpora.synthetic import SyntheticCorpus, label, read, truth
-from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
+from vkd_pyro.synthetic import corpus as synthetic
+from vkd_pyro.synthetic.corpus import SyntheticCorpus, label, read, truth
+from vkd_pyro.synthetic.images import DRAWERS, Facts, Finding, render
+from vkd_pyro.synthetic.reports import ASIDES, DENIALS, NOUNS, SHORT, Reading, Remark, write_report
 
 PINNED_TEXT_AND_LABELS = "188bea993a12a1cf3486e5247de121a01a9246d15b4f7103f127ee0eeeb4af90"
 PINNED_IMAGE_MEANS = (

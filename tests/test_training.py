@@ -13,20 +13,22 @@ import pytest
 import torch
 
 from tests.conftest import TinyCorpus
-from vkd_pyro.bundle import load_bundle
-from vkd_pyro.callbacks import RelativeEarlyStopping
+from vkd_pyro.artifacts.bundle import load_bundle
+from vkd_pyro.artifacts.run import load_checkpoint
+from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.loading import StudyData
-from vkd_pyro.data.transforms import Augmentation
 from vkd_pyro.distributions import KL, DiagonalNormal, LowRankProbitLikelihood
-from vkd_pyro.elbo import Constant, Cyclical, TraceVKD_ELBO
+from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.errors import UserError
-from vkd_pyro.evaluation import evaluate
+from vkd_pyro.evaluation.evaluation import evaluate
 from vkd_pyro.model import VKD, ImageOnly
-from vkd_pyro.run import load_checkpoint
-from vkd_pyro.trainer import compile_encoders
-from vkd_pyro.training import Training, fit
+from vkd_pyro.schedules import Constant, Cyclical
+from vkd_pyro.training.callbacks import RelativeEarlyStopping
+from vkd_pyro.training.fitting import fit
+from vkd_pyro.training.module import compile_encoders
+from vkd_pyro.training.settings import Training
+from vkd_pyro.utils.errors import UserError
 
 SETTINGS = Training(max_epochs=2, optimizer=lambda p: torch.optim.Adam(p, lr=1e-2), accelerator="cpu", num_samples=5)
 
@@ -129,7 +131,7 @@ def test_resuming_at_an_epoch_boundary_gives_the_uninterrupted_run(tmp_path, mon
         on_validation_end = stop_after_the_first_epoch
 
     with monkeypatch.context() as patch:
-        patch.setattr("vkd_pyro.trainer.RelativeEarlyStopping", Interrupted)
+        patch.setattr("vkd_pyro.training.module.RelativeEarlyStopping", Interrupted)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             train(tmp_path / "resumed", training=settings)
     assert not (tmp_path / "resumed" / "bundle").exists()
@@ -149,7 +151,7 @@ def test_resuming_at_an_epoch_boundary_gives_the_uninterrupted_run(tmp_path, mon
 
 def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
     nlls = iter([0.3, 0.9, 0.8, 0.7])
-    monkeypatch.setattr("vkd_pyro.trainer.summarise", lambda outputs: {"val/nll": next(nlls)})
+    monkeypatch.setattr("vkd_pyro.training.module.summarise", lambda outputs: {"val/nll": next(nlls)})
     train(tmp_path / "here", training=Training(2, SETTINGS.optimizer, accelerator="cpu"))
     best = torch.load(tmp_path / "here" / "checkpoints" / "best.ckpt", weights_only=True)
     shutil.rmtree(tmp_path / "here" / "bundle")
@@ -188,7 +190,7 @@ def test_settings_that_cannot_be_are_refused(field, value):
 
 
 def test_plateau_lowers_the_rate_after_three_epochs_without_a_better_nll(tmp_path, monkeypatch):
-    monkeypatch.setattr("vkd_pyro.trainer.summarise", lambda outputs: {"val/nll": 1.0})
+    monkeypatch.setattr("vkd_pyro.training.module.summarise", lambda outputs: {"val/nll": 1.0})
     for epochs, rate in ((4, 1e-2), (5, 1e-3)):
         train(
             tmp_path / str(epochs),
@@ -269,7 +271,7 @@ def test_a_frozen_batchnorm_keeps_its_running_statistics(tmp_path):
 
 def test_compiled_encoders_train_the_same_network(tmp_path, monkeypatch):
     compiled = partial(compile_encoders, backend="aot_eager")
-    monkeypatch.setattr("vkd_pyro.training.compile_encoders", compiled)
+    monkeypatch.setattr("vkd_pyro.training.fitting.compile_encoders", compiled)
     networks = [train(tmp_path / str(c), training=replace(SETTINGS, compile=c, max_epochs=1)) for c in (True, False)]
     assert networks[0].model.image_encoder._compiled_call_impl is not None
     for (name, value), other in zip(networks[1].state_dict().items(), networks[0].state_dict().values(), strict=True):

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from vkd_pyro.errors import UserError
 from vkd_pyro.metrics import entropy, expected_entropy, latent_doubt, network_doubt, total_uncertainty
+from vkd_pyro.utils.errors import UserError
 
 PARTS = (expected_entropy, latent_doubt, network_doubt)
 

@@ -8,15 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vkd_pyro.bundle import load_bundle as load_bundle
+    from vkd_pyro.artifacts.bundle import load_bundle as load_bundle
     from vkd_pyro.data.loading import StudyData as StudyData
-    from vkd_pyro.deployment import predict_files as predict_files
     from vkd_pyro.elbo import TraceVKD_ELBO as TraceVKD_ELBO
-    from vkd_pyro.evaluation import evaluate as evaluate
+    from vkd_pyro.evaluation.evaluation import evaluate as evaluate
     from vkd_pyro.model import VKD as VKD
-    from vkd_pyro.predictive import predict as predict
-    from vkd_pyro.training import Training as Training
-    from vkd_pyro.training import fit as fit
+    from vkd_pyro.prediction import predict_files as predict_files
+    from vkd_pyro.prediction.predictive import predict as predict
+    from vkd_pyro.training.fitting import fit as fit
+    from vkd_pyro.training.settings import Training as Training
 
 __version__ = "0.1.0"
 
@@ -24,12 +24,12 @@ _HOME = {
     "VKD": "model",
     "TraceVKD_ELBO": "elbo",
     "StudyData": "data.loading",
-    "Training": "training",
-    "fit": "training",
-    "evaluate": "evaluation",
-    "load_bundle": "bundle",
-    "predict": "predictive",
-    "predict_files": "deployment",
+    "Training": "training.settings",
+    "fit": "training.fitting",
+    "evaluate": "evaluation.evaluation",
+    "load_bundle": "artifacts.bundle",
+    "predict": "prediction.predictive",
+    "predict_files": "prediction",
 }
 
 

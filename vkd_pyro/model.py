@@ -32,7 +32,7 @@ from vkd_pyro.distributions import (
 )
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 DRAWS_AT_ONCE = 8192
 """Draws of z, over all images, for which a likelihood is asked at once: some 50 MB at a width of 1,536."""
@@ -210,7 +210,7 @@ class ImageOnly(PyroModule):
     Args:
         findings: names of the K labels.
         image_encoder: reads X-rays.
-        guide: what only training needs, where reports help in another way than VKD's (`vkd_pyro.rivals`).
+        guide: what only training needs, where reports help in another way than VKD's (`vkd_pyro.methods`).
     """
 
     def __init__(self, findings: tuple[str, ...], image_encoder: ImageEncoder, guide: PyroModule | None = None) -> None:

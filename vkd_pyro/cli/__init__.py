@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from vkd_pyro import __version__
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 COMMANDS = {
     "train": "train a model; writes a run",

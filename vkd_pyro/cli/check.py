@@ -2,12 +2,12 @@
 
 from vkd_pyro.cli.settings import parse
 from vkd_pyro.cli.train import build, train_parser, with_config_of_a_run
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 
 def main(arguments: list[str]) -> None:
     """`vkd check`; the options of `vkd train`, of which it writes nothing."""
-    from vkd_pyro.inspection import inspect_training
+    from vkd_pyro.training.check import inspect_training
 
     parser = train_parser()
     parser.prog = "vkd check"

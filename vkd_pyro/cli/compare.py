@@ -8,7 +8,7 @@ from jsonargparse.typing import PositiveInt
 
 from vkd_pyro.cli.settings import new_parser, parse
 from vkd_pyro.cli.trained import is_bundle, refuse_bundle
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 METRICS: dict[Literal["macro", "micro"], str] = {"macro": "macro30 AUC", "micro": "micro AUC"}
 
@@ -29,7 +29,7 @@ def compare_parser() -> ArgumentParser:
 
 def main(arguments: list[str]) -> None:
     """`vkd compare`."""
-    from vkd_pyro.comparison import by_finding, paired_difference
+    from vkd_pyro.evaluation.comparison import by_finding, paired_difference
 
     settings = parse(compare_parser(), arguments)
     if len(settings.methods) < 2:
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
 
 def load(path: Path, split: str) -> Any:
     """The evaluation in a folder that `vkd evaluate` has written, or of a run's split."""
-    from vkd_pyro.evaluation import load_evaluation
+    from vkd_pyro.evaluation.evaluation import load_evaluation
 
     folder = path if (path / "evaluation.json").is_file() else path / "evaluation" / split
     if is_bundle(path):
@@ -68,9 +68,9 @@ def load(path: Path, split: str) -> Any:
 
 def write(folder: Path, first: str, found: dict[str, Any], findings: dict[str, Any]) -> None:
     """comparison.json, and a forest plot of the averages and, for each method, of the findings."""
-    from vkd_pyro.evaluation_page import plain
-    from vkd_pyro.figures import forest, save
-    from vkd_pyro.files import private_folder, write_json
+    from vkd_pyro.reporting.figures import forest, save
+    from vkd_pyro.reporting.sections import plain
+    from vkd_pyro.utils.files import private_folder, write_json
 
     private_folder(folder)
     write_json(folder / "comparison.json", plain({"to": first, "averages": found, "findings": findings}))

@@ -12,7 +12,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from vkd_pyro.cli.settings import new_parser, parse, parts_of_config
 from vkd_pyro.cli.trained import Trained, is_bundle, load_trained, refuse_bundle
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 OF_THE_MODEL = ("findings", "image_size")
 """Settings of a run's data that its model was made for."""
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> None:
         print(f"other data than the run's: {' '.join(own[1:] + options)}")
     print(evaluation)
     if settings.samples is not None:
-        from vkd_pyro.showing import save_samples
+        from vkd_pyro.reporting.write import save_samples
 
         draws = settings.samples, settings.num_samples, settings.seed
         save_samples(trained.network, trained.data, settings.split, *draws)
@@ -101,7 +101,7 @@ def refuse_what_is_there(settings: Namespace) -> None:
 
 def write_numbers(evaluation: Any, folder: Path) -> None:
     """Without a page; that of an earlier evaluation would contradict the numbers, and goes."""
-    from vkd_pyro.evaluation import save_evaluation
+    from vkd_pyro.evaluation.evaluation import save_evaluation
 
     (folder / "index.html").unlink(missing_ok=True)
     shutil.rmtree(folder / "figures", ignore_errors=True)
@@ -111,7 +111,7 @@ def write_numbers(evaluation: Any, folder: Path) -> None:
 
 def write_page(evaluation: Any, folder: Path, extras: Any, num_resamples: int) -> None:
     """Numbers, figures and page."""
-    from vkd_pyro.showing import save_all
+    from vkd_pyro.reporting.write import save_all
 
     assessed = save_all(evaluation, folder, extras, num_resamples)
     print("with intervals over patients: " + ", ".join(f"{name} {v:.3f}" for name, v in assessed.averages.items()))
@@ -130,10 +130,10 @@ def extras_of(
     trained: Trained, evaluation: Any, rows: Any, settings: Namespace, beside: Any = None, command: str = ""
 ) -> Any:
     """The `Extras` of the page: what is computed or read for it alone; `beside` is z of another run."""
-    from vkd_pyro.bundle import CARD
-    from vkd_pyro.evaluation_page import Extras
-    from vkd_pyro.run import BUNDLE
-    from vkd_pyro.showing import cases_of, maps_of, mismatch_of, training_table
+    from vkd_pyro.artifacts.bundle import CARD
+    from vkd_pyro.artifacts.run import BUNDLE
+    from vkd_pyro.reporting.sections import Extras
+    from vkd_pyro.reporting.write import cases_of, maps_of, mismatch_of, training_table
 
     z = {"z given the image": rows.prior_locs, "z given the report": rows.posterior_locs}
     if beside is not None:

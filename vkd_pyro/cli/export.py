@@ -35,7 +35,7 @@ def export_parser() -> ArgumentParser:
 def main(arguments: list[str]) -> None:
     """`vkd export`."""
     settings = parse(export_parser(), arguments)
-    from vkd_pyro.export import export_bundle
+    from vkd_pyro.artifacts.export import export_bundle
 
     difference = export_bundle(settings.bundle, settings.output, settings.format, settings.precision)
     print(f"written: {settings.output}: {settings.format}, {settings.precision}")

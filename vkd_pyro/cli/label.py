@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from vkd_pyro.cli.settings import add_data, new_parser, parse, with_parts_of_config
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 
 def label_parser() -> ArgumentParser:
@@ -26,9 +26,9 @@ def main(arguments: list[str]) -> None:
     """`vkd label`."""
     import pandas as pd
 
-    from vkd_pyro.data.findings import UNMENTIONED
-    from vkd_pyro.data.labeller import Labeller
-    from vkd_pyro.files import written
+    from vkd_pyro.data.labels.findings import UNMENTIONED
+    from vkd_pyro.data.labels.labeller import Labeller
+    from vkd_pyro.utils.files import written
 
     parser = label_parser()
     parts = parser.instantiate(parse(parser, with_parts_of_config(arguments, "data")))

@@ -11,13 +11,13 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
 from vkd_pyro.cli.settings import new_parser, parse
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from vkd_pyro.deployment import Predicted, Unread
-    from vkd_pyro.deployment.overlays import Overlays
-    from vkd_pyro.deployment.prediction import Predictor
-    from vkd_pyro.predictive import Doubt
+    from vkd_pyro.prediction import Predicted, Unread
+    from vkd_pyro.prediction.files import Predictor
+    from vkd_pyro.prediction.overlays import Overlays
+    from vkd_pyro.prediction.predictive import Doubt
 
 Write = Callable[["Predicted"], object]
 
@@ -72,10 +72,10 @@ def main(arguments: list[str]) -> int:
     """`vkd predict`."""
     settings = parse(predict_parser(), arguments)
     _check(settings)
-    from vkd_pyro.deployment import find_images, predict_files
-    from vkd_pyro.deployment.prediction import check_together
-    from vkd_pyro.export import load_predictor
-    from vkd_pyro.predictive import Doubt
+    from vkd_pyro.artifacts.export import load_predictor
+    from vkd_pyro.prediction import find_images, predict_files
+    from vkd_pyro.prediction.files import check_together
+    from vkd_pyro.prediction.predictive import Doubt
 
     doubt = Doubt(settings.num_samples, settings.num_masks, settings.num_augmentations, settings.seed)
     images = find_images(settings.images)
@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> int:
 
 def _check(settings: Namespace) -> None:
     """What can be known to be wrong before anything is read."""
-    from vkd_pyro.deployment.tables import check_format, problems_file
+    from vkd_pyro.prediction.tables import check_format, problems_file
 
     if settings.overlay_findings and not settings.overlay:
         raise UserError("--overlay_findings: what to show, but not where; give --overlay FOLDER")
@@ -114,7 +114,7 @@ def _check(settings: Namespace) -> None:
 def _to_device(bundles: Sequence["Predictor"], device: str) -> None:
     import torch
 
-    from vkd_pyro.bundle import Bundle
+    from vkd_pyro.artifacts.bundle import Bundle
 
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
@@ -127,7 +127,7 @@ def _to_device(bundles: Sequence["Predictor"], device: str) -> None:
 
 
 def _say_if_not_calibrated(bundles: Sequence["Predictor"]) -> None:
-    from vkd_pyro.deployment.prediction import calibration_of
+    from vkd_pyro.prediction.files import calibration_of
 
     if calibration_of(bundles) is None:
         why = "no bundle's calibration holds for the mean of several" if len(bundles) > 1 else "the bundle has none"
@@ -137,8 +137,8 @@ def _say_if_not_calibrated(bundles: Sequence["Predictor"]) -> None:
 def _overlays(settings: Namespace, bundles: Sequence["Predictor"]) -> "Overlays | None":
     if settings.overlay is None:
         return None
-    from vkd_pyro.bundle import Bundle
-    from vkd_pyro.deployment.overlays import Overlays
+    from vkd_pyro.artifacts.bundle import Bundle
+    from vkd_pyro.prediction.overlays import Overlays
 
     with_networks = [bundle for bundle in bundles if isinstance(bundle, Bundle)]
     if len(with_networks) < len(bundles):
@@ -149,7 +149,7 @@ def _overlays(settings: Namespace, bundles: Sequence["Predictor"]) -> "Overlays 
 @contextmanager
 def _writers(settings: Namespace, bundles: Sequence["Predictor"], doubt: "Doubt") -> Iterator[list[Write]]:
     """What is done with each prediction; files are whole when the block ends."""
-    from vkd_pyro.deployment.tables import csv_rows, json_objects, provenance, table_file
+    from vkd_pyro.prediction.tables import csv_rows, json_objects, provenance, table_file
 
     made_by = provenance([bundle.bundle_hash for bundle in bundles], doubt, settings.level)
     with ExitStack() as open_files:
@@ -171,8 +171,8 @@ def _write_all(
     """Writes each prediction. Returns: the files that were not read, each told at once."""
     from tqdm import tqdm
 
-    from vkd_pyro.deployment import Unread
-    from vkd_pyro.deployment.tables import as_text
+    from vkd_pyro.prediction import Unread
+    from vkd_pyro.prediction.tables import as_text
 
     problems = []
     hidden = True if quiet else None  # None: where standard error is no terminal
@@ -187,7 +187,7 @@ def _write_all(
 
 
 def _conclude(settings: Namespace, number: int, problems: list["Unread"], overlays: "Overlays | None") -> None:
-    from vkd_pyro.deployment.tables import problems_file, write_problems
+    from vkd_pyro.prediction.tables import problems_file, write_problems
 
     if overlays and settings.format == "table":
         print(f"pictures: {overlays.folder}: {overlays.number:,}")
@@ -204,7 +204,7 @@ def _conclude(settings: Namespace, number: int, problems: list["Unread"], overla
 @contextmanager
 def _printed_table(level: float) -> Iterator[Write]:
     """Prints a table of each image, and at the end what its columns are."""
-    from vkd_pyro.deployment.tables import as_text
+    from vkd_pyro.prediction.tables import as_text
 
     seen: list[Predicted] = []  # the first one only
 

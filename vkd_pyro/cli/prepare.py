@@ -27,7 +27,7 @@ def prepare_parser() -> ArgumentParser:
 def main(arguments: list[str]) -> None:
     """`vkd prepare`."""
     from vkd_pyro.data.store import prepare
-    from vkd_pyro.trainer import Training
+    from vkd_pyro.training.settings import Training
 
     parser = prepare_parser()
     settings = parse(parser, with_parts_of_config(arguments, "data", "model.report_encoder"))

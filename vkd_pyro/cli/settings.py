@@ -12,9 +12,16 @@ from typing import Any, cast
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from vkd_pyro.errors import UserError, one_line
+from vkd_pyro.utils.errors import UserError, one_line
 
-CORPORA = ("openi", "mimic_cxr", "chexpert", "chestxray14", "manifest", "synthetic")
+CORPORA = (
+    "data.corpora.openi",
+    "data.corpora.mimic_cxr",
+    "data.corpora.chexpert",
+    "data.corpora.chestxray14",
+    "data.corpora.manifest",
+    "synthetic.corpus",
+)
 
 
 def new_parser(command: str, description: str) -> ArgumentParser:
@@ -25,7 +32,7 @@ def new_parser(command: str, description: str) -> ArgumentParser:
 def add_data(parser: ArgumentParser) -> None:
     """The arguments of `StudyData`, as --data.corpus and so on."""
     for name in CORPORA:  # so that --help lists them
-        import_module(f"vkd_pyro.data.corpora.{name}")
+        import_module(f"vkd_pyro.{name}")
     from vkd_pyro.data.loading import StudyData
 
     parser.add_class_arguments(StudyData, "data")

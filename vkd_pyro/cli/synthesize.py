@@ -10,7 +10,7 @@ from vkd_pyro.cli.settings import new_parser, parse
 
 def main(arguments: list[str]) -> None:
     """`vkd synthesize`."""
-    from vkd_pyro.data.corpora.layouts import LAYOUTS, synthesize
+    from vkd_pyro.synthetic.layouts import LAYOUTS, synthesize
 
     parser = new_parser(
         "synthesize",

@@ -8,16 +8,18 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, lazy_instance
 
 from vkd_pyro.cli.settings import add_data, new_parser, parse, read_yaml
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 
 def train_parser() -> ArgumentParser:
     """Every setting of a training; groups are named after what they make."""
-    from vkd_pyro.after_training import AfterTraining
-    from vkd_pyro.elbo import Cyclical, KLSchedule, TraceVKD_ELBO
+    from vkd_pyro.elbo import TraceVKD_ELBO
+    from vkd_pyro.methods import Rival
     from vkd_pyro.model import VKD
-    from vkd_pyro.rivals import Rival
-    from vkd_pyro.training import Arm, Training
+    from vkd_pyro.schedules import Cyclical, KLSchedule
+    from vkd_pyro.training.fitting import Arm
+    from vkd_pyro.training.posthoc import AfterTraining
+    from vkd_pyro.training.settings import Training
 
     parser = new_parser(
         "train", "Trains one arm and writes a run. Any field of the config is an option too: --data.batch_size 16"
@@ -43,8 +45,8 @@ def train_parser() -> ArgumentParser:
 
 def main(arguments: list[str]) -> None:
     """`vkd train`."""
-    from vkd_pyro.run import CONFIG, has_checkpoint, leads, refuse_unless_ready
-    from vkd_pyro.training import fit
+    from vkd_pyro.artifacts.run import CONFIG, has_checkpoint, leads, refuse_unless_ready
+    from vkd_pyro.training.fitting import fit
 
     settings = parse(train_parser(), with_config_of_a_run(arguments))
     resume = settings.resume is not None
@@ -134,8 +136,8 @@ def with_config_of_a_run(arguments: list[str]) -> list[str]:
 
 
 def _model_of(run: Path) -> dict[str, Any]:
-    from vkd_pyro.bundle import load_bundle
-    from vkd_pyro.run import BUNDLE
+    from vkd_pyro.artifacts.bundle import load_bundle
+    from vkd_pyro.artifacts.run import BUNDLE
 
     if not (run / BUNDLE).is_dir():
         raise UserError(f"--start_from: {run} is not a complete run; expected a folder that vkd train has written")
@@ -144,7 +146,7 @@ def _model_of(run: Path) -> dict[str, Any]:
 
 
 def _config_of(run: Path) -> Path:
-    from vkd_pyro.run import CONFIG
+    from vkd_pyro.artifacts.run import CONFIG
 
     path = run / CONFIG
     if not path.is_file():

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from vkd_pyro.cli.settings import add_data, new_parser, parse
 from vkd_pyro.cli.train import build, read_run
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 OF_THE_RUN = ("store", "labels", "max_train_studies")
 """Settings of a run's data that make no sense with any other."""
@@ -22,7 +22,7 @@ def refuse_bundle(path: Path, option: str = "--output") -> None:
 
 def is_bundle(path: Path) -> bool:
     """Whether a folder is one, rather than a run."""
-    from vkd_pyro.bundle import CONFIG, WEIGHTS
+    from vkd_pyro.artifacts.bundle import CONFIG, WEIGHTS
 
     return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
 
@@ -54,7 +54,7 @@ class Trained:
         seed: int = 0,
     ) -> tuple[Any, Any]:
         """The `Evaluation`, and the `StudyOutputs` it was made of."""
-        from vkd_pyro.evaluation import evaluation_of, outputs_of_split
+        from vkd_pyro.evaluation.evaluation import evaluation_of, outputs_of_split
 
         images = outputs_of_split(self.network, self.data, split, num_samples, self.use_reports, level, fusion, seed)
         how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
@@ -70,9 +70,9 @@ def load_trained(path: Path, changes: list[str] | None = None) -> Trained:
     stay; what belongs to the data of the run (its store, its labels, its number of studies; on another corpus its
     folds) does not.
     """
-    from vkd_pyro.arms import for_arm
-    from vkd_pyro.bundle import load_bundle
-    from vkd_pyro.run import BUNDLE, load_checkpoint
+    from vkd_pyro.artifacts.bundle import load_bundle
+    from vkd_pyro.artifacts.run import BUNDLE, load_checkpoint
+    from vkd_pyro.methods.arms import for_arm
 
     changes = changes or []
     if is_bundle(path):
@@ -93,7 +93,7 @@ def load_trained(path: Path, changes: list[str] | None = None) -> Trained:
 
 
 def _load_bundle(path: Path, changes: list[str]) -> Trained:
-    from vkd_pyro.bundle import load_bundle
+    from vkd_pyro.artifacts.bundle import load_bundle
     from vkd_pyro.model import ImageBranch
 
     if not changes:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from vkd_pyro.data.batch import Example
+from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.study import Study
-from vkd_pyro.data.transforms import Augmentation, ImageTransform
 
 Draw = tuple[int, int]
 """(epoch, row): what a sampler asks of a dataset; the epoch decides the augmentation. Evaluation uses epoch -1, and

@@ -20,14 +20,14 @@ from vkd_pyro.data.corpora.chexpert import CheXpert
 from vkd_pyro.data.corpora.manifest import REQUIRED, Manifest
 from vkd_pyro.data.corpora.mimic_cxr import HAND_LABELS, PATIENT_COLUMNS, PATIENTS, PREFIX, MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
-from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import PLAN, Store
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.data.tables import find_table, read_table
-from vkd_pyro.data.transforms import ImageTransform
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 Verdict = Literal["ok", "warning", "failure"]
 

@@ -20,8 +20,8 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from tqdm import tqdm
 
-from vkd_pyro.errors import UserError, one_line
-from vkd_pyro.files import check_space, full_disk, private, sha256_of, write_json, written
+from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.files import check_space, full_disk, private, sha256_of, write_json, written
 
 OPENI_URL = "https://openi.nlm.nih.gov/imgs/collections"
 SUMS = "SHA256SUMS"

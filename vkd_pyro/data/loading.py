@@ -27,18 +27,18 @@ from vkd_pyro.data.dataset import (
     StudyDataset,
     TrainingBatches,
 )
-from vkd_pyro.data.held import HeldLoader
-from vkd_pyro.data.policy import LabelPolicy
+from vkd_pyro.data.device_cache import HeldLoader
+from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
+from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.report_text import ReportText
 from vkd_pyro.data.selection import BadImages, Selection, Views, reindex_labels
 from vkd_pyro.data.source import RawSource, Source
 from vkd_pyro.data.splits import Folds, keeps_labels
 from vkd_pyro.data.store import Store
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.transforms import Augmentation, ImageTransform
 from vkd_pyro.encoders.report import ReportEncoder
-from vkd_pyro.errors import UserError
-from vkd_pyro.parts import describe
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.serialization import describe
 
 CPU = torch.device("cpu")
 Loader = DataLoader[Example] | HeldLoader

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 WHOLE, LAST_PARAGRAPH = "report", "last_paragraph"
 """Names for the text of a report without sections, and for its end where it has neither findings nor impression."""
@@ -89,7 +89,7 @@ class ReportText:
         texts = [self._compose(report) for report in reports]
         if not self.mask_label_words:
             return texts
-        from vkd_pyro.data.labeller import Labeller  # of the `label` extra
+        from vkd_pyro.data.labels.labeller import Labeller  # of the `label` extra
 
         masked = iter(Labeller().mask([text for text in texts if text is not None]))
         return [None if text is None else next(masked) for text in texts]

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from vkd_pyro.data.outside_labels import read_outside_labels
+from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.labels.outside import read_outside_labels
 from vkd_pyro.data.report_text import ReportText
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.transforms import ImageTransform
-from vkd_pyro.errors import UserError
-from vkd_pyro.parts import describe
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.serialization import describe
 
 Views = Literal["frontal", "lateral", "all"]
 

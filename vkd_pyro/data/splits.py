@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 TRAIN_SHARE, VALIDATION_SHARE = 0.7, 0.1
 

@@ -33,14 +33,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from vkd_pyro.data.quiet import quiet_readers
+from vkd_pyro.data.images.quiet import quiet_readers
+from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.selection import BadImages, Selected, Selection, keep_images, refuse_too_many
 from vkd_pyro.data.source import Source
 from vkd_pyro.data.study import Study
-from vkd_pyro.data.transforms import ImageTransform
 from vkd_pyro.encoders.report import ReportEncoder
-from vkd_pyro.errors import UserError
-from vkd_pyro.files import private_folder, write_json, written
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.files import private_folder, write_json, written
 
 VERSION = 1
 PLAN, STUDIES, BAD_IMAGES, COMPLETE = "plan.json", "studies.arrow", "bad_images.csv", "store.json"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vkd_pyro.data.patients import known_age
 from vkd_pyro.data.study import Study
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 UNKNOWN = "unknown"
 AGE_BANDS = (0, 40, 60, 80)

@@ -17,8 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from vkd_pyro.data.findings import UNMENTIONED
-from vkd_pyro.errors import UserError
+from vkd_pyro.data.labels.findings import UNMENTIONED
+from vkd_pyro.utils.errors import UserError
 
 CODES = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": -1.0, "-1.0": -1.0, "": UNMENTIONED}
 

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from vkd_pyro.errors import UserError, one_line
-from vkd_pyro.files import check_space, full_disk, private
+from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.files import check_space, full_disk, private
 
 MAX_HEADER = 1 << 16
 """Bytes of headers per member of an archive. More than a name needs; little enough to hold in memory."""

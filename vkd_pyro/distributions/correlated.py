@@ -13,7 +13,7 @@ from torch.special import log_ndtr, ndtr
 
 from vkd_pyro.distributions.base import Distribution, full_precision
 from vkd_pyro.distributions.likelihoods import NetworkLikelihood
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 
 class LowRankProbit(TorchDistribution):

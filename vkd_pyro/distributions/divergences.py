@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from vkd_pyro.distributions.base import Distribution, no_autocast
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 
 class Divergence(abc.ABC):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from vkd_pyro.distributions.base import MIN_SCALE, Distribution, Family, NetworkFamily, full_precision, no_autocast
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 MAX_FULL_DIM = 64
 

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from torch.nn.functional import linear, silu, softplus
 
 from vkd_pyro.distributions.base import MIN_SCALE, Distribution, NetworkFamily, full_precision, no_autocast
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 MAX_LOG_SCALE = 2.0
 MEAN_DRAWS = 256

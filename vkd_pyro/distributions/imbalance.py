@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from vkd_pyro.distributions.base import Distribution
 from vkd_pyro.distributions.likelihoods import NetworkLikelihood, SoftBernoulli, independent
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 
 class ScoredBernoulli(SoftBernoulli):

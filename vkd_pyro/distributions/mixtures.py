@@ -11,7 +11,7 @@ from torch.nn.functional import pad, softplus
 from torch.special import log_ndtr
 
 from vkd_pyro.distributions.base import MIN_SCALE, Distribution, Family, NetworkFamily, full_precision, mlp
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 
 class DiagonalNormalMixture(TorchDistribution):

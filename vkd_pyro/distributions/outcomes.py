@@ -9,7 +9,7 @@ from torch.distributions import constraints
 
 from vkd_pyro.distributions.base import Distribution
 from vkd_pyro.distributions.likelihoods import NetworkLikelihood, independent
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 
 class ThreeOutcomes(TorchDistribution):

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from vkd_pyro.errors import UserError
-from vkd_pyro.parts import describe
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.serialization import describe
 
 
 class ReportEncoder(nn.Module, abc.ABC):

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 PACKAGES = {"sklearn": "scikit-learn"}
 

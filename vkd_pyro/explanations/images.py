@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from vkd_pyro.distributions import seeded
 from vkd_pyro.encoders.image import ImageEncoder
-from vkd_pyro.errors import UserError
 from vkd_pyro.explanations import library, log_odds
 from vkd_pyro.model import ImageClassifier, Model
+from vkd_pyro.utils.errors import UserError
 
 OPACITY = 0.6
 """Of the colour where the map is 1."""

@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vkd_pyro.errors import UserError
 from vkd_pyro.explanations import library
+from vkd_pyro.utils.errors import UserError
 
 MAX_DIM = 50
 """Dimensions that t-SNE is given; more are reduced by principal components, as van der Maaten & Hinton did (2008)."""

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vkd_pyro.encoders.report import LanguageModelEncoder, ReportEncoder, TransformerBlock, WordEncoder
-from vkd_pyro.errors import UserError
 from vkd_pyro.explanations import library, log_odds
 from vkd_pyro.model import Guide
+from vkd_pyro.utils.errors import UserError
 
 ROWS_AT_ONCE = 8
 """Points of the path that go through the language model together: what bounds the memory."""

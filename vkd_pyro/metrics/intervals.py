@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-from vkd_pyro.errors import UserError
 from vkd_pyro.metrics.pairs import average_ranks, one_class
 from vkd_pyro.metrics.ranking import resampled_auroc, resampled_average_precision
+from vkd_pyro.utils.errors import UserError
 
 RARE = 30
 """Of a finding with fewer positives, or fewer negatives, resamples are stratified."""

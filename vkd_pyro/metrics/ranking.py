@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vkd_pyro.errors import UserError
 from vkd_pyro.metrics.pairs import known_pairs, one_class
+from vkd_pyro.utils.errors import UserError
 
 # ------------------------------------------------------------------------------ area under the ROC curve
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 
 def accuracy(probabilities: ArrayLike, labels: ArrayLike, thresholds: ArrayLike = 0.5) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 
 def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vkd_pyro.data.findings import CHEXPERT_FINDINGS
+from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.patients import age_of, sex_of
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.data.tables import cells_of, group_rows, need_table, read_labels, read_table, refuse_strange
 from vkd_pyro.data.views import view_of
-from vkd_pyro.errors import UserError
+from vkd_pyro.utils.errors import UserError
 
 PATH = re.compile(r"(?:.*/)?((?:train|valid)/((patient\d+)/study\d+)/[^/]+)")
 USED = ("file", "study", "patient", "view", "sex", "age")

@@ -1,0 +1,1 @@
+"""What is on disk: runs, bundles, checkpoints, exports; one function loads each."""

@@ -1,0 +1,173 @@
+"""A bundle: a trained image-only model as a folder that stands alone and never changes.
+
+bundle/
+  config.json           format version, parts by class and arguments, findings, image transform, what was learned from
+                        (views, label policies), what was fitted on the validation split, hash of the weights
+  weights.safetensors   the model's parameters and buffers; nothing of the report branch
+  novelty.safetensors   what features and z of training images were like
+  card.md               what it was trained on, and what it is not for
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+import safetensors.torch
+
+from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.distributions import Family, Likelihood
+from vkd_pyro.encoders.image import ImageEncoder
+from vkd_pyro.model import ImageClassifier, Model
+from vkd_pyro.posthoc.calibration import Calibration
+from vkd_pyro.posthoc.ood import Reference
+from vkd_pyro.posthoc.recalibration import Recalibration
+from vkd_pyro.posthoc.thresholds import Conformal, OperatingPoints
+from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json
+from vkd_pyro.utils.serialization import build, describe
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, NOVELTY, CARD = "config.json", "weights.safetensors", "novelty.safetensors", "card.md"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle.
+
+    Attributes:
+        model: in eval mode, on the CPU.
+        findings: names of the K labels.
+        transform: what images must pass before the model.
+        weights_hash: sha256 of the weights file.
+        views: of the images that it learned from.
+        calibration: what was fitted on the validation split; None in bundles of earlier versions.
+        bundle_hash: sha256 over everything in the bundle but its card.
+    """
+
+    model: Model | ImageClassifier
+    findings: tuple[str, ...]
+    transform: ImageTransform
+    weights_hash: str
+    views: tuple[str, ...] = ("frontal", "lateral")
+    calibration: Calibration | None = None
+    bundle_hash: str = ""
+
+
+def save_bundle(
+    folder: Path,
+    model: Model | ImageClassifier,
+    findings: tuple[str, ...],
+    transform: ImageTransform,
+    card: str,
+    data: Mapping[str, Any] | None = None,
+    calibration: Calibration | None = None,
+) -> None:
+    """Writes a bundle, whole or not at all; `data` says what it learned from (`StudyData.description`).
+
+    Raises:
+        UserError: there is something at `folder` already; a bundle never changes.
+    """
+    if folder.exists():
+        raise UserError(f"{folder}: exists already, and a bundle never changes; choose another folder")
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(state, unfinished / WEIGHTS)
+    config = {
+        "format_version": FORMAT_VERSION,
+        "findings": list(findings),
+        "image_transform": asdict(transform),
+        "data": dict(data or {}),
+        "model": _describe_model(model),
+        "weights_sha256": sha256_of(unfinished / WEIGHTS),
+    }
+    if calibration is not None:
+        safetensors.numpy.save_file(calibration.reference.to_arrays(), unfinished / NOVELTY)
+        config |= {"calibration": calibration.to_json(), "novelty_sha256": sha256_of(unfinished / NOVELTY)}
+    write_signed_json(unfinished / CONFIG, config)
+    (unfinished / CARD).write_text(card)
+    for file in unfinished.iterdir():
+        file.chmod(0o644)  # nothing of a patient is in a bundle, and whoever serves it must read it
+    unfinished.rename(folder)
+
+
+def load_bundle(folder: str | Path) -> Bundle:
+    """Reads a bundle; nothing of the report branch is needed, and nothing is unpickled.
+
+    Raises:
+        UserError: not a bundle, a bundle of another version, or one whose files were changed.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    weights_hash = sha256_of(folder / WEIGHTS)
+    if weights_hash != config.get("weights_sha256"):
+        raise UserError(f"{folder / WEIGHTS}: not the weights this bundle was written with; copy the bundle again")
+    try:
+        model = _build_model(config["model"])
+        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+        transform = ImageTransform(**config["image_transform"])
+        views = config.get("data", {}).get("views", "all")
+        known = ("frontal", "lateral") if views == "all" else (views,)
+        findings, bundle_hash = tuple(config["findings"]), config["config_sha256"]
+        calibration = read_calibration(folder, config)
+        return Bundle(model.eval(), findings, transform, weights_hash, known, calibration, bundle_hash)
+    except (KeyError, TypeError, RuntimeError) as error:
+        found = one_line(error)
+        raise UserError(f"{folder / CONFIG}: does not describe this model ({found}); copy the bundle again") from error
+
+
+def read_calibration(folder: Path, config: dict[str, Any]) -> Calibration | None:
+    """What was fitted on the validation split, from a folder and its config; None where nothing was.
+
+    Raises:
+        UserError: the file of novelty is missing, or was changed.
+    """
+    if "calibration" not in config:
+        return None
+    path, fitted = folder / NOVELTY, config["calibration"]
+    if not path.is_file() or sha256_of(path) != config.get("novelty_sha256"):
+        raise UserError(f"{path}: not the file this bundle was written with; copy the bundle again")
+    return Calibration(
+        Recalibration.from_json(fitted["recalibration"]),
+        OperatingPoints.from_json(fitted["operating_points"]),
+        Conformal.from_json(fitted["conformal"]),
+        Reference.from_arrays(safetensors.numpy.load_file(path)),
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file() or not (folder / WEIGHTS).is_file():
+        raise UserError(
+            f"{folder}: not a bundle; expected a folder with {CONFIG} and {WEIGHTS}, as vkd train writes to RUN/bundle"
+        )
+    version = ("format_version", FORMAT_VERSION)
+    return read_signed_json(
+        path, version, "use the version it was written with, or train again", "copy the bundle again"
+    )
+
+
+def check_rebuildable(model: Model | ImageClassifier) -> None:
+    """Raises `UserError` where a bundle of this model could not be written: better before training than after."""
+    try:
+        json.dumps(_describe_model(model))
+    except TypeError as error:
+        raise UserError(f"a part of the model has an argument that JSON cannot hold: {error}") from error
+
+
+def _describe_model(model: Model | ImageClassifier) -> dict[str, Any]:
+    if isinstance(model, ImageClassifier):
+        return {"image_encoder": describe(model.image_encoder), "num_findings": model.num_findings}
+    return {name: describe(getattr(model, name)) for name in ("image_encoder", "prior", "likelihood")}
+
+
+def _build_model(parts: dict[str, Any]) -> Model | ImageClassifier:
+    encoder = build(parts["image_encoder"], ImageEncoder, weights=None)  # what training started from is not needed
+    if "prior" not in parts:
+        return ImageClassifier(encoder, parts["num_findings"])
+    return Model(encoder, build(parts["prior"], Family), build(parts["likelihood"], Likelihood))

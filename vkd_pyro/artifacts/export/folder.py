@@ -1,0 +1,188 @@
+"""An export: a bundle's model as graphs, in a folder that stands alone and never changes.
+
+export/
+  config.json           what the bundle's config says but for the model's parts; format and precision of the graphs, the
+                        noise they take, hashes of the files and of the bundle, the difference found between the two
+  encoder.*, head.*     the graphs: .xml and .bin (OpenVINO), .onnx, or .pt2 (PyTorch)
+  novelty.safetensors   of the bundle
+  card.md               of the bundle
+"""
+
+import json
+import shutil
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from vkd_pyro import __version__
+from vkd_pyro.artifacts.bundle import CARD, CONFIG, NOVELTY, WEIGHTS, Bundle, load_bundle, read_calibration
+from vkd_pyro.artifacts.export.engines import Engine, Export, GraphEngine, TorchEngine
+from vkd_pyro.artifacts.export.graphs import SUFFIXES, Format, Precision, compiled, graphs_of, write_graph
+from vkd_pyro.artifacts.export.noise import Part
+from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json
+
+EXPORT_VERSION = 1
+FROM_BUNDLE = ("findings", "image_transform", "data", "weights_sha256", "calibration", "novelty_sha256")
+MAX_DIFFERENCE = 1e-3
+"""Of a probability to the bundle's, in fp32; rounding alone is some 1e-6."""
+
+CHECKED_IMAGES, CHECKED_DRAWS = 8, 8
+
+
+def export_bundle(
+    bundle_folder: Path, folder: Path, format: Format = "openvino", precision: Precision = "fp32"
+) -> float:
+    """Writes an export of a bundle, whole or not at all, and compares it with the bundle on random images.
+
+    Args:
+        bundle_folder: of the bundle, which is left as it is.
+        folder: to write.
+        format: of the graphs.
+        precision: that they are computed in; bf16 is for OpenVINO.
+
+    Returns: the largest difference of a probability between the two.
+
+    Raises:
+        UserError: `folder` exists, or is in a bundle; the model has no such graph; or, in fp32, the graphs do not
+            compute what the bundle does.
+    """
+    _check(folder, format, precision)
+    bundle = load_bundle(bundle_folder)
+    graphs = graphs_of(bundle.model, bundle.transform.size)
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        for name in ("encoder", "head"):
+            write_graph(getattr(graphs, name), unfinished / f"{name}{SUFFIXES[format]}")
+        difference = _difference(bundle, _engine(unfinished, format, precision, graphs.noise))
+        if precision == "fp32" and not difference <= MAX_DIFFERENCE:
+            raise UserError(
+                f"export: probabilities differ by {difference:.2g} from the bundle's, expected at most "
+                f"{MAX_DIFFERENCE:g}; nothing was written; try another --format, or predict with the bundle itself"
+            )
+        for name in (NOVELTY, CARD):
+            if (bundle_folder / name).is_file():
+                shutil.copyfile(bundle_folder / name, unfinished / name)
+        made = {"format": format, "precision": precision, "max_difference": difference}
+        noise = [asdict(part) for part in graphs.noise]
+        _write_config(unfinished, bundle_folder, bundle, made | {"noise": noise})
+        for file in unfinished.iterdir():
+            file.chmod(0o644)  # as in a bundle
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return difference
+
+
+def _check(folder: Path, format: Format, precision: Precision) -> None:
+    if folder.exists():
+        raise UserError(f"{folder}: exists already, and an export never changes; choose another folder")
+    if inside := [parent for parent in folder.resolve().parents if (parent / WEIGHTS).is_file()]:
+        raise UserError(f"{folder}: in the bundle {inside[0]}, which never changes; choose another folder")
+    if precision != "fp32" and format != "openvino":
+        raise UserError(f"--precision {precision} is OpenVINO's; found --format {format}; leave one of them out")
+
+
+def _engine(folder: Path, format: Format, precision: Precision, noise: tuple[Part, ...]) -> GraphEngine:
+    by = "torch" if format == "torch" else "openvino"
+    encoder = compiled(folder / f"encoder{SUFFIXES[format]}", precision, by)
+    return GraphEngine(encoder, compiled(folder / f"head{SUFFIXES[format]}", "fp32", by), noise)
+
+
+def _difference(bundle: Bundle, engine: Engine) -> float:
+    """The largest of a probability, on random images; as many at once as no graph was traced with."""
+    images = torch.rand(
+        CHECKED_IMAGES, 1, bundle.transform.size, bundle.transform.size, generator=torch.Generator().manual_seed(0)
+    )
+    ours, theirs = (one(images, CHECKED_DRAWS, 0).samples for one in (TorchEngine(bundle.model), engine))
+    return float(np.abs(ours - theirs).max())
+
+
+def _write_config(folder: Path, bundle_folder: Path, bundle: Bundle, made: dict[str, Any]) -> None:
+    of_bundle = json.loads((bundle_folder / CONFIG).read_text())
+    files = sorted(file for file in folder.iterdir() if file.stem in ("encoder", "head"))
+    config = {
+        "export_version": EXPORT_VERSION,
+        "vkd_pyro": __version__,
+        **made,
+        **{name: of_bundle[name] for name in FROM_BUNDLE if name in of_bundle},
+        "views": list(bundle.views),
+        "bundle_sha256": bundle.bundle_hash,
+        "files": {file.name: sha256_of(file) for file in files},
+    }
+    write_signed_json(folder / CONFIG, config)
+
+
+# --------------------------------------------------------------------------------------------- reading
+
+
+def load_export(folder: str | Path) -> Export:
+    """Reads an export.
+
+    Raises:
+        UserError: not an export, one of another version, or one whose files were changed.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    if config.get("format") == "torch":
+        raise UserError(
+            f"{folder}: a .pt2 file can run code when it is read, so vkd does not read it; give the bundle, "
+            "or export it as openvino or onnx"
+        )
+    for name, expected in config["files"].items():
+        if not (folder / name).is_file() or sha256_of(folder / name) != expected:
+            raise UserError(f"{folder / name}: not the file this export was written with; export the bundle again")
+    try:
+        noise = tuple(Part(**part) for part in config["noise"])
+        return Export(
+            _engine(folder, config["format"], config["precision"], noise),
+            tuple(config["findings"]),
+            ImageTransform(**config["image_transform"]),
+            config["weights_sha256"],
+            tuple(config["views"]),
+            read_calibration(folder, config),
+            config["bundle_sha256"],
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{folder}: not to be read ({one_line(error)}); export the bundle again") from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UserError(f"{folder}: not an export; expected a folder with {CONFIG}, as vkd export writes it")
+    again = "export the bundle again"
+    return read_signed_json(path, ("export_version", EXPORT_VERSION), again, again)
+
+
+def load_predictor(folder: str | Path, engine: Literal["auto", "torch", "openvino"] = "auto") -> Bundle | Export:
+    """Reads a bundle or an export, to be computed by this engine.
+
+    Args:
+        folder: a bundle, converted in memory where the engine is OpenVINO; or an export.
+        engine: "auto" is PyTorch for a bundle, OpenVINO for an export.
+
+    Raises:
+        UserError: neither of them, or an export for another engine.
+    """
+    folder = Path(folder)
+    if (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
+        bundle = load_bundle(folder)
+        return converted(bundle) if engine == "openvino" else bundle
+    if engine == "torch":
+        raise UserError(f"--engine torch: {folder} is an export, which OpenVINO computes; give the bundle it is of")
+    return load_export(folder)
+
+
+def converted(bundle: Bundle) -> Export:
+    """A bundle's model for OpenVINO, in fp32, of which nothing is written."""
+    graphs = graphs_of(bundle.model, bundle.transform.size)
+    engine = GraphEngine(compiled(graphs.encoder), compiled(graphs.head), graphs.noise)
+    shared = [field.name for field in fields(Export) if field.name != "engine"]
+    return Export(engine, **{name: getattr(bundle, name) for name in shared})

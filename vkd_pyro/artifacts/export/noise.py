@@ -1,0 +1,80 @@
+"""z as a function of noise, for the families where it is one: what a graph without a random generator can draw.
+
+================  ====================================  =======================================
+family            z                                     noise
+================  ====================================  =======================================
+`DiagonalNormal`  loc + scale e                         e normal [D]
+`LowRankNormal`   loc + W e_1 + scale e_2               e_1 normal [r], e_2 normal [D]
+`Laplace`         loc - scale sign(e) log(1 - |e|)      e uniform in (-1, 1) [D]
+================  ====================================  =======================================
+
+A mixture chooses a component, and Student's t rejects: of those z is no such function. `FullNormal` and `Flow` have
+steps that OpenVINO does not know (a matrix filled by index; a mean from draws of its own).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pyro.distributions import LowRankMultivariateNormal
+from torch import Tensor
+from torch.distributions import Laplace
+
+from vkd_pyro.distributions import DiagonalNormal, Distribution, Family, LowRankNormal
+from vkd_pyro.distributions import Laplace as LaplaceFamily
+from vkd_pyro.distributions.draws import seeded
+from vkd_pyro.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some columns of the noise.
+
+    Attributes:
+        kind: standard normal, or uniform in (-1, 1).
+        width: how many.
+    """
+
+    kind: Literal["normal", "uniform"]
+    width: int
+
+
+def parts_of(prior: Family) -> tuple[Part, ...]:
+    """What noise z is made of, in the order in which it is drawn.
+
+    Raises:
+        UserError: a prior whose z is no function of such noise, or none that a graph can hold.
+    """
+    match prior:
+        case DiagonalNormal():
+            return (Part("normal", prior.latent_dim),)
+        case LowRankNormal():
+            return Part("normal", prior.rank), Part("normal", prior.latent_dim)
+        case LaplaceFamily():
+            return (Part("uniform", prior.latent_dim),)
+    raise UserError(
+        f"export: found the prior {type(prior).__name__}, of which no graph can draw; expected DiagonalNormal, "
+        "LowRankNormal or Laplace; predict with the bundle itself"
+    )
+
+
+def drawn(parts: tuple[Part, ...], num_samples: int, seed: int) -> Tensor:
+    """The noise that `common_draws` uses for each image under this seed; float32 [num_samples, E], on the CPU."""
+    with seeded(seed, torch.device("cpu")):
+        return torch.cat([_columns(part, num_samples) for part in parts], dim=-1)
+
+
+def from_noise(z: Distribution, noise: Tensor) -> Tensor:
+    """z of its noise. Args: p(z | x_I) of one of these families, batch shape [B]; float [S, E]. Returns: [S, B, D]."""
+    e = noise.unsqueeze(1)
+    if isinstance(z, LowRankMultivariateNormal):
+        shared, own = e.split([z.cov_factor.shape[-1], z.event_shape[-1]], dim=-1)
+        return z.loc + (z.cov_factor @ shared.unsqueeze(-1)).squeeze(-1) + z.cov_diag.sqrt() * own
+    loc, scale = z.base_dist.loc, z.base_dist.scale
+    return loc - scale * e.sign() * torch.log1p(-e.abs()) if isinstance(z.base_dist, Laplace) else loc + scale * e
+
+
+def _columns(part: Part, num_samples: int) -> Tensor:
+    if part.kind == "normal":
+        return torch.randn(num_samples, part.width)
+    return torch.empty(num_samples, part.width).uniform_(torch.finfo(torch.float32).eps - 1, 1)

@@ -1,0 +1,1 @@
+"""X-rays: files to tensors."""

@@ -1,0 +1,175 @@
+"""From an image file to a tensor, the same way in training and in deployment; and augmentation."""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional
+
+from vkd_pyro.data.images.dicom import is_dicom, read_dicom
+from vkd_pyro.data.images.quiet import quiet_readers
+from vkd_pyro.utils.errors import UserError, one_line
+
+MAX_PIXELS = 40_000_000
+READABLE_FORMATS = ("PNG", "JPEG")
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation to what sets the picture upright."""
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """Reads an X-ray as gray and resizes it to a square; the aspect ratio is not kept.
+
+    Attributes:
+        size: side of the result, in pixels.
+    """
+
+    size: int = 224
+
+    def __call__(self, image: Path | NDArray[np.uint8]) -> Tensor:
+        """Args: an image file (PNG, JPEG or DICOM), or uint8 [height, width]. Returns: uint8 [1, size, size].
+
+        Raises:
+            UserError: the file is missing, truncated, not an image, of another type, or too large; or the array
+                is not gray bytes.
+        """
+        if not isinstance(image, np.ndarray):
+            picture = read_gray(Path(image))
+        elif image.dtype != np.uint8 or image.ndim != 2 or not image.size:
+            raise UserError(f"image: found {image.dtype} {list(image.shape)}; expected uint8 [height, width]")
+        elif image.shape == (self.size, self.size):  # of a prepared store
+            return torch.from_numpy(np.array(image))[None]
+        else:
+            picture = Image.fromarray(image)
+        if picture.size != (self.size, self.size):
+            picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(picture))[None]
+
+
+def read_gray(path: Path) -> Image.Image:
+    """An image file as gray bytes (mode L); upright, as any viewer shows it.
+
+    Raises:
+        UserError: the file is missing, truncated, not an image, of another type, or too large.
+    """
+    return Image.fromarray(read_dicom(path, MAX_PIXELS)) if is_dicom(path) else _open_gray(path)
+
+
+def _open_gray(path: Path) -> Image.Image:
+    try:
+        with quiet_readers(), Image.open(path, formats=READABLE_FORMATS) as picture:
+            if picture.width * picture.height <= MAX_PIXELS:
+                return _upright(_gray(picture), picture)
+            found = f"{picture.width} x {picture.height} pixels, more than the limit of {MAX_PIXELS:,}"
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such image file") from error
+    except Image.DecompressionBombError as error:  # PIL's own limit is higher
+        raise UserError(f"{path}: more than the limit of {MAX_PIXELS:,} pixels; make it smaller") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        unknown = isinstance(error, UnidentifiedImageError)
+        found = "not a PNG or JPEG" if unknown else f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(
+            f"{path}: unreadable or truncated image ({found}); expected a whole PNG, JPEG or DICOM file"
+        ) from error
+    raise UserError(f"{path}: {found}; make it smaller")
+
+
+def _gray(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16 bit: PIL's own conversion to gray would clip, not scale
+        pixels = np.asarray(picture, dtype=np.float32)
+        return Image.fromarray((pixels / 65535 * 255).round().clip(0, 255).astype(np.uint8))
+    # By way of RGBA, since PIL warns where a palette has transparency.
+    return (picture.convert("RGBA") if picture.mode == "P" else picture).convert("L")
+
+
+def _upright(gray: Image.Image, picture: Image.Image) -> Image.Image:
+    """Turned as the picture's EXIF says. A hospital's exports have none; a photograph of a film may lie on its side."""
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except (OSError, SyntaxError, ValueError, struct.error):  # EXIF that cannot be read says nothing of the pixels
+        return gray
+    return gray.transpose(TURNS[orientation]) if orientation in TURNS else gray
+
+
+class Augmentation:
+    """Small random rotation, shift, scale, brightness and contrast of gray images; never a flip (the heart is left).
+
+    Args:
+        degrees: largest rotation, in [0, 180].
+        shift: largest shift, as a share of the side, in [0, 1].
+        scale: largest relative change of size, in [0, 0.9].
+        contrast: largest relative change of contrast, and of brightness, in [0, 1].
+
+    Raises:
+        UserError: one of them is outside its range.
+    """
+
+    def __init__(self, degrees: float = 10.0, shift: float = 0.06, scale: float = 0.1, contrast: float = 0.2) -> None:
+        self.degrees, self.shift, self.scale, self.contrast = degrees, shift, scale, contrast
+        for name, most in {"degrees": 180, "shift": 1, "scale": 0.9, "contrast": 1}.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise UserError(f"data.augmentation.{name}: found {getattr(self, name):g}, expected 0 to {most}")
+        self._middle = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+        self._largest = torch.tensor([degrees, shift, shift, scale, contrast, contrast])
+
+    def parameters(self, seed: int) -> Tensor:
+        """float32 [6], what is done to an image, each uniform in its range; a pure function of the seed.
+
+        The angle, in degrees, clockwise; the shifts to the right and down, in sides; the scale; the factors of
+        brightness and of contrast.
+        """
+        uniform = torch.rand(6, generator=torch.Generator().manual_seed(seed))
+        return torch.addcmul(self._middle, self._largest, uniform.mul_(2).sub_(1))
+
+    def apply(self, images: Tensor, parameters: Tensor) -> Tensor:
+        """Each image by its own parameters, about its middle; what comes from outside the image is black.
+
+        Args:
+            images: float [B, 1, size, size] in [0, 1].
+            parameters: float [B, 6], see `parameters`; on the same device.
+
+        Returns:
+            The same shape and range. On a CPU an image is the same to the bit, whatever else is in the batch.
+        """
+        moved = functional.grid_sample(images, _grid(parameters, images.shape[-1]), align_corners=False)
+        brightness, contrast = parameters[:, 4:, None, None, None].unbind(1)
+        bright = moved.mul_(brightness).clamp_(0, 1)
+        # The mean row by row: summed at once, its last bit would depend on the number of threads.
+        mean = bright.mean(-1, keepdim=True).mean(-2, keepdim=True)
+        return bright.mul_(contrast).add_((1 - contrast) * mean).clamp_(0, 1)
+
+    def __call__(self, image: Tensor, seed: int) -> Tensor:
+        """One random version of an image, float [1, size, size] in [0, 1]; a pure function of image and seed.
+
+        Of several images, [..., 1, size, size], all are changed alike.
+        """
+        images = image.reshape(-1, *image.shape[-3:])
+        parameters = self.parameters(seed).to(image.device).expand(len(images), -1)
+        return self.apply(images, parameters).reshape(image.shape)
+
+
+def _grid(parameters: Tensor, size: int) -> Tensor:
+    """float [B, size, size, 2], where each pixel comes from: (x, y), in [-1, 1] from edge to edge.
+
+    `affine_grid` does it by a matrix product, which a GPU may round to 10 bits: a tenth of a pixel.
+    """
+    degrees, right, down, scale = parameters[:, :4, None].unbind(1)
+    cos, sin = degrees.deg2rad().cos() / scale, degrees.deg2rad().sin() / scale
+    places = (torch.arange(size, device=parameters.device) * 2 + 1) / size - 1
+    x, y = places - 2 * right, places - 2 * down  # [B, size]
+    columns = torch.stack((cos * x, -sin * x), -1)[:, None, :]
+    rows = torch.stack((sin * y, cos * y), -1)[:, :, None]
+    return columns + rows

@@ -1,0 +1,1 @@
+"""Labels: names, policies, and reports to labels."""

@@ -1,0 +1,118 @@
+"""Comparisons of methods on the same studies: the one paired interval, and what refuses to be compared."""
+
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vkd_pyro import metrics
+from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation
+from vkd_pyro.metrics import Interval
+from vkd_pyro.utils.errors import UserError
+
+
+def paired_difference(
+    ours: Sequence[Evaluation],
+    theirs: Sequence[Evaluation],
+    metric: Literal["macro", "micro"] = "macro",
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Difference of two methods on the same studies: predictions averaged over seeds, patients resampled in pairs.
+
+    Args:
+        ours, theirs: one evaluation a seed.
+        metric: "macro", the mean AUC over findings with at least 30 positives in the evaluated set, the same findings
+            in every resample; or "micro", the AUC of all known (study, finding) pairs pooled.
+        num_resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: the evaluations are not of the same studies, labels and findings.
+    """
+    first = ours[0]
+    for other in (*ours, *theirs):
+        refuse_others(first, other)
+    chosen = (
+        np.nansum(first.labels, axis=0) >= MIN_POSITIVES if metric == "macro" else np.full(len(first.findings), True)
+    )
+    if not chosen.any():
+        return metrics.UNDEFINED
+    a, b = (np.mean([e.probabilities for e in each], axis=0)[:, chosen] for each in (ours, theirs))
+    labels = first.labels[:, chosen]
+    function = _resampled_macro if metric == "macro" else _resampled_micro
+
+    def difference(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        return function(a, labels, counts, first.models) - function(b, labels, counts, first.models)
+
+    return metrics.bootstrap_interval(difference, first.patient_ids, num_resamples, seed)
+
+
+def by_finding(
+    ours: Sequence[Evaluation], theirs: Sequence[Evaluation], num_resamples: int = 2000, seed: int = 0
+) -> dict[str, Interval]:
+    """Paired difference of the AUC of each finding, as `paired_difference`; rare ones stratified by their positives."""
+    first = ours[0]
+    for other in (*ours, *theirs):
+        refuse_others(first, other)
+    a, b = (np.mean([e.probabilities for e in each], axis=0) for each in (ours, theirs))
+
+    def of(k: int) -> Interval:
+        y = first.labels[:, k]
+
+        def difference(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+            areas = [metrics.resampled_auroc(p[:, k], y, counts, first.models) for p in (a, b)]
+            return areas[0] - areas[1]
+
+        strata = metrics.rare_strata(a[:, k], y)
+        return metrics.bootstrap_interval(difference, first.patient_ids, num_resamples, seed, strata=strata)
+
+    return {finding: of(k) for k, finding in enumerate(first.findings)}
+
+
+def refuse_others(first: Evaluation, other: Evaluation) -> None:
+    """Raises `UserError` where two evaluations are not of the same studies, findings and labels: says what differs."""
+    for key in ("split", "level"):
+        values = [each.how.get(key) for each in (first, other)]
+        if values[0] != values[1]:
+            raise UserError(f"compare: evaluations of another {key}, {values[0]} and {values[1]}; evaluate both alike")
+    if other.findings != first.findings:
+        differing = ", ".join(sorted(set(first.findings) ^ set(other.findings))) or "in another order"
+        raise UserError(f"compare: other findings ({differing}); evaluations are compared on the same")
+    ours, theirs = (json.loads(json.dumps(each.data.get("eval_policy"))) for each in (first, other))  # as once saved
+    if ours != theirs:
+        raise UserError(f"compare: other evaluation policies for uncertain and blank labels: {ours} and {theirs}")
+    if other.study_ids != first.study_ids:
+        number = len(set(first.study_ids) ^ set(other.study_ids))
+        raise UserError(f"compare: these evaluations are not of the same studies: {number} are in one only")
+    if not np.array_equal(other.labels, first.labels, equal_nan=True):
+        raise UserError("compare: these evaluations have other labels for the same studies")
+    folds = [None if each.models is None else each.models.tolist() for each in (first, other)]
+    if folds[0] != folds[1]:
+        raise UserError("compare: folds are put together in one of these evaluations, and not so in another")
+
+
+def _resampled_macro(
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    models: NDArray[np.int64] | None,
+) -> NDArray[np.float64]:
+    """Args: [N, K], [N, K], [R, N], [N]. Returns: [R]."""
+    pairs = zip(probabilities.T, labels.T, strict=True)
+    return pd.DataFrame([metrics.resampled_auroc(p, y, counts, models) for p, y in pairs]).mean().to_numpy()
+
+
+def _resampled_micro(
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    models: NDArray[np.int64] | None,
+) -> NDArray[np.float64]:
+    """As `_resampled_macro`, all findings pooled."""
+    findings = labels.shape[1]
+    models = None if models is None else models.repeat(findings)
+    return metrics.resampled_auroc(probabilities.ravel(), labels.ravel(), counts.repeat(findings, axis=1), models)

@@ -1,0 +1,230 @@
+"""What model and guide say of studies, from images and from reports, to be evaluated."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributions import Independent
+
+from vkd_pyro import metrics
+from vkd_pyro.data.batch import Batch
+from vkd_pyro.data.loading import StudyData
+from vkd_pyro.distributions import KL, Distribution, product
+from vkd_pyro.encoders.image import encode
+from vkd_pyro.encoders.report import ReportEncoder
+from vkd_pyro.methods import ReportClassifier
+from vkd_pyro.model import VKD, Guide, ImageBranch, ImageOnly, Model, probabilities_given
+from vkd_pyro.posthoc.ood import Signals
+from vkd_pyro.utils.errors import UserError
+
+Fusion = Literal["mean", "product", "none"]
+"""Of the images of a study: the mean of their probabilities, with z from each one's prior, or from their product; or
+none, each image apart."""
+
+KL_DRAWS = 16
+"""Draws of z for a KL without a closed form."""
+
+LEVEL = 0.95
+"""Of the intervals of probabilities."""
+
+
+@dataclass(frozen=True)
+class StudyOutputs:
+    """What model and guide say of N rows, to be evaluated. NaN where there is no report, or no z.
+
+    Attributes:
+        study_ids: str [N]; a study with several images has several rows, until `mean_over_images`.
+        labels: [N, K]; 1, 0, NaN unknown.
+        probabilities: [N, K], from the image.
+        low, high: [N, K], the interval that holds p(y_k = 1 | x_I, z) for 95 % of z; NaN for a single draw.
+        expected_entropy: [N, K], E_z H(p(y_k = 1 | x_I, z)) in nats: the doubt that stays when z is known.
+        report_probabilities: [N, K], from the report, by q(y | z); or by the teacher of a rival.
+        report_log_probs: [N, K], E log q(y_k | z) of the label as it is, z ~ q(z | x_T); NaN where it is unknown.
+        kl: [N], KL(q(z | x_T) || p(z | x_I)) in nats.
+        kl_per_dimension: [N, D], its parts; NaN where dimensions of z depend on each other.
+        prior_locs, posterior_locs: [N, D], the means of z given the image, and given the report.
+        z_variance: [N, K], of p(y_k = 1 | x_I, z) over draws of z ~ p(z | x_I); NaN for a single draw.
+        z_change: [N, K], the squared change of p(y_k = 1 | x_I) when z is drawn for another study, with no bias from
+            the number of draws, so below 0 now and then; NaN for a single draw, or without another study in the batch.
+        features: float32 [N, F], of the image encoder.
+    """
+
+    study_ids: NDArray[np.str_]
+    labels: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    expected_entropy: NDArray[np.float64]
+    report_probabilities: NDArray[np.float64]
+    report_log_probs: NDArray[np.float64]
+    kl: NDArray[np.float64]
+    kl_per_dimension: NDArray[np.float64]
+    prior_locs: NDArray[np.float64]
+    posterior_locs: NDArray[np.float64]
+    z_variance: NDArray[np.float64]
+    z_change: NDArray[np.float64]
+    features: NDArray[np.float32]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["StudyOutputs"]) -> "StudyOutputs":
+        """All rows of the parts, in their order."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    def mean_over_images(self) -> "StudyOutputs":
+        """One row a study, in the order of first appearance: everything averaged over the study's images."""
+        names, group = pd.unique(self.study_ids), pd.factorize(self.study_ids)[0]
+        arrays = (getattr(self, f.name) for f in fields(self)[1:])
+        means = (pd.DataFrame(array).groupby(group).mean().to_numpy().reshape(-1, *array.shape[1:]) for array in arrays)
+        return StudyOutputs(names, *means)
+
+    def mean_kl(self) -> float:
+        """Mean over the rows with a report, in nats; NaN without any."""
+        return float(pd.Series(self.kl).mean())
+
+    def active_units(self) -> dict[str, float]:
+        """Active units of prior and posterior; NaN where there is no such distribution."""
+        locs = {"prior": self.prior_locs, "posterior": self.posterior_locs}
+        with_z = {name: array[~np.isnan(array).any(axis=1)] for name, array in locs.items()}
+        return {name: float(metrics.active_units(rows)) if len(rows) else float("nan") for name, rows in with_z.items()}
+
+
+@torch.no_grad()
+def study_outputs(
+    network: VKD | ImageOnly | ImageBranch, batch: Batch, num_samples: int, seed: int, fusion: Fusion = "mean"
+) -> StudyOutputs:
+    """Predictions of both classifiers, and both distributions of z, for one batch; the network in eval mode.
+
+    With fusion "product", all images of a study share the product of their priors. Fused, the batch holds whole
+    studies, whose rows are alike in what is said of the study. No row depends on the other studies of the batch, but
+    for `z_change`.
+    """
+    model, guide = network.model, network.guide
+    device, rows = batch.images.device, len(batch)
+    group = torch.as_tensor(pd.factorize(np.array(batch.study_ids))[0], device=device)
+    features = encode(model.image_encoder, batch.images)
+    labels = batch.labels.masked_fill(~batch.known, torch.nan)
+    by_finding = torch.full_like(batch.labels, torch.nan)
+    prior = model.prior(features) if isinstance(model, Model) else None
+    by_dimension = by_finding.new_full((rows, prior.event_shape[0] if prior else 1), torch.nan)
+    outputs = dict.fromkeys(("report_probabilities", "report_log_probs", "z_variance", "z_change"), by_finding)
+    outputs |= dict.fromkeys(("kl_per_dimension", "prior_locs", "posterior_locs"), by_dimension)
+    outputs |= {"labels": labels, "kl": by_dimension[:, 0], "features": features}
+    if prior is not None and isinstance(model, Model):
+        if fusion == "product":
+            prior = product(prior, group)
+        z = model.draw(features, num_samples, seed, prior)
+        samples = probabilities_given(model.likelihood, z, features)
+        outputs["prior_locs"] = prior.mean
+        if num_samples > 1:
+            outputs |= _moved_by_z(model, features, z, samples, group)
+        if isinstance(guide, Guide) and batch.has_report.any():
+            outputs |= _of_report(guide, batch, prior, labels, num_samples, seed)
+    elif fusion == "product":
+        raise UserError("fusion: 'product' is of the priors of z, and image_only has none; use mean")
+    else:
+        samples = model.probabilities(features, 1)
+    outputs |= _of_samples(samples if fusion == "none" else _mean_of_groups(samples, group))
+    if isinstance(guide, ReportClassifier) and batch.has_report.any():
+        teacher = guide(batch, features)[1].sigmoid()
+        outputs["report_probabilities"] = teacher.masked_fill(~batch.has_report[:, None], torch.nan)
+    arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
+    return StudyOutputs(study_ids=np.array(batch.study_ids), **arrays | {"features": features.float().cpu().numpy()})
+
+
+def outputs_of_images(
+    network: VKD | ImageOnly | ImageBranch,
+    data: StudyData,
+    split: str,
+    num_samples: int,
+    encoder: ReportEncoder | None = None,
+    fusion: Fusion = "none",
+    seed: int = 0,
+    max_images: int | None = None,
+) -> StudyOutputs:
+    """What model and guide say of a split, not augmented, a row an image; fused, the rows of a study are alike.
+
+    Args:
+        network: in eval mode.
+        encoder: of reports; without, none is read.
+        max_images: about how many at most, spread over the split; None for all.
+    """
+    device = next(network.parameters()).device
+    loader = data.evaluation_loader(split, encoder, max_images)
+    parts = [study_outputs(network, cast(Batch, batch).to(device), num_samples, seed, fusion) for batch in loader]
+    return StudyOutputs.concatenate(parts)
+
+
+def _mean_of_groups(samples: Tensor, group: Tensor) -> Tensor:
+    """The mean over the images of each study, given to every one of them; [S, B, K]."""
+    same = (group[:, None] == group).to(samples)
+    means = torch.einsum("bc,sck->sbk", same / same.sum(1, keepdim=True), samples)
+    return means.clamp(max=1)  # the mean of ten ones is 1.0000001
+
+
+def _of_samples(samples: Tensor) -> dict[str, Tensor]:
+    """Mean, interval and expected entropy over draws; [S, B, K] -> [B, K] each."""
+    samples = samples.float()
+    entropy = torch.special.entr(samples) + torch.special.entr(1 - samples)
+    found = {"probabilities": samples.mean(0), "expected_entropy": entropy.mean(0)}
+    if len(samples) == 1:
+        return found | dict.fromkeys(("low", "high"), torch.full_like(samples[0], torch.nan))
+    tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], device=samples.device)
+    return found | dict(zip(("low", "high"), samples.quantile(tails, dim=0), strict=True))
+
+
+def _moved_by_z(model: Model, features: Tensor, z: Tensor, samples: Tensor, group: Tensor) -> dict[str, Tensor]:
+    """How much p(y | x_I, z), float [S, B, K], owes to z: to its draws, and to whether it is another study's."""
+    shift = len(features) // 2
+    others = probabilities_given(model.likelihood, z, features.roll(shift, 0)).roll(-shift, 1)
+    moved = samples - others  # draw by draw, which share their noise
+    squares = moved.mean(0).square() - moved.var(0) / len(samples)
+    same = group == group.roll(-shift)
+    return {"z_variance": samples.var(0), "z_change": squares.masked_fill(same[:, None], torch.nan)}
+
+
+def _of_report(
+    guide: Guide, batch: Batch, prior: Distribution, labels: Tensor, num_samples: int, seed: int
+) -> dict[str, Tensor]:
+    """What of `StudyOutputs` comes from reports; NaN in the rows that have none."""
+    features = guide.report_encoder(batch.report, batch.report_mask)
+    posterior = guide.posterior(features)
+    z = guide.draw(features, max(num_samples, KL_DRAWS), seed, posterior)
+    samples = probabilities_given(guide.auxiliary, z[:num_samples])
+    total, parts = _kl(posterior, prior, z[:KL_DRAWS])
+    p = samples.clamp(1e-7, 1 - 1e-7)
+    log_probs = torch.where(labels == 1, p.log(), (1 - p).log()).mean(0).masked_fill(labels.isnan(), torch.nan)
+    found = {
+        "report_probabilities": samples.mean(0),
+        "report_log_probs": log_probs,
+        "kl": total,
+        "kl_per_dimension": parts,
+        "posterior_locs": posterior.mean,
+    }
+    absent = ~batch.has_report
+    return {
+        name: tensor.masked_fill(absent.view(-1, *[1] * (tensor.dim() - 1)), torch.nan)
+        for name, tensor in found.items()
+    }
+
+
+def _kl(posterior: Distribution, prior: Distribution, z: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(q || p) of each study, [B], and its dimensions, [B, D], NaN where they depend on each other.
+
+    Draws of the posterior, [S, B, D], are read where there is no closed form.
+    """
+    if all(isinstance(one, Independent) and not one.base_dist.event_shape for one in (posterior, prior)):
+        parts = KL()(posterior.base_dist, prior.base_dist, z)
+        return parts.sum(-1), parts
+    return KL()(posterior, prior, z), torch.full_like(z[0], torch.nan)
+
+
+def signals(outputs: StudyOutputs) -> Signals:
+    """What novelty looks at: features, the means of z, and the uncertainty over all findings together."""
+    uncertainty = metrics.entropy(outputs.probabilities).sum(axis=-1)
+    latents = None if np.isnan(outputs.prior_locs).all() else outputs.prior_locs
+    return Signals(outputs.features, latents, uncertainty)

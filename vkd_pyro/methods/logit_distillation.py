@@ -1,0 +1,73 @@
+"""Logit distillation: the image classifier learns what a teacher that reads the report makes of each study."""
+
+from typing import Any, Literal
+
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from vkd_pyro.data.batch import Batch
+from vkd_pyro.elbo import Terms
+from vkd_pyro.encoders.report import ReportEncoder
+from vkd_pyro.methods.base import ReportClassifier, Rival, log_likelihood
+from vkd_pyro.utils.errors import UserError
+
+
+class LogitDistillation(Rival):
+    r"""Logit distillation from a teacher t that reads the report (arXiv 2510.24385), trained beside the student f.
+
+        loss = (1 - beta lambda) L(f, y) + beta lambda tau^2 L(f / tau, sigmoid(t / tau)) + L(t, y)
+
+    where L is the Bernoulli cross-entropy summed over findings, f and t are logits, and the teacher gets no gradient
+    from the second term. beta is the schedule's: `Switch` lets the teacher learn before it teaches. A study without a
+    report has the first term only, unweighted; one without labels the second only. tau^2 keeps gradients at the size
+    that they have at tau = 1 (Hinton et al. 2015).
+
+    Args:
+        teacher: "report", or "image+report" (the student's image features as well).
+        share: lambda, the teacher's share of what the student learns, in [0, 1].
+        temperature: tau.
+        dropout: of the teacher.
+    """
+
+    def __init__(
+        self,
+        teacher: Literal["report", "image+report"] = "report",
+        share: float = 0.5,
+        temperature: float = 1.0,
+        dropout: float = 0.1,
+    ) -> None:
+        if teacher not in ("report", "image+report"):
+            raise UserError(f"rival.teacher: found {teacher!r}, expected 'report' or 'image+report'")
+        if not 0 <= share <= 1 or temperature <= 0:
+            raise UserError(
+                f"rival: found share {share} and temperature {temperature}, expected a share between 0 and 1 and a "
+                "temperature above 0"
+            )
+        self.teacher, self.share, self.temperature, self.dropout = teacher, share, temperature, dropout
+
+    def report_branch(self, image_features: int, report_encoder: ReportEncoder, num_findings: int) -> PyroModule:
+        """See `Rival`: the teacher."""
+        seen = image_features if self.teacher == "image+report" else 0
+        return ReportClassifier(report_encoder, num_findings, seen, self.dropout)
+
+    def terms(self, model: Any, guide: Any, batch: Batch, kl_weight: float = 1.0) -> Terms:
+        """See `Rival`; `kl` is the student's divergence from the teacher: 0 where they agree."""
+        features = model.image_encoder(batch.images)
+        student = model.head(features).float()
+        _, teacher = guide(batch, features)
+        has_report, share = batch.has_report.float(), kl_weight * self.share
+        return Terms(
+            log_likelihood=(1 - share * has_report) * log_likelihood(student, batch.labels, batch.known),
+            auxiliary=has_report * log_likelihood(teacher, batch.labels, batch.known),
+            kl=has_report * self._divergence(student, teacher.detach()),
+            auxiliary_weight=1.0,
+            kl_weight=share,
+        )
+
+    def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """tau^2 KL(teacher || student) at temperature tau: the cross-entropy less the entropy; float [B]."""
+        tau = self.temperature
+        targets = (teacher / tau).sigmoid()
+        everywhere = targets.new_ones(targets.shape)
+        entropy = -log_likelihood(teacher / tau, targets, everywhere)
+        return tau**2 * (-log_likelihood(student / tau, targets, everywhere) - entropy)

@@ -1,0 +1,58 @@
+"""What the validation split said of a trained model, as it is used when the model predicts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vkd_pyro.posthoc.ood import Reference
+from vkd_pyro.posthoc.recalibration import Recalibration
+from vkd_pyro.posthoc.thresholds import Conformal, OperatingPoints
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a calibration makes of probabilities; each [N, K].
+
+    Attributes:
+        calibrated: honest probabilities.
+        low, high: the same of the ends of intervals; NaN where none were given.
+        answers: by the operating points: "yes", "no", or "refer" where an interval straddles the threshold.
+        conformal: the sets of answers, in the same words.
+    """
+
+    calibrated: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    answers: NDArray[np.str_]
+    conformal: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the validation split said of a trained model, and is used when it predicts.
+
+    Attributes:
+        recalibration: from the model's probabilities to honest ones.
+        operating_points: thresholds of recalibrated probabilities.
+        conformal: sets of answers that hold the right one as often as promised, of recalibrated probabilities.
+        reference: what X-rays like those it learned from look like to the model.
+    """
+
+    recalibration: Recalibration
+    operating_points: OperatingPoints
+    conformal: Conformal
+    reference: Reference
+
+    def judge(self, probabilities: ArrayLike, interval: tuple[ArrayLike, ArrayLike] | None = None) -> Judged:
+        """Of a model's probabilities, [N, K], and of the two ends of their intervals where there are any."""
+        calibrated = self.recalibration(probabilities)
+        ends = [self.recalibration(end) for end in interval or ()]
+        low, high = ends or [np.full_like(calibrated, np.nan)] * 2
+        answers = self.operating_points.answers(calibrated, *ends)
+        return Judged(calibrated, low, high, answers, self.conformal.answers(calibrated))
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the reference, whose arrays have a file of their own."""
+        return {name: getattr(self, name).to_json() for name in ("recalibration", "operating_points", "conformal")}

@@ -1,0 +1,282 @@
+"""Recalibration: monotone maps from the model's probabilities to honest ones, fitted on the validation split.
+
+A map is fitted to p(y | x_I), the mean over draws of z. Being monotone, it may also be applied to the ends of an
+interval over the draws; the mean of recalibrated draws is not the recalibrated mean.
+"""
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.serialization import build, describe
+
+Array = NDArray[np.float64]
+
+MIN_PER_CLASS = 5
+"""Known positives, and known negatives, below which nothing is fitted."""
+
+LOWEST, HIGHEST = 1e-12, 1 - 2**-25
+"""Where probabilities are clipped before a logit: every float32 below 1 stays below, and 1 itself is no outlier."""
+
+TEMPERATURES = 0.05, 20.0
+"""Between these a temperature is sought: where all labels are on the right side of 1/2, 0 would be the best."""
+
+
+@dataclass(frozen=True)
+class Recalibration(abc.ABC):
+    """A monotone map for each finding; a subclass has `fit` and `recalibrate`, and its constructor takes JSON.
+
+    Attributes:
+        findings: names of the K labels.
+        not_fitted: of each finding that could not be fitted, why; its probabilities stay as they are.
+    """
+
+    findings: list[str]
+    not_fitted: dict[str, str]
+
+    @classmethod
+    @abc.abstractmethod
+    def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
+        """Args: probabilities [N, K] in [0, 1], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names.
+
+        Raises:
+            UserError: shapes that do not fit, probabilities outside [0, 1], other labels.
+        """
+
+    @abc.abstractmethod
+    def recalibrate(self, probabilities: Array) -> Array:
+        """The map of every finding, [..., K] to [..., K]; NaN to NaN."""
+
+    def __call__(self, probabilities: ArrayLike) -> Array:
+        """Recalibrated probabilities, float64 [..., K] in [0, 1]; NaN stays NaN.
+
+        Raises:
+            UserError: probabilities outside [0, 1], or of another number of findings.
+        """
+        p = as_probabilities(probabilities, self.findings)
+        raw = [finding in self.not_fitted for finding in self.findings]
+        return np.where(raw, p, self.recalibrate(p))
+
+    def to_json(self) -> dict[str, Any]:
+        """Class and arguments, for JSON."""
+        return describe(self)
+
+    @staticmethod
+    def from_json(description: dict[str, Any]) -> "Recalibration":
+        """What `to_json` described, of whatever class.
+
+        Raises:
+            UserError: there is no such class, or it is no `Recalibration`.
+        """
+        recalibration: Recalibration = build(description, Recalibration)
+        return recalibration
+
+
+@dataclass(frozen=True)
+class Identity(Recalibration):
+    """Probabilities as they are."""
+
+    @classmethod
+    def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
+        """See `Recalibration`: nothing to fit."""
+        return cls(list(findings), {})
+
+    def recalibrate(self, probabilities: Array) -> Array:
+        """See `Recalibration`."""
+        return probabilities
+
+
+@dataclass(frozen=True)
+class Temperature(Recalibration):
+    """p -> sigmoid(logit(p) / T), one T for all findings (Guo et al. 2017, "On calibration of modern neural networks").
+
+    T minimises the log loss over all known (study, finding) pairs, so it also serves findings of which few labels,
+    or none, are known; it is fitted for all of them or for none. The order of all pairs is kept.
+
+    Attributes:
+        temperature: T in `TEMPERATURES`; above 1 where the model was too sure.
+    """
+
+    temperature: float
+
+    @classmethod
+    def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
+        """See `Recalibration`."""
+        p, y = map(np.concatenate, zip(*known_pairs(probabilities, labels, findings), strict=True))
+        if reason := too_few(y):
+            return cls(list(findings), dict.fromkeys(findings, reason), 1.0)
+        return cls(list(findings), {}, _best_temperature(_logits(p), y))
+
+    def recalibrate(self, probabilities: Array) -> Array:
+        """See `Recalibration`."""
+        return expit(_logits(probabilities) / self.temperature)
+
+
+@dataclass(frozen=True)
+class Platt(Recalibration):
+    """p_k -> sigmoid(slope_k logit(p_k) + intercept_k), slope_k >= 0 (Platt 1999, "Probabilistic outputs for SVMs").
+
+    Fitted per finding by the log loss of his smoothed targets, (N+ + 1) / (N+ + 2) for a positive and 1 / (N- + 2) for
+    a negative, which keep both parameters finite where few labels are known. A slope of 0, the base rate for every
+    study, says that the probabilities told nothing on validation.
+
+    Attributes:
+        slopes, intercepts: K each.
+    """
+
+    slopes: list[float]
+    intercepts: list[float]
+
+    @classmethod
+    def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
+        """See `Recalibration`."""
+        pairs = known_pairs(probabilities, labels, findings)
+        reasons = [too_few(y) for _, y in pairs]
+        fits = [(1.0, 0.0) if why else _best_line(*pair) for why, pair in zip(reasons, pairs, strict=True)]
+        slopes, intercepts = map(list, zip(*fits, strict=True))
+        return cls(list(findings), _by_finding(reasons, findings), slopes, intercepts)
+
+    def recalibrate(self, probabilities: Array) -> Array:
+        """See `Recalibration`."""
+        return expit(np.array(self.slopes) * _logits(probabilities) + np.array(self.intercepts))
+
+
+@dataclass(frozen=True)
+class Isotonic(Recalibration):
+    """Per finding, the monotone map with the least squared error (Zadrozny & Elkan 2002), linear between its knots.
+
+    Clipped to Platt's smoothed targets, 1 / (N- + 2) and (N+ + 1) / (N+ + 2): N labels are no ground for 0 or 1.
+    Different probabilities may become the same one; needs more labels than `Platt`, some hundreds.
+
+    Attributes:
+        inputs, outputs: the knots of each finding, from the left; beyond the last ones it is constant.
+    """
+
+    inputs: list[list[float]]
+    outputs: list[list[float]]
+
+    @classmethod
+    def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
+        """See `Recalibration`."""
+        pairs = known_pairs(probabilities, labels, findings)
+        reasons = [too_few(y) for _, y in pairs]
+        line = [0.0, 1.0], [0.0, 1.0]
+        knots = [line if why else _isotonic_knots(*pair) for why, pair in zip(reasons, pairs, strict=True)]
+        inputs, outputs = map(list, zip(*knots, strict=True))
+        return cls(list(findings), _by_finding(reasons, findings), inputs, outputs)
+
+    def recalibrate(self, probabilities: Array) -> Array:
+        """See `Recalibration`."""
+        columns = zip(np.moveaxis(probabilities, -1, 0), self.inputs, self.outputs, strict=True)
+        return np.stack([np.interp(p, x, y) for p, x, y in columns], axis=-1)
+
+
+# --------------------------------------------------------------------------- what is known, and checked
+
+
+def as_probabilities(values: ArrayLike, findings: Sequence[str]) -> Array:
+    """Float64 [..., K], as given; raises `UserError` where it is none of probabilities of these findings."""
+    p = np.asarray(values, float)
+    if p.ndim == 0 or p.shape[-1] != len(findings):
+        raise UserError(f"probabilities: found shape {list(p.shape)}, expected a last axis of {len(findings)} findings")
+    if (outside := p[(p < 0) | (p > 1)]).size:
+        raise UserError(f"probabilities: found {outside[0]:g}, expected numbers in [0, 1]; of logits, give the sigmoid")
+    return p
+
+
+def checked(probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> tuple[Array, Array]:
+    """Both as float64 [N, K].
+
+    Args: probabilities [N, K] in [0, 1], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names.
+
+    Raises:
+        UserError: shapes that do not fit, probabilities outside [0, 1], other labels.
+    """
+    p, y = as_probabilities(probabilities, findings), np.asarray(labels, float)
+    if p.ndim != 2 or y.shape != p.shape:
+        raise UserError(
+            f"labels: found shape {list(y.shape)} for probabilities {list(p.shape)}, expected [N, K] of both"
+        )
+    if (other := y[~(np.isnan(y) | (y == 0) | (y == 1))]).size:
+        raise UserError(f"labels: found {other[0]:g}, expected 1, 0, or NaN where unknown")
+    return p, y
+
+
+def known_pairs(probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> list[tuple[Array, Array]]:
+    """Probabilities and labels of each finding where both are known; args and errors as of `checked`."""
+    p, y = checked(probabilities, labels, findings)
+    known = ~(np.isnan(p) | np.isnan(y))
+    return [(p[rows, k], y[rows, k]) for k, rows in enumerate(known.T)]
+
+
+def too_few(labels: Array) -> str | None:
+    """Why nothing can be fitted to these known labels; None where it can."""
+    positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
+    if not len(labels):
+        return "no label is known"
+    if min(positives, negatives) < MIN_PER_CLASS:
+        return f"positives known: {positives}, negatives: {negatives}; at least {MIN_PER_CLASS} of each are needed"
+    return None
+
+
+def _by_finding(reasons: Sequence[str | None], findings: Sequence[str]) -> dict[str, str]:
+    return {finding: why for finding, why in zip(findings, reasons, strict=True) if why}
+
+
+# ------------------------------------------------------------------------------------- fits of one map
+
+
+def _logits(probabilities: Array) -> Array:
+    return logit(np.clip(probabilities, LOWEST, HIGHEST))
+
+
+def _best_temperature(x: Array, y: Array) -> float:
+    """The T of least log loss, given logits [M] and labels [M]: the loss is convex in 1 / T."""
+    from scipy.optimize import brentq
+
+    def derivative(temperature: float) -> float:  # of the loss by 1 / T, so falling in T
+        return float((expit(x / temperature) - y) @ x)
+
+    lowest, highest = TEMPERATURES
+    if derivative(lowest) <= 0:
+        return lowest
+    if derivative(highest) >= 0:
+        return highest
+    return float(brentq(derivative, lowest, highest))
+
+
+def _smoothed(y: Array) -> tuple[float, float]:
+    """Platt's targets of a negative and of a positive."""
+    positives, negatives = (y == 1).sum(), (y == 0).sum()
+    return float(1 / (negatives + 2)), float((positives + 1) / (positives + 2))
+
+
+def _best_line(p: Array, y: Array) -> tuple[float, float]:
+    """Platt's slope and intercept, the slope at least 0."""
+    from scipy.optimize import minimize
+
+    x, (low, high) = _logits(p), _smoothed(y)
+    target = np.where(y == 1, high, low)
+
+    def loss(parameters: Array) -> tuple[float, Array]:
+        a = parameters[0] * x + parameters[1]
+        error = expit(a) - target
+        return float((np.logaddexp(0, a) - target * a).mean()), np.array([(error * x).mean(), error.mean()])
+
+    bounds, options = [(0, None), (None, None)], {"ftol": 1e-15, "gtol": 1e-9}
+    slope, intercept = minimize(loss, (1.0, 0.0), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    return float(slope), float(intercept)
+
+
+def _isotonic_knots(p: Array, y: Array) -> tuple[list[float], list[float]]:
+    from sklearn.isotonic import IsotonicRegression
+
+    low, high = _smoothed(y)
+    fitted = IsotonicRegression(y_min=low, y_max=high).fit(p, y)
+    return fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist()

@@ -1,0 +1,413 @@
+"""From probabilities to answers: operating thresholds (yes, no, refer), and conformal sets of stated coverage.
+
+Both are fitted on the validation split, from the probabilities that they will be applied to: raw or recalibrated. A
+strictly monotone recalibration fitted on the same split changes no answer but those of `ByCost`.
+"""
+
+import abc
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vkd_pyro.posthoc.recalibration import MIN_PER_CLASS, Array, as_probabilities, checked, known_pairs
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.serialization import build, describe
+
+# ------------------------------------------------------------------------------------------- rules
+
+
+class Rule(abc.ABC):
+    """How the threshold of a finding is found: from it on, a probability is a yes."""
+
+    @abc.abstractmethod
+    def undefined(self, probabilities: Array, labels: Array) -> str | None:
+        """Why these probabilities and known labels, [M] each, give no threshold; None where they do."""
+
+    @abc.abstractmethod
+    def threshold(self, probabilities: Array, labels: Array) -> float:
+        """Args: probabilities [M] in [0, 1] and their known labels [M], 1 or 0, of one finding."""
+
+
+@dataclass(frozen=True)
+class BySensitivity(Rule):
+    """The highest threshold at which at least so large a share of the validation positives is a yes.
+
+    Raises:
+        UserError: a share that is not between 0 and 1.
+    """
+
+    at_least: float = 0.9
+
+    def __post_init__(self) -> None:
+        _check_share("BySensitivity.at_least", self.at_least)
+
+    def undefined(self, probabilities: Array, labels: Array) -> str | None:
+        """See `Rule`: wants `MIN_PER_CLASS` positives."""
+        return _too_few("positives", int((labels == 1).sum())) or _constant(probabilities)
+
+    def threshold(self, probabilities: Array, labels: Array) -> float:
+        """See `Rule`."""
+        positives = np.sort(probabilities[labels == 1])
+        return float(positives[-math.ceil(_decimal(self.at_least) * len(positives))])
+
+
+@dataclass(frozen=True)
+class BySpecificity(Rule):
+    """The lowest threshold at which at least so large a share of the validation negatives is a no.
+
+    It is just above a negative's probability; above 1, so never a yes, where it must exclude a probability of 1.
+
+    Raises:
+        UserError: a share that is not between 0 and 1.
+    """
+
+    at_least: float = 0.9
+
+    def __post_init__(self) -> None:
+        _check_share("BySpecificity.at_least", self.at_least)
+
+    def undefined(self, probabilities: Array, labels: Array) -> str | None:
+        """See `Rule`: wants `MIN_PER_CLASS` negatives."""
+        return _too_few("negatives", int((labels == 0).sum())) or _constant(probabilities)
+
+    def threshold(self, probabilities: Array, labels: Array) -> float:
+        """See `Rule`."""
+        negatives = np.sort(probabilities[labels == 0])
+        return float(np.nextafter(negatives[math.ceil(_decimal(self.at_least) * len(negatives)) - 1], 2))
+
+
+@dataclass(frozen=True)
+class ByCost(Rule):
+    """The threshold of least expected cost, c_fp / (c_fp + c_fn) (Elkan 2001, "Cost-sensitive learning", Eq. 2).
+
+    A yes costs (1 - p) c_fp, a no p c_fn. It is for calibrated probabilities, and needs no label: the cost counted on
+    validation would choose by a handful of positives, where a finding is rare.
+
+    Args:
+        false_negative, false_positive: c_fn and c_fp, in any unit; only their ratio counts.
+
+    Raises:
+        UserError: a cost that is not above 0.
+    """
+
+    false_negative: float = 1.0
+    false_positive: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, cost in asdict(self).items():
+            if not 0 < cost < math.inf:
+                raise UserError(f"ByCost.{name}: found {cost}, expected a number above 0")
+
+    def undefined(self, probabilities: Array, labels: Array) -> str | None:
+        """See `Rule`: never."""
+        return None
+
+    def threshold(self, probabilities: Array, labels: Array) -> float:
+        """See `Rule`."""
+        return self.false_positive / (self.false_positive + self.false_negative)
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 < share < 1:
+        raise UserError(f"{name}: found {share}, expected a number above 0 and below 1")
+
+
+def _too_few(class_name: str, number: int) -> str | None:
+    return None if number >= MIN_PER_CLASS else f"{class_name} known: {number}; at least {MIN_PER_CLASS} are needed"
+
+
+def _constant(probabilities: Array) -> str | None:
+    """A threshold would give every study the same answer."""
+    return "all validation studies have the same probability" if np.ptp(probabilities) == 0 else None
+
+
+def _decimal(share: float) -> Fraction:
+    """The number that was written: 0.29 * 100 is 28.999999999999996, and would be rounded the wrong way."""
+    return Fraction(str(float(share)))
+
+
+# -------------------------------------------------------------------------------- operating points
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The threshold of a finding, and what it reached on validation; None where there is no threshold.
+
+    Attributes:
+        finding: its name.
+        threshold: from it on, a probability is a yes.
+        positives, negatives: known labels of validation.
+        true_positives, true_negatives: how many of them it had right.
+        undefined: why there is no threshold; None where there is one.
+    """
+
+    finding: str
+    threshold: float | None
+    positives: int
+    negatives: int
+    true_positives: int | None
+    true_negatives: int | None
+    undefined: str | None = None
+
+    @classmethod
+    def of(cls, finding: str, probabilities: Array, labels: Array, rule: Rule) -> "OperatingPoint":
+        """By a rule, from probabilities [M] and known labels [M], 1 or 0."""
+        positive = labels == 1
+        known = int(positive.sum()), int((~positive).sum())
+        if reason := rule.undefined(probabilities, labels):
+            return cls(finding, None, *known, None, None, reason)
+        threshold = rule.threshold(probabilities, labels)
+        yes = probabilities >= threshold
+        return cls(finding, threshold, *known, int((yes & positive).sum()), int((~yes & ~positive).sum()))
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of the positives that are a yes; NaN without a threshold or a positive."""
+        return _share(self.true_positives, self.positives)
+
+    @property
+    def specificity(self) -> float:
+        """Share of the negatives that are a no; NaN without a threshold or a negative."""
+        return _share(self.true_negatives, self.negatives)
+
+
+def _share(part: int | None, whole: int) -> float:
+    return math.nan if part is None or not whole else part / whole
+
+
+@dataclass(frozen=True)
+class OperatingPoints:
+    """A threshold for each finding, found on validation.
+
+    Attributes:
+        rule: how.
+        points: K of them.
+    """
+
+    rule: Rule
+    points: tuple[OperatingPoint, ...]
+
+    @classmethod
+    def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str], rule: Rule) -> "OperatingPoints":
+        """Args: probabilities [N, K], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names; the rule.
+
+        Raises:
+            UserError: no rule; shapes that do not fit, probabilities outside [0, 1], other labels.
+        """
+        if not isinstance(rule, Rule):
+            raise UserError(
+                f"rule: found {rule!r}, expected a Rule such as BySensitivity(0.9), BySpecificity or ByCost"
+            )
+        pairs = zip(findings, known_pairs(probabilities, labels, findings), strict=True)
+        return cls(rule, tuple(OperatingPoint.of(finding, p, y, rule) for finding, (p, y) in pairs))
+
+    @property
+    def findings(self) -> list[str]:
+        """Names of the K labels."""
+        return [point.finding for point in self.points]
+
+    @property
+    def thresholds(self) -> Array:
+        """[K]; NaN where undefined."""
+        return np.array([np.nan if point.threshold is None else point.threshold for point in self.points])
+
+    @property
+    def sensitivity(self) -> Array:
+        """Reached on validation, [K]; NaN where undefined."""
+        return np.array([point.sensitivity for point in self.points])
+
+    @property
+    def specificity(self) -> Array:
+        """Reached on validation, [K]; NaN where undefined."""
+        return np.array([point.specificity for point in self.points])
+
+    @property
+    def undefined(self) -> dict[str, str]:
+        """Of each finding without a threshold, why."""
+        return {point.finding: point.undefined for point in self.points if point.undefined}
+
+    def answers(
+        self, probabilities: ArrayLike, low: ArrayLike | None = None, high: ArrayLike | None = None
+    ) -> NDArray[np.str_]:
+        """What to say of each study and finding, [..., K].
+
+        "yes" where probability and interval are at or above the threshold, "no" where they are below, "refer" where
+        the interval straddles it: there, the doubt changes the answer. "unknown" without a threshold, a probability,
+        or an end of an interval that was given. An interval over draws of z refers for the doubt that z carries only;
+        `Conformal` refers for a stated rate of error.
+
+        Args: probabilities [..., K]; the ends of their intervals, [..., K]; without, nothing is referred.
+
+        Raises:
+            UserError: probabilities outside [0, 1], or of another number of findings.
+        """
+        p, low, high = (as_probabilities(probabilities if x is None else x, self.findings) for x in (None, low, high))
+        low, high, thresholds = np.minimum(p, low), np.maximum(p, high), self.thresholds
+        unknown = np.isnan(low) | np.isnan(high) | np.isnan(thresholds)
+        return np.select([unknown, low >= thresholds, high < thresholds], ["unknown", "yes", "no"], "refer")
+
+    def to_json(self) -> dict[str, Any]:
+        """For JSON; what is undefined is null, with the reason."""
+        return {"rule": describe(self.rule), "points": [asdict(point) for point in self.points]}
+
+    @classmethod
+    def from_json(cls, description: dict[str, Any]) -> "OperatingPoints":
+        """What `to_json` described.
+
+        Raises:
+            UserError: there is no such rule.
+        """
+        points = tuple(OperatingPoint(**point) for point in description["points"])
+        return cls(build(description["rule"], Rule), points)
+
+
+# ------------------------------------------------------------------------------------ conformal sets
+
+
+@dataclass(frozen=True)
+class ConformalBound:
+    """Up to which probability a class of a finding is in the set (absent), or from which on (present).
+
+    Attributes:
+        known: n, labels of that class on validation.
+        bound: a probability; None where the class is in every set.
+        always: why it is in every set; None where it is not.
+    """
+
+    known: int
+    bound: float | None
+    always: str | None = None
+
+    @classmethod
+    def of(cls, ordered: Array, alpha: float) -> "ConformalBound":
+        """Of the probabilities of that class, [n], from the most like it to the least."""
+        rank = math.ceil((1 - _decimal(alpha)) * (len(ordered) + 1))
+        if rank <= len(ordered):
+            return cls(len(ordered), float(ordered[rank - 1]))
+        needed = math.ceil(1 / _decimal(alpha)) - 1
+        return cls(len(ordered), None, f"labels known: {len(ordered)}; alpha {alpha} needs at least {needed}")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What conformal sets did on some studies; [K] each, NaN where there is no such label.
+
+    Attributes:
+        absent: share of the negatives whose set has absent.
+        present: share of the positives whose set has present.
+        overall: share of the known labels that are in their set.
+        size: mean number of classes in a set, in [0, 2], over the known labels.
+        single: share of the known labels whose set is one class: an answer.
+    """
+
+    absent: Array
+    present: Array
+    overall: Array
+    size: Array
+    single: Array
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Split conformal sets, class by class: which of absent and present cannot be excluded, finding by finding.
+
+        absent in the set:  p <= the ceil((n0 + 1)(1 - alpha))-th smallest p of the n0 validation negatives
+        present in the set: p >= the ceil((n1 + 1)(1 - alpha))-th largest p of the n1 validation positives
+
+    (Vovk 2012, "Conditional validity of inductive conformal predictors"; Sadinle et al. 2019, "Least ambiguous
+    set-valued classifiers with bounded error levels"; Angelopoulos & Bates 2021, arXiv 2107.07511, Sec. 4.) For each
+    class c on its own, so also where positives are rare,
+
+        1 - alpha <= P(c in the set | y = c) <= 1 - alpha + 1 / (n_c + 1)
+
+    the right side without ties. With n_c < 1 / alpha - 1 labels the class is in every set. It holds on average over
+    validation splits and new studies, for one finding at a time, if a new study of class c is exchangeable with those
+    of validation: the same population, labels and selection. Several studies of a patient are not exchangeable with
+    those of new patients, and early stopping has seen the validation split: there, it holds approximately.
+
+    Attributes:
+        alpha: error rate allowed within each class.
+        findings: names of the K labels.
+        absent, present: K bounds each.
+    """
+
+    alpha: float
+    findings: tuple[str, ...]
+    absent: tuple[ConformalBound, ...]
+    present: tuple[ConformalBound, ...]
+
+    @classmethod
+    def fit(
+        cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str], alpha: float = 0.1
+    ) -> "Conformal":
+        """Args: probabilities [N, K], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names; alpha in (0, 1).
+
+        Raises:
+            UserError: another alpha; shapes that do not fit, probabilities outside [0, 1], other labels.
+        """
+        _check_share("alpha", alpha)
+        pairs = known_pairs(probabilities, labels, findings)
+        absent = tuple(ConformalBound.of(np.sort(p[y == 0]), alpha) for p, y in pairs)
+        present = tuple(ConformalBound.of(np.sort(p[y == 1])[::-1], alpha) for p, y in pairs)
+        return cls(float(alpha), tuple(findings), absent, present)
+
+    @property
+    def always(self) -> dict[str, dict[str, str]]:
+        """Of each finding with a class that is in every set: that class ("absent", "present"), and why."""
+        bounds = zip(self.findings, self.absent, self.present, strict=True)
+        reasons = {f: {"absent": absent.always, "present": present.always} for f, absent, present in bounds}
+        known = {f: {name: why for name, why in classes.items() if why} for f, classes in reasons.items()}
+        return {finding: classes for finding, classes in known.items() if classes}
+
+    def sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
+        """Whether absent, and whether present, is in the set: [..., K] to [..., K, 2]; both where there is no p.
+
+        Raises:
+            UserError: probabilities outside [0, 1], or of another number of findings.
+        """
+        p = as_probabilities(probabilities, self.findings)
+        up_to = [1.0 if each.bound is None else each.bound for each in self.absent]
+        from_on = [0.0 if each.bound is None else each.bound for each in self.present]
+        return np.stack([p <= up_to, p >= from_on], axis=-1) | np.isnan(p)[..., None]
+
+    def answers(self, probabilities: ArrayLike) -> NDArray[np.str_]:
+        """The sets in words, [..., K]: "yes", "no", "refer" where it is both, "neither" where it is empty."""
+        absent, present = np.moveaxis(self.sets(probabilities), -1, 0)
+        return np.select([absent & present, present, absent], ["refer", "yes", "no"], "neither")
+
+    def coverage(self, probabilities: ArrayLike, labels: ArrayLike) -> Coverage:
+        """How often the label was in its set; args as of `fit`."""
+        (p, y), sets = checked(probabilities, labels, self.findings), self.sets(probabilities)
+        known = ~(np.isnan(p) | np.isnan(y))
+        size, right = sets.sum(axis=-1), np.where(y == 1, sets[..., 1], sets[..., 0])
+        return Coverage(
+            absent=_mean(right, known & (y == 0)),
+            present=_mean(right, known & (y == 1)),
+            overall=_mean(right, known),
+            size=_mean(size, known),
+            single=_mean(size == 1, known),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For JSON; the bound of a class that is in every set is null, with the reason."""
+        bounds = {name: [asdict(bound) for bound in getattr(self, name)] for name in ("absent", "present")}
+        return {"alpha": self.alpha, "findings": list(self.findings), **bounds}
+
+    @classmethod
+    def from_json(cls, description: dict[str, Any]) -> "Conformal":
+        """What `to_json` described."""
+        absent, present = (
+            tuple(ConformalBound(**bound) for bound in description[name]) for name in ("absent", "present")
+        )
+        return cls(description["alpha"], tuple(description["findings"]), absent, present)
+
+
+def _mean(values: NDArray[Any], where: NDArray[np.bool_]) -> Array:
+    """Over the rows of each finding, [N, K] to [K]; NaN where there is none."""
+    number = where.sum(axis=0)
+    return np.divide((values * where).sum(axis=0), number, out=np.full(len(number), np.nan), where=number > 0)

@@ -1,0 +1,226 @@
+"""From bundle and files to what is said of each file."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vkd_pyro import metrics
+from vkd_pyro.artifacts.bundle import Bundle
+from vkd_pyro.artifacts.export.engines import Computed, Export, engine_of
+from vkd_pyro.posthoc.calibration import Calibration
+from vkd_pyro.posthoc.ood import Signals
+from vkd_pyro.prediction.images import ImageFile, Unread, read_images
+from vkd_pyro.prediction.predictive import Doubt, Prediction, Summary, predict_with
+from vkd_pyro.utils.errors import UserError
+
+Floats = NDArray[np.floating]
+Predictor = Bundle | Export
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What is said of one image file; arrays are [K]. Without a calibration all after `networks` is unknown.
+
+    Attributes:
+        image: its path, as given.
+        image_sha256: of the file.
+        findings: names of the K labels.
+        probabilities: p(y_k = 1 | x_I), as the model gives it.
+        low, high: the interval that holds p(y_k = 1 | x_I, z, network) with the probability asked for.
+        total, expected, z, networks: doubt in nats, see `Prediction.doubt`; NaN without such a source of doubt.
+        calibrated: p(y_k = 1 | x_I), recalibrated on the validation split; NaN where it could not be fitted.
+        calibrated_low, calibrated_high: the interval, recalibrated.
+        thresholds: of recalibrated probabilities, from which on the answer is yes; NaN where there is none.
+        answers: "yes", "no", "refer" (the interval straddles the threshold), "unknown".
+        conformal: "yes", "no", "refer" (either may be), "neither" (none may), "unknown".
+        novelty: how unlike the images that the model learned from: 0 is usual, 1 is rare; NaN unknown.
+        novelty_p: the share of usual images that are as unlike; NaN unknown.
+        flagged: whether that is rare; None unknown.
+    """
+
+    image: Path
+    image_sha256: str
+    findings: tuple[str, ...]
+    probabilities: Floats
+    low: Floats
+    high: Floats
+    total: Floats
+    expected: Floats
+    z: Floats
+    networks: Floats
+    calibrated: Floats
+    calibrated_low: Floats
+    calibrated_high: Floats
+    thresholds: Floats
+    answers: NDArray[np.str_]
+    conformal: NDArray[np.str_]
+    novelty: float
+    novelty_p: float
+    flagged: bool | None
+
+
+def predict_files(
+    bundles: Predictor | Sequence[Predictor],
+    images: Iterable[str | Path],
+    doubt: Doubt | None = None,
+    batch_size: int = 32,
+    on_mismatch: Literal["error", "warn"] = "error",
+    level: float = 0.95,
+) -> Iterator[Predicted | Unread]:
+    """What is said of each image file, in their order; of a file that cannot be read, why, and the rest goes on.
+
+    Of an image it depends on the image, the bundles and the seed; not on the other images, nor, but for rounding, on
+    the batch size.
+
+    Args:
+        bundles: one, or several, which are an ensemble; models compute where they are. Exports are as good.
+        images: PNG, JPEG or DICOM files; of folders and patterns, `find_images`.
+        doubt: the sources of doubt; `Doubt()`, 100 draws of z, by default.
+        batch_size: images predicted at once.
+        on_mismatch: where a DICOM header says that it is no chest X-ray of a view that the model knows: that is a
+            problem of the file, or only a warning.
+        level: of the intervals.
+
+    Raises:
+        UserError: bundles that do not go together; masks of dropout where there is none; masks, or augmented
+            pictures, of an export.
+    """
+    members, doubt = [bundles] if isinstance(bundles, Bundle | Export) else list(bundles), doubt or Doubt()
+    check_together(members)
+    if batch_size < 1:
+        raise UserError(f"batch_size: found {batch_size}, expected at least 1")
+    if not _is_usual(doubt) and any(isinstance(member, Export) for member in members):
+        raise UserError("num_masks, num_augmentations: OpenVINO has one network and no masks; use PyTorch, by a bundle")
+    views = tuple(view for view in members[0].views if all(view in bundle.views for bundle in members))
+    files = read_images(images, members[0].transform, views, on_mismatch, 2 * batch_size)
+    return _predicted(members, files, doubt, batch_size, level)
+
+
+def check_together(bundles: Sequence[Predictor]) -> None:
+    """Raises `UserError` where there is no bundle, or several are no ensemble."""
+    if not bundles:
+        raise UserError("bundles: found none, expected at least one")
+    first, *others = bundles
+    for number, other in enumerate(others, 2):
+        for name in ("findings", "transform"):
+            here, there = getattr(first, name), getattr(other, name)
+            if here != there:
+                raise UserError(f"ensemble: {name} of bundle {number} are {there}, of the first {here}; leave one out")
+    known = [bundle.weights_hash for bundle in bundles if bundle.weights_hash]
+    if len(set(known)) < len(known):
+        raise UserError("ensemble: the same network is in it twice; expected networks that were trained apart")
+
+
+def calibration_of(bundles: Sequence[Predictor]) -> Calibration | None:
+    """Of the one bundle. None of several: each was fitted to its own network, and none to the mean of all."""
+    return bundles[0].calibration if len(bundles) == 1 else None
+
+
+def _predicted(
+    members: Sequence[Predictor], files: Iterator[ImageFile | Unread], doubt: Doubt, batch_size: int, level: float
+) -> Iterator[Predicted | Unread]:
+    while some := list(islice(files, batch_size)):
+        readable = [file for file in some if isinstance(file, ImageFile)]
+        for file in readable:
+            if file.mismatch:
+                warnings.warn(f"{file.image}: {file.mismatch}", stacklevel=2)
+        said = iter(_said_of(members, readable, doubt, level) if readable else [])
+        yield from (file if isinstance(file, Unread) else next(said) for file in some)
+
+
+def _said_of(members: Sequence[Predictor], files: Sequence[ImageFile], doubt: Doubt, level: float) -> list[Predicted]:
+    """What is said of the files of one batch."""
+    findings, calibration = members[0].findings, calibration_of(members)
+    images = torch.stack([file.pixels for file in files]).float() / 255
+    if calibration or _is_usual(doubt):
+        computed = [engine_of(member)(images, doubt.num_samples, doubt.seed) for member in members]
+        prediction = usual = _joined(computed, findings)
+    if not _is_usual(doubt):
+        prediction = _by_other_networks(members, images, doubt)
+    summary = prediction.summary(level)
+    if calibration:
+        interval = summary if prediction.sources else None
+        judged = _judged(calibration, usual.probabilities, interval, _signals(computed[0], usual))
+    else:
+        judged = _unjudged(summary)
+    arrays = vars(summary) | judged
+    rows = [{name: array[row] for name, array in arrays.items()} for row in range(len(files))]
+    return [Predicted(file.image, file.sha256, findings, **row) for file, row in zip(files, rows, strict=True)]
+
+
+def _is_usual(doubt: Doubt) -> bool:
+    """Whether it predicts as the bundle was calibrated: by the picture itself, and the whole network."""
+    return not (doubt.num_masks or doubt.num_augmentations)
+
+
+def _joined(computed: Sequence[Computed], findings: tuple[str, ...]) -> Prediction:
+    """What one network says, or several, which are an ensemble."""
+    samples = np.stack([each.samples for each in computed])
+    found = {
+        "z": samples.shape[1] > 1 and any(each.latents is not None for each in computed),
+        "ensemble": len(computed) > 1,
+    }
+    return Prediction(samples, findings, tuple(name for name, there in found.items() if there))
+
+
+def _by_other_networks(members: Sequence[Predictor], images: Tensor, doubt: Doubt) -> Prediction:
+    """By masks of dropout, or of augmented pictures: only PyTorch has the networks for it."""
+    models = [member.model for member in members if isinstance(member, Bundle)]
+    device = next(models[0].parameters()).device
+    return predict_with(doubt, models, images.to(device), members[0].findings)
+
+
+# ------------------------------------------------------------------------------ what calibration says
+
+
+def _signals(computed: Computed, usual: Prediction) -> Signals:
+    """What novelty looks at, as `after_training.signals` has it."""
+    return Signals(computed.features, computed.latents, metrics.entropy(usual.probabilities).sum(axis=-1))
+
+
+def _judged(
+    calibration: Calibration, probabilities: Floats, interval: Summary | None, signals: Signals
+) -> dict[str, NDArray[Any]]:
+    """All that `Predicted` owes to a calibration, a row each image.
+
+    Args:
+        calibration: of the model.
+        probabilities: [N, K], of the prediction that was calibrated.
+        interval: of what was asked, which may have more sources of doubt; None where it has none.
+        signals: of the images.
+    """
+    judged = calibration.judge(probabilities, None if interval is None else (interval.low, interval.high))
+    novelty = calibration.reference.score(signals)
+    novelty_p, flagged = novelty.p_values[:, -1], novelty.flagged.astype(object)
+    flagged[np.isnan(novelty_p)] = None
+    as_given = np.array([name in calibration.recalibration.not_fitted for name in calibration.recalibration.findings])
+    fitted = {"calibrated": judged.calibrated, "calibrated_low": judged.low, "calibrated_high": judged.high}
+    return {name: np.where(as_given, np.nan, array) for name, array in fitted.items()} | {
+        "thresholds": np.broadcast_to(calibration.operating_points.thresholds, probabilities.shape),
+        "answers": judged.answers,
+        "conformal": judged.conformal,
+        "novelty": novelty.score,
+        "novelty_p": novelty_p,
+        "flagged": flagged,
+    }
+
+
+def _unjudged(summary: Summary) -> dict[str, NDArray[Any]]:
+    """As `_judged`, without a calibration: all unknown."""
+    nothing = np.full(summary.probabilities.shape, np.nan)
+    unknown = np.full(summary.probabilities.shape, "unknown")
+    images = nothing[:, 0]
+    return {
+        **dict.fromkeys(("calibrated", "calibrated_low", "calibrated_high", "thresholds"), nothing),
+        **dict.fromkeys(("answers", "conformal"), unknown),
+        **dict.fromkeys(("novelty", "novelty_p"), images),
+        "flagged": np.full(images.shape, None),
+    }

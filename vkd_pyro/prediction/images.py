@@ -1,0 +1,147 @@
+"""Which image files are meant, and what is read of each."""
+
+import glob
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from vkd_pyro.data.images.dicom import is_dicom, mismatches, read_header
+from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.files import sha256_of
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
+READERS = 4
+"""Threads that read files while the network works."""
+
+
+# ---------------------------------------------------------------------------------------- which files
+
+
+def find_images(inputs: Iterable[str | Path]) -> list[Path]:
+    """The image files that are meant, in the order of the inputs, each once.
+
+    Args:
+        inputs: files, taken as named; folders, searched with those below them for *.png, *.jpg, *.jpeg and *.dcm in
+            any case and for DICOM files without such a name, sorted; patterns such as "xrays/**/*.png", sorted.
+
+    Raises:
+        UserError: an input has no image, or a folder may not be read.
+    """
+    found: dict[str, Path] = {}
+    for given in inputs:
+        for path in _meant_by(str(given)):
+            found.setdefault(os.path.abspath(path), path)
+    return list(found.values())
+
+
+def _meant_by(given: str) -> list[Path]:
+    is_pattern = glob.has_magic(given) and not os.path.lexists(given)
+    named = [Path(match) for match in sorted(glob.glob(given, recursive=True))] if is_pattern else [Path(given)]
+    found = [path for each in named for path in (_in_folder(each) if each.is_dir() else [each])]
+    if not found:
+        raise UserError(
+            f"{given}: no image found; expected a PNG, JPEG or DICOM file, a folder of them, or a pattern "
+            "such as 'xrays/*.png'"
+        )
+    return found
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: {error.strerror}; expected a folder that may be read") from error
+
+    found = []
+    for parent, below, names in os.walk(folder, onerror=refuse):
+        below[:] = [name for name in below if not name.startswith(".")]
+        found += [path for name in names if _is_image(path := Path(parent, name))]
+    return sorted(found)
+
+
+def _is_image(path: Path) -> bool:
+    """By its name; or, of a file without a suffix, or named by a number as 1.2.840.113, by its content."""
+    suffix = path.suffix.lower()
+    if path.name.startswith(".") or path.name == "DICOMDIR":  # what a camera's or a Mac's disk has; a table of contents
+        return False
+    return suffix in SUFFIXES or ((not suffix or suffix[1:].isdigit()) and path.is_file() and is_dicom(path))
+
+
+# --------------------------------------------------------------------------------------- what is read
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file that was read.
+
+    Attributes:
+        image: its path, as given.
+        sha256: of its content.
+        pixels: uint8 [1, size, size], as the model reads it.
+        mismatch: how its DICOM header says that it is no X-ray of the model's kind; "" where it does not.
+    """
+
+    image: Path
+    sha256: str
+    pixels: Tensor
+    mismatch: str
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A file of which nothing can be said.
+
+    Attributes:
+        image: its path, as given.
+        problem: why, in one line.
+    """
+
+    image: Path
+    problem: str
+
+
+def read_image(
+    image: str | Path, transform: ImageTransform, views: tuple[str, ...], on_mismatch: Literal["error", "warn"]
+) -> ImageFile | Unread:
+    """A file's pixels and hash; or why it is not read: missing, damaged, no image, or by its header another kind.
+
+    Args:
+        image: PNG, JPEG or DICOM.
+        transform: of the model.
+        views: that the model knows; a DICOM header is compared with them, other files say nothing.
+        on_mismatch: whether a header that does not fit is a problem.
+    """
+    path = Path(image)
+    try:
+        mismatch = "; ".join(mismatches(read_header(path), views)) if path.is_file() and is_dicom(path) else ""
+        if mismatch and on_mismatch == "error":
+            return Unread(path, f"{mismatch}; to predict all the same, --on_mismatch warn")
+        pixels = transform(path)
+        return ImageFile(path, sha256_of(path), pixels, mismatch)
+    except (UserError, OSError) as error:
+        return Unread(path, one_line(error).removeprefix(f"{path}: "))
+
+
+def read_images(
+    images: Iterable[str | Path],
+    transform: ImageTransform,
+    views: tuple[str, ...],
+    on_mismatch: Literal["error", "warn"],
+    ahead: int,
+) -> Iterator[ImageFile | Unread]:
+    """As `read_image`, of each file in turn; in threads, so many files ahead of the one that is asked for."""
+    pool, waiting = ThreadPoolExecutor(READERS), deque[Future[ImageFile | Unread]]()
+    try:
+        for image in images:
+            waiting.append(pool.submit(read_image, image, transform, views, on_mismatch))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,102 @@
+"""Pictures of where in an X-ray a finding is seen, for files."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from vkd_pyro.artifacts.bundle import Bundle
+from vkd_pyro.data.images.transforms import read_gray
+from vkd_pyro.explanations import library
+from vkd_pyro.explanations.images import grad_cam, last_convolution, overlay
+from vkd_pyro.prediction.files import Predicted
+from vkd_pyro.prediction.images import SUFFIXES
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.files import private_folder, written
+
+MOST = 3
+"""Findings of an image that are shown, where none are named."""
+
+LONGEST_SIDE = 1024
+"""Of a picture, in pixels."""
+
+
+class Overlays:
+    """Writes a picture for each image and finding wanted: the X-ray as it is, with Grad-CAM averaged over draws of z.
+
+    Args:
+        folder: to write to; only its owner may enter.
+        bundles: one, or an ensemble, of which maps are averaged.
+        findings: wanted; None takes of each image those answered yes, the most probable first, at most `MOST`.
+            Without an answer (no calibration, or no threshold) the most probable finding stands for them.
+        seed: of the draws.
+
+    Attributes:
+        number: of pictures written.
+
+    Raises:
+        UserError: captum or matplotlib is not installed, no such finding, or an encoder without a convolution.
+    """
+
+    def __init__(self, folder: Path, bundles: Sequence[Bundle], findings: Sequence[str] | None, seed: int = 0) -> None:
+        self.folder, self.bundles, self.findings, self.seed = folder, bundles, findings, seed
+        self.number = 0
+        known = bundles[0].findings
+        for finding in findings or ():
+            if finding not in known:
+                near = difflib.get_close_matches(finding, known, n=1)
+                hint = f" (did you mean {near[0]}?)" if near else ""
+                raise UserError(f"overlay: no finding {finding!r}{hint}; expected of {', '.join(known)}")
+        library("captum.attr", "--overlay")
+        library("matplotlib", "--overlay")
+        for bundle in bundles:
+            last_convolution(bundle.model.image_encoder, self._blank(bundle))
+        private_folder(folder)
+
+    def write(self, one: Predicted) -> None:
+        """Writes the pictures of one image."""
+        if not (numbers := self._wanted(one)):
+            return
+        gray = read_gray(one.image)
+        maps = self._maps(gray, numbers)
+        gray.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        for k, cam in zip(numbers, maps, strict=True):
+            as_large = Image.fromarray(cam).resize(gray.size, Image.Resampling.BILINEAR)
+            picture = overlay(np.asarray(gray), np.asarray(as_large).clip(0, 1))
+            with written(self.folder / name_of(one, k)) as unfinished:
+                Image.fromarray(picture).save(unfinished, format="PNG")
+            self.number += 1
+
+    def _wanted(self, one: Predicted) -> list[int]:
+        if self.findings is not None:
+            return [one.findings.index(finding) for finding in self.findings]
+        order = np.argsort(-np.where(np.isnan(one.calibrated), one.probabilities, one.calibrated), kind="stable")
+        if (one.answers == "unknown").all():
+            return [int(order[0])]
+        return [int(k) for k in order if one.answers[k] == "yes"][:MOST]
+
+    def _maps(self, gray: Image.Image, numbers: list[int]) -> NDArray[np.float32]:
+        """Float32 [K', size, size] in [0, 1], the mean over the bundles."""
+        pixels = self.bundles[0].transform(np.asarray(gray)).float()[None] / 255
+        maps = []
+        for bundle in self.bundles:
+            device = next(bundle.model.parameters()).device
+            maps.append(grad_cam(bundle.model, pixels.to(device), numbers, seed=self.seed)[0].float().cpu().numpy())
+        return np.mean(maps, axis=0, dtype=np.float32)
+
+    @staticmethod
+    def _blank(bundle: Bundle) -> torch.Tensor:
+        size = bundle.transform.size
+        return torch.zeros(1, 1, size, size, device=next(bundle.model.parameters()).device)
+
+
+def name_of(one: Predicted, k: int) -> str:
+    """Of a picture: the image's name, eight digits of its hash (names recur in other folders), and the finding."""
+    name = one.image.stem if one.image.suffix.lower() in SUFFIXES else one.image.name
+    finding = re.sub(r"[^\w.-]+", "_", one.findings[k])
+    return f"{name[:100]}-{one.image_sha256[:8]}-{finding}.png"

@@ -1,0 +1,218 @@
+"""Posterior predictive sampling (paper Algorithm 2): p(y | x_I) = mean over z ~ p(z | x_I) of p(y | x_I, z).
+
+Draws of z are one source of doubt. Others, by choice, are networks that could have been learned as well: the members
+of an ensemble (Lakshminarayanan et al. 2017) or masks of dropout (Gal & Ghahramani 2016); and pictures that could have
+been taken as well: augmented ones.
+
+    total     H(E p)                       of a finding, in nats
+    expected  E H(p)                       what stays when z and network are known
+    z         E_v [H(E_s p) - E_s H(p)]    mutual information of y and z: the doubt that z carries
+    networks  H(E p) - E_v H(E_s p)        mutual information of y and network (or picture) v: epistemic, for networks
+
+so that total = expected + z + networks.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vkd_pyro import metrics
+from vkd_pyro.data.images.transforms import Augmentation
+from vkd_pyro.encoders.image import encode
+from vkd_pyro.model import ImageClassifier, Model
+from vkd_pyro.utils.errors import UserError
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is said of N images without their samples; all [N, K].
+
+    Attributes:
+        probabilities: p(y_k = 1 | x_I) in [0, 1].
+        low, high: the interval that holds p(y_k = 1 | x_I, z, network) with the probability asked for.
+        total, expected, z, networks: doubt in nats, see above; NaN where there is no such source of doubt.
+    """
+
+    probabilities: Array
+    low: Array
+    high: Array
+    total: Array
+    expected: Array
+    z: Array
+    networks: Array
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Summary"]) -> "Summary":
+        """All images of the parts, in their order."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of N images.
+
+    Attributes:
+        samples: p(y_k = 1 | x_I, z^(s)) by V networks (or of V pictures), float [V, S, N, K] in [0, 1].
+        findings: names of the K labels.
+        sources: what differs between samples: "z", "ensemble", "dropout", "augmentation".
+    """
+
+    samples: Array
+    findings: tuple[str, ...]
+    sources: tuple[str, ...] = ("z",)
+
+    @property
+    def probabilities(self) -> Array:
+        """p(y_k = 1 | x_I), float [N, K]: the mean over samples."""
+        return self.samples.mean(axis=(0, 1))
+
+    def interval(self, level: float = 0.95) -> tuple[Array, Array]:
+        """Quantiles of the samples, [N, K] each: where p(y_k = 1 | x_I, z, network) lies with this probability.
+
+        It is about the probability, given what may differ between samples; not about the label. NaN without a source.
+        """
+        if not 0 < level < 1:
+            raise UserError(f"level: found {level:g}, expected between 0 and 1, e.g. 0.95")
+        if not self.sources:
+            nothing = np.full_like(self.samples[0, 0], np.nan)
+            return nothing, nothing
+        flat = self.samples.reshape(-1, *self.samples.shape[2:])
+        low, high = np.quantile(flat, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return low.astype(np.float32), high.astype(np.float32)
+
+    def doubt(self) -> dict[str, Array]:
+        """Total uncertainty and its parts in nats, [N, K] each, of the sources that there are."""
+        found = {"total": metrics.total_uncertainty, "expected": metrics.expected_entropy}
+        if "z" in self.sources:
+            found["z"] = metrics.latent_doubt
+        if set(self.sources) - {"z"}:
+            found["networks"] = metrics.network_doubt
+        return {name: function(self.samples).astype(np.float32) for name, function in found.items()}
+
+    def summary(self, level: float = 0.95) -> Summary:
+        """Without the samples, which are S times as large."""
+        absent = dict.fromkeys(("z", "networks"), np.full_like(self.samples[0, 0], np.nan))
+        return Summary(self.probabilities, *self.interval(level), **(absent | self.doubt()))
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Which sources of doubt are asked, and how much of each.
+
+    Attributes:
+        num_samples: S, draws of z by each network.
+        num_masks: masks of dropout, each a network; 0 for none.
+        num_augmentations: augmented versions of each picture; 0 for the picture itself.
+        seed: of all draws.
+    """
+
+    num_samples: int = 100
+    num_masks: int = 0
+    num_augmentations: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_samples", 1), ("num_masks", 0), ("num_augmentations", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name}: found {getattr(self, name)}, expected at least {least}")
+
+
+def predict(
+    model: Model | ImageClassifier | Sequence[Model | ImageClassifier],
+    images: Tensor,
+    findings: tuple[str, ...],
+    num_samples: int = 100,
+    seed: int = 0,
+    num_masks: int = 0,
+    num_augmentations: int = 0,
+) -> Prediction:
+    """Findings of a batch of X-rays; a network encodes each image once, whatever the number of samples.
+
+    What is said of an image depends on the image, the model and the seed; not on the other images of the batch.
+
+    Args:
+        model: in eval mode; several are an ensemble.
+        images: float [N, 1, height, width] in [0, 1].
+        findings: names of the K labels.
+        num_samples, seed, num_masks, num_augmentations: see `Doubt`.
+    """
+    return predict_with(Doubt(num_samples, num_masks, num_augmentations, seed), model, images, findings)
+
+
+@torch.no_grad()
+def predict_with(
+    doubt: Doubt,
+    model: Model | ImageClassifier | Sequence[Model | ImageClassifier],
+    images: Tensor,
+    findings: tuple[str, ...],
+) -> Prediction:
+    """As `predict`."""
+    models = [model] if isinstance(model, nn.Module) else list(model)
+    pictures = list(_pictures(images, doubt))
+    samples = [array for network in models for picture in pictures for array in _by_mask(network, picture, doubt)]
+    found = {
+        "z": doubt.num_samples > 1 and any(isinstance(network, Model) for network in models),
+        "ensemble": len(models) > 1,
+        "dropout": doubt.num_masks > 1,
+        "augmentation": doubt.num_augmentations > 1,
+    }
+    return Prediction(np.stack(samples), tuple(findings), tuple(name for name, there in found.items() if there))
+
+
+def _by_mask(model: Model | ImageClassifier, images: Tensor, doubt: Doubt) -> Iterator[Array]:
+    """float32 [S, N, K] of the network, or of each of its masks; encoded once, unless the encoder has dropout."""
+    features = None
+    for mask in range(doubt.num_masks or 1):
+        with dropout_mask(model, doubt.seed + mask) if doubt.num_masks else ExitStack():
+            if features is None or _dropouts(model.image_encoder):
+                features = model.image_encoder(images) if doubt.num_masks else encode(model.image_encoder, images)
+            yield model.probabilities(features, doubt.num_samples, doubt.seed).float().cpu().numpy()
+
+
+def _pictures(images: Tensor, doubt: Doubt) -> Iterator[Tensor]:
+    """The images; or augmented versions, one after the other, all images of one turned and shifted alike."""
+    if not doubt.num_augmentations:
+        yield images
+    for number in range(doubt.num_augmentations):
+        augmented = Augmentation()(images.cpu(), doubt.seed + number)
+        yield augmented.to(images.device)
+
+
+@contextmanager
+def dropout_mask(model: nn.Module, seed: int) -> Iterator[None]:
+    """The model, in eval mode, as one of the networks that dropout trained: the same units are dropped for all images.
+
+    Raises:
+        UserError: the model has no dropout.
+    """
+    layers = _dropouts(model)
+    if not layers:
+        raise UserError("num_masks: the model has no dropout; set it to 0, or train one with dropout")
+    generator = torch.Generator().manual_seed(seed)
+    seeds = torch.randint(2**62, (len(layers),), generator=generator).tolist()
+    with ExitStack() as hooks:
+        for layer, own_seed in zip(layers, seeds, strict=True):
+            hooks.enter_context(layer.register_forward_hook(partial(_drop, seed=own_seed)))
+        yield
+
+
+def _dropouts(model: nn.Module) -> list[nn.Module]:
+    return [m for m in model.modules() if isinstance(m, nn.Dropout | nn.Dropout2d) and m.p > 0]
+
+
+def _drop(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor, seed: int) -> Tensor:
+    """The output with units set to 0, the same in every row; units are the last axis, or the channels of a picture."""
+    axis, p = (1 if output.dim() == 4 else -1), float(layer.p)  # type: ignore[arg-type]
+    kept = torch.rand(output.shape[axis], generator=torch.Generator().manual_seed(seed)) >= p
+    shape = [1] * output.dim()
+    shape[axis] = -1
+    return output * kept.to(output).view(shape) / (1 - p)

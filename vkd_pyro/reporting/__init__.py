@@ -1,0 +1,1 @@
+"""An evaluation for a person to read: figures, sections, one page."""

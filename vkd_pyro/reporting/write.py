@@ -1,0 +1,144 @@
+"""What an evaluation leaves in its folder: page, figures, numbers; and what is computed for the page alone."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from vkd_pyro.data.loading import StudyData
+from vkd_pyro.evaluation.evaluation import Evaluation, save_evaluation
+from vkd_pyro.explanations.images import grad_cam, overlay
+from vkd_pyro.explanations.latent import embed
+from vkd_pyro.explanations.mismatch import Mismatch, mismatch
+from vkd_pyro.model import VKD, Guide, ImageBranch, ImageOnly
+from vkd_pyro.prediction.predictive import predict
+from vkd_pyro.reporting.figures import save
+from vkd_pyro.reporting.page import write_page
+from vkd_pyro.reporting.sections import Assessment, Extras, page_of, pictures_of
+from vkd_pyro.utils.files import private_folder
+
+MAX_POINTS = 1000
+"""Studies on a map of z: t-SNE of more takes minutes and shows no more."""
+
+Network = VKD | ImageOnly | ImageBranch
+
+
+def save_all(evaluation: Evaluation, folder: Path, extras: Extras, num_resamples: int = 1000) -> Assessment:
+    """Writes evaluation.json, predictions.parquet, figures/ and index.html into a folder."""
+    if extras.mismatch is not None:
+        evaluation = with_mismatch(evaluation, extras.mismatch)
+    assessed = Assessment.of(evaluation, num_resamples)
+    page = page_of(evaluation, assessed, extras)
+    private_folder(folder)
+    save_evaluation(evaluation, folder, evaluation.summary() | assessed.summary())
+    private_folder(folder / "figures")
+    write_page(page, folder / "index.html")
+    for name, figure in pictures_of(page):
+        save(figure, folder / "figures", name)
+    return assessed
+
+
+def maps_of(
+    evaluation: Evaluation, z: dict[str, NDArray[np.float64]]
+) -> tuple[dict[str, tuple[NDArray[Any], NDArray[Any]]], str]:
+    """Maps of z by t-SNE (the paper's Figs. 2 and 3), coloured by the finding with most positives, and what they show.
+
+    Args:
+        z: by title, the means of z of each study, [N, D]; NaN where there is none.
+    """
+    most = shown_finding(evaluation)
+    rows = np.linspace(0, len(evaluation.labels) - 1, min(MAX_POINTS, len(evaluation.labels))).astype(int)
+    maps = {}
+    for title, locs in z.items():
+        chosen = locs[rows]
+        number = int(np.isfinite(chosen).all(axis=1).sum())
+        if number >= 4:
+            maps[title] = (embed(chosen, perplexity=min(30, (number - 1) / 3)), evaluation.labels[rows, most])
+    return maps, f"Means of z of {len(rows):,} studies, coloured by {evaluation.findings[most]}."
+
+
+def shown_finding(evaluation: Evaluation) -> int:
+    """The number of the finding with most positives; "No Finding" only where there is no other."""
+    positives = np.nansum(evaluation.labels, axis=0) + 1.0
+    return int(np.where(np.array(evaluation.findings) == "No Finding", 0.5, positives).argmax())
+
+
+def mismatch_of(network: Network, data: StudyData, split: str) -> Mismatch | None:
+    """How far reports are from their own and from others' pictures; None where no guide reads reports that are true."""
+    if data.control != "none" or not isinstance(network, VKD) or not isinstance(network.guide, Guide):
+        return None
+    device = next(network.parameters()).device
+    encoder = network.guide.report_encoder
+    return mismatch(network, (batch.to(device) for batch in data.evaluation_loader(split, encoder)))
+
+
+def with_mismatch(evaluation: Evaluation, found: Mismatch) -> Evaluation:
+    """The evaluation with the excess of each study's KL; NaN without a report."""
+    excess = pd.Series(found.excess, index=found.study_ids).reindex(list(evaluation.study_ids))
+    return replace(evaluation, excess_kl=np.asarray(excess, np.float64))
+
+
+def cases_of(
+    network: Network, data: StudyData, evaluation: Evaluation, number: int
+) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
+    """The studies with the highest probability of the finding with most positives, and the most doubtful, in turn.
+
+    Returns: images [n, H, W], the same with the class activation of that finding, captions without any name.
+    """
+    k = shown_finding(evaluation)
+    p, finding = evaluation.probabilities[:, k], evaluation.findings[k]
+    orders = np.argsort(-p), np.argsort(-evaluation.doubt[:, k])
+    chosen = list(dict.fromkeys(row for pair in zip(*orders, strict=True) for row in pair))[:number]
+    pixels = _pictures(data, evaluation, chosen)
+    maps = grad_cam(network.model, pixels.to(next(network.parameters()).device), k).cpu().numpy()
+    gray = pixels[:, 0].numpy()
+    overlays = np.stack([overlay(image, cam) for image, cam in zip(gray, maps, strict=True)])
+    said = {1.0: "present", 0.0: "absent"}
+    captions = [f"{finding}: {p[row]:.2f}, label {said.get(evaluation.labels[row, k], 'unknown')}" for row in chosen]
+    return gray, overlays, captions
+
+
+def _pictures(data: StudyData, evaluation: Evaluation, chosen: list[int]) -> torch.Tensor:
+    """Those of the rows chosen, float [n, 1, H, W]; of a study with several images the first."""
+    rows: dict[Any, int] = {}  # numbered as the evaluation has them
+    images: dict[int, torch.Tensor] = {}
+    for batch in data.evaluation_loader(evaluation.how["split"], None):
+        for image, study in zip(batch.images, batch.study_ids, strict=True):
+            row = rows.setdefault(len(rows) if evaluation.how["level"] == "image" else study, len(rows))
+            if row in chosen:
+                images.setdefault(row, image)
+    return torch.stack([images[row] for row in chosen])
+
+
+def save_samples(
+    network: Network, data: StudyData, split: str, path: Path, num_samples: int = 100, seed: int = 0
+) -> int:
+    """Writes p(y | x_I, z) of every draw of z, image by image, to netCDF for ArviZ, beside the labels.
+
+    In a stream: memory does not grow with the split. A study with several images has a row each, numbered from 0 after
+    a slash. Returns: rows written.
+    """
+    from vkd_pyro.evaluation.arviz_export import SampleWriter
+
+    device = next(network.parameters()).device
+    several = any(len(study.images) > 1 for study in data.studies(split))
+    with SampleWriter(path, network.findings, 1, num_samples) as writer:
+        for batch in data.evaluation_loader(split, None):
+            names, seen = [], Counter[str]()
+            for study in batch.study_ids:  # a batch holds whole studies
+                names.append(f"{study}/{seen[study]}" if several else study)
+                seen[study] += 1
+            samples = predict(network.model, batch.images.to(device), network.findings, num_samples, seed).samples
+            writer.append(samples, names, batch.labels.masked_fill(~batch.known, torch.nan).numpy())
+        return writer.num_studies
+
+
+def training_table(run: Path) -> pd.DataFrame | None:
+    """A run's metrics.csv; None where there is none."""
+    path = run / "metrics.csv"
+    return pd.read_csv(path) if path.is_file() else None

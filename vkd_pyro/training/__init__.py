@@ -1,0 +1,1 @@
+"""Training: `fit`, which writes a run, and what happens in it."""

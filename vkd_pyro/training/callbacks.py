@@ -1,0 +1,91 @@
+"""What happens between epochs: checkpoints, early stopping by a relative tolerance, the table of metrics."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.files import written
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """best.ckpt: the epoch of the lowest val/nll, also after the run's folder was moved."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "best", monitor="val/nll", enable_version_counter=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As Lightning's, which would forget the best score if the folder's name had changed."""
+        here = Path(str(self.dirpath))
+
+        def moved(path: str) -> str:
+            return str(here / Path(path).name) if path else path
+
+        state = state_dict | {"dirpath": self.dirpath}
+        state |= {key: moved(state[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}
+        super().load_state_dict(state)
+
+
+class RelativeEarlyStopping(Callback):
+    """Stops when val/nll has not fallen by a relative `tolerance` for `patience` epochs (the paper's 1 %)."""
+
+    def __init__(self, patience: int, tolerance: float) -> None:
+        self.patience, self.tolerance = patience, tolerance
+        self.best, self.waited = math.inf, 0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop = self.waited >= self.patience  # a training that had stopped is not resumed for an epoch
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        nll = float(trainer.callback_metrics["val/nll"])
+        if nll < self.best * (1 - self.tolerance):
+            self.best, self.waited = nll, 0
+        else:
+            self.waited += 1
+        trainer.should_stop = trainer.should_stop or self.waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.waited = state_dict["best"], state_dict["waited"]
+
+
+class MetricsTable(Callback):
+    """metrics.csv: one row an epoch; rows from a resumed epoch on are replaced, never doubled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        table = pd.DataFrame([row])
+        if self.path.exists():
+            table = pd.concat([rows_before(self.path, trainer.current_epoch), table])
+        with written(self.path) as unfinished:
+            table.to_csv(unfinished, index=False)
+
+
+def rows_before(path: Path, epoch: int) -> pd.DataFrame:
+    """The rows of metrics.csv before an epoch, as text, so that not a digit of them changes.
+
+    Raises:
+        UserError: it is damaged, or an epoch is missing.
+    """
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        rows = rows[rows["epoch"].astype(int) < epoch]
+        whole = rows["epoch"].astype(int).tolist() == list(range(epoch))
+    except (KeyError, ValueError) as error:  # of pandas, for what is no such table
+        raise UserError(f"{path}: damaged ({one_line(error)}); put back a copy of it, or start a new run") from error
+    if not whole:
+        raise UserError(f"{path}: expected a row for each epoch before {epoch}; put back a copy, or start a new run")
+    return rows

@@ -1,0 +1,65 @@
+"""What is fitted once a model is trained: to the validation split, and to how training images look to the model."""
+
+from dataclasses import dataclass
+
+from vkd_pyro.data.loading import StudyData
+from vkd_pyro.evaluation.outputs import outputs_of_images, signals
+from vkd_pyro.model import VKD, ImageOnly
+from vkd_pyro.posthoc.calibration import Calibration
+from vkd_pyro.posthoc.ood import Reference
+from vkd_pyro.posthoc.recalibration import Recalibration, Temperature
+from vkd_pyro.posthoc.thresholds import BySensitivity, Conformal, OperatingPoints, Rule
+from vkd_pyro.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class AfterTraining:
+    """How the trained model is calibrated on the validation split.
+
+    Raises:
+        UserError: a number that is out of range.
+
+    Attributes:
+        recalibration: of probabilities: Temperature (one number, for which few studies are enough), Platt, Isotonic or
+            Identity, by path: vkd_pyro.posthoc.recalibration.Platt.
+        rule: for the threshold of each finding; None is a sensitivity of 0.9.
+        alpha: share of conformal sets that may miss the right answer.
+        num_samples: S, draws of z for each image.
+        max_reference_images: training images that new ones are compared with, spread over the corpus.
+    """
+
+    recalibration: type[Recalibration] = Temperature
+    rule: Rule | None = None
+    alpha: float = 0.1
+    num_samples: int = 100
+    max_reference_images: int = 2000
+
+    def __post_init__(self) -> None:  # before the training, not after it
+        for name, least in (("num_samples", 1), ("max_reference_images", 2)):
+            if getattr(self, name) < least:
+                raise UserError(f"after_training.{name}: found {getattr(self, name)}, expected at least {least}")
+        if not 0 < self.alpha < 1:
+            raise UserError(f"after_training.alpha: found {self.alpha}, expected a number above 0 and below 1")
+
+
+def calibrate(network: VKD | ImageOnly, data: StudyData, settings: AfterTraining | None = None) -> Calibration:
+    """Recalibration, thresholds and conformal sets from the validation split; novelty from training images as well.
+
+    Args:
+        network: trained; in eval mode afterwards.
+        data: the corpus it was trained on.
+        settings: how; `AfterTraining()` by default.
+    """
+    settings = settings or AfterTraining()
+    network.eval()
+    validation = outputs_of_images(network, data, "validation", settings.num_samples)
+    training = outputs_of_images(network, data, "train", 1, max_images=settings.max_reference_images)
+    studies = validation.mean_over_images()
+    recalibration = settings.recalibration.fit(studies.probabilities, studies.labels, network.findings)
+    honest = recalibration(studies.probabilities)
+    return Calibration(
+        recalibration,
+        OperatingPoints.fit(honest, studies.labels, network.findings, settings.rule or BySensitivity(0.9)),
+        Conformal.fit(honest, studies.labels, network.findings, settings.alpha),
+        Reference.fit(signals(training), signals(validation)),
+    )

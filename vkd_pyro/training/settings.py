@@ -1,0 +1,71 @@
+"""How to train: the settings."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from vkd_pyro.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train.
+
+    Attributes:
+        max_epochs: passes over the training studies.
+        optimizer: makes the optimiser from the parameters.
+        learning_rate_schedule: "constant"; "one_cycle" (up to the optimiser's rate and down to 0 over the whole
+            training, momentum or beta1 the other way: torch's OneCycleLR); or "plateau" (a tenth after 3 epochs
+            without a better val/nll).
+        gradient_clip: largest norm of the gradient; None for no clipping.
+        patience: epochs without val/nll falling by `tolerance` before training stops; None never stops early.
+        tolerance: the relative fall of val/nll that counts.
+        num_samples: S, draws of z for each validation prediction.
+        precision: of Lightning: "32-true", "bf16-mixed", "16-mixed".
+        accelerator: "auto", "cpu", "gpu".
+        devices: how many, on each node; each has its own process and its own batches.
+        num_nodes: machines.
+        accumulate_batches: batches an optimiser step.
+        sync_batchnorm: normalise by all devices' rows together; on GPUs only. Else each device normalises by its own
+            batch, and the running statistics are averaged over devices at each checkpoint and validation.
+        freeze_batchnorm: normalise by the running statistics as they are, also while training.
+        compile: compile the encoders by torch.compile; for a GPU, since a CPU was slower for it.
+        checkpoint_steps: optimiser steps between checkpoints within an epoch; None for the ends of epochs alone.
+    """
+
+    max_epochs: int = 20
+    optimizer: Callable[[Iterable[Tensor]], Optimizer] = Adam
+    learning_rate_schedule: Literal["constant", "one_cycle", "plateau"] = "constant"
+    gradient_clip: float | None = 1.0
+    patience: int | None = 5
+    tolerance: float = 0.01
+    num_samples: int = 20
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    accumulate_batches: int = 1
+    sync_batchnorm: bool = False
+    freeze_batchnorm: bool = False
+    compile: bool = False
+    checkpoint_steps: int | None = 1000
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes what can be computed before the trainer starts."""
+        on_gpu = self.accelerator in ("auto", "gpu") and torch.cuda.is_available()
+        number = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0) if self.devices > 1 else 0)
+        return torch.device(f"cuda:{number}" if on_gpu else "cpu")
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "num_samples", "devices", "num_nodes", "accumulate_batches"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name}: found {getattr(self, name)}, expected at least 1")
+        for name, without in (("patience", "no early stop"), ("checkpoint_steps", "none within an epoch")):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"training.{name}: found {value}, expected at least 1, or null for {without}")

@@ -1,0 +1,100 @@
+"""Files that are written whole or not at all, and that nobody else may read: they hold patient data."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vkd_pyro.utils.errors import UserError
+
+
+def private_folder(path: Path) -> None:
+    """Makes a folder that only its owner may enter; those above it that are missing are made as usual."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; it becomes `path` when the block ends without an error."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    os.close(private(str(unfinished), os.O_CREAT | os.O_WRONLY | os.O_TRUNC))
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON, whole or not at all; a NaN is an error, since JSON has none."""
+    with written(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_signed_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON that carries its own hash, as `config_sha256`."""
+    write_json(path, content | {"config_sha256": hash_of(content)})
+
+
+def read_signed_json(path: Path, version: tuple[str, object], older: str, damaged: str) -> dict[str, Any]:
+    """What `write_signed_json` has written, unchanged.
+
+    Args:
+        path: of the file.
+        version: the field that names the format's version, and the value that can be read.
+        older: what to do about another version.
+        damaged: what to do about a file that is not as it was written.
+
+    Raises:
+        UserError: it is damaged, or of another version.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); {damaged}") from error
+    field, expected = version
+    found = content.get(field) if isinstance(content, dict) else None
+    if found != expected:
+        raise UserError(f"{path}: {field} is {found}, this version of vkd_pyro reads {expected}; {older}")
+    if content.get("config_sha256") != hash_of(content):
+        raise UserError(f"{path}: changed since it was written; {damaged}")
+    return content
+
+
+def hash_of(content: dict[str, Any]) -> str:
+    """SHA-256 over everything in a config but `config_sha256`, whatever the order of its fields."""
+    signed = {key: value for key, value in content.items() if key != "config_sha256"}
+    return hashlib.sha256(json.dumps(signed, sort_keys=True).encode()).hexdigest()
+
+
+def private(path: str, flags: int) -> int:
+    """An opener, for `open`, of files that only their owner may read."""
+    return os.open(path, flags, 0o600)
+
+
+def sha256_of(path: Path) -> str:
+    """In hexadecimal, of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Says in one line where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{folder}: the disk is full; make room and run again") from error
+        raise
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raises `UserError` where the disk of a folder has not so many bytes free."""
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise UserError(f"{folder}: {free} bytes free on the disk, {needed} needed; make room and run again")
