@@ -896,9 +896,11 @@ def waiting_for_data(
     vkd = xray_vkd(encoder, device)
     reports, step = vkd.guide.report_encoder, stepping(vkd, precision="bf16")
 
-    def data(store: Path | None, workers: int = 0, hold: bool = False) -> StudyData:
+    def data(store: Path | None, workers: int = 0, cache_on_device: bool = False) -> StudyData:
         corpus = MimicCXR(folder / "corpus")
-        return StudyData(corpus, size, batch_size, Augmentation(), workers, store=store, hold=hold)
+        return StudyData(
+            corpus, size, batch_size, Augmentation(), workers, store=store, cache_on_device=cache_on_device
+        )
 
     prepare(data(None).selection, reports, folder / "store", progress=False)
 
@@ -913,7 +915,7 @@ def waiting_for_data(
         loader = data(folder / "store", **how).train_loader(reports, seed=0, device=torch.device(device))
         return chain.from_iterable(repeat(loader))
 
-    loaded, held = batches(workers=workers), batches(hold=True)
+    loaded, held = batches(workers=workers), batches(cache_on_device=True)
     ways = [(f"from a store, {workers} workers", steps_on(loaded)), ("held on the device", steps_on(held))]
     ways.append(("one batch that stays", steps_on(repeat(next(held)))))
     from_store, from_device, at_hand = in_turn(ways, 5, clock_of(device))

@@ -121,7 +121,7 @@ NEEDS = {
     "disk: a checkpoint, of three that a run keeps": Need("GB", "checkpoint"),
     "memory: a training process, CPU, batches of 32": Need("GB", "process", report="study in memory"),
     "memory: a GPU, batches of 64, bf16": Need("GB", "peak, CUDA"),
-    "memory: a GPU, data.hold, beside that": Need("GB", image="held image", report="held embeddings"),
+    "memory: a GPU, data.cache_on_device, beside that": Need("GB", image="held image", report="held embeddings"),
     "vkd prepare, images: one core": Need("h", image="read"),
     "vkd prepare, reports: one core": Need("h", report="embed"),
     "vkd prepare, reports, at most: one core": Need("h", report="embed, at most"),

@@ -24,19 +24,19 @@ COLUMNS = {
 
 ROWS = {
     "uncertainty_openi": (
-        *(f"doubt, total: wrong answers, {who}" for who in ("most doubtful fifth", "the rest")),
+        *(f"uncertainty, total: wrong answers, {who}" for who in ("most uncertain fifth", "the rest")),
         "every answer no: wrong answers",
         *(
-            f"doubt, {kind}: ratio"
+            f"uncertainty, {kind}: ratio"
             for kind in ("total", "none, sum of probabilities", "that of z", "between 2 networks")
         ),
         *(f"answers by thresholds: {what}" for what in ("referred", "wrong, not referred", "wrong, referred")),
-        *(f"a fifth referred, {order}: wrong" for order in ("at random", "most doubtful", "most errors (oracle)")),
+        *(f"a fifth referred, {order}: wrong" for order in ("at random", "most uncertain", "most errors (oracle)")),
         *(f"{of}, {by}" for of in ("ECE", "log loss") for by in ("raw", "temperature", "platt", "isotonic")),
         *(f"conformal, {what}" for what in ("held, absent", "held, present", "one answer")),
         *(f"reports beside another picture: AUROC of {score}" for score in ("the KL", "its excess")),
-        *(f"unfamiliar: AUROC, {kind}" for kind in ("laterals", "inverted", "photographs")),
-        *("unfamiliar: laterals flagged", "unfamiliar: frontals flagged"),
+        *(f"out-of-distribution: AUROC, {kind}" for kind in ("laterals", "inverted", "photographs")),
+        *("out-of-distribution: laterals flagged", "out-of-distribution: frontals flagged"),
     )
 }
 """What is shown of a long table; of others everything."""

@@ -1,4 +1,4 @@
-"""Does the uncertainty mean anything? Measured on cross-fitted runs: doubt, calibration, mismatch, unfamiliar images.
+"""Does the uncertainty mean anything? Measured on cross-fitted runs, beside calibration, mismatch, OOD images.
 
     python scripts/uncertainty.py openi_cpu/vkd openi_cpu_labels_0.1/vkd --json results/uncertainty_openi.json
 
@@ -66,18 +66,18 @@ def measured(row: Path, seeds: int, folds: int) -> dict[str, str]:
         by_seed.append(concatenate(evaluations))
         recalibrated.append({name: np.concatenate([version[name] for version in versions]) for name in versions[0]})
         of_runs += numbers
-    doubts: dict[str, Callable[[Evaluation], Array]] = {
+    uncertainties: dict[str, Callable[[Evaluation], Array]] = {
         "none, sum of probabilities": lambda e: e.probabilities,
-        "total": lambda e: e.doubt,
-        "that of z": lambda e: e.latent_doubt,
+        "total": lambda e: e.uncertainty,
+        "that of z": lambda e: e.latent_uncertainty,
     }
     if seeds > 1:
         between = networks(by_seed)
-        doubts[f"between {seeds} networks"] = lambda _: between
+        uncertainties[f"between {seeds} networks"] = lambda _: between
     found: dict[str, str] = {}
-    for name, doubt in doubts.items():
-        if not np.isnan(doubt(by_seed[0])).all():
-            found |= of_doubt(name, by_seed, doubt)
+    for name, uncertainty in uncertainties.items():
+        if not np.isnan(uncertainty(by_seed[0])).all():
+            found |= of_uncertainty(name, by_seed, uncertainty)
     found |= of_referral(by_seed) | of_calibration(by_seed, recalibrated) | of_conformal(by_seed)
     for name in of_runs[0]:
         values = np.array([numbers[name] for numbers in of_runs])
@@ -103,12 +103,14 @@ def evaluated(run: Path) -> tuple[Evaluation, dict[str, Array], dict[str, float]
         numbers["reports beside another picture: AUROC of the KL"] = found.auroc("own")
         numbers["reports beside another picture: AUROC of its excess"] = found.auroc()
     usual = calibration.reference.score(signals(rows))
-    numbers["unfamiliar: frontals flagged"] = float(usual.flagged.mean())
+    numbers["out-of-distribution: frontals flagged"] = float(usual.flagged.mean())
     for name, images in unfamiliar(trained):
         other = calibration.reference.score(signals(outputs_of(trained, images)))
         labels = np.repeat([0.0, 1.0], [len(usual.score), len(other.score)])
-        numbers[f"unfamiliar: AUROC, {name}"] = metrics.auroc(np.concatenate([usual.score, other.score]), labels)
-        numbers[f"unfamiliar: {name} flagged"] = float(other.flagged.mean())
+        numbers[f"out-of-distribution: AUROC, {name}"] = metrics.auroc(
+            np.concatenate([usual.score, other.score]), labels
+        )
+        numbers[f"out-of-distribution: {name} flagged"] = float(other.flagged.mean())
     return evaluation, recalibrated, numbers
 
 
@@ -154,19 +156,23 @@ def outputs_of(trained: Trained, images: Tensor, batch_size: int = 64) -> StudyO
 def networks(by_seed: Sequence[Evaluation]) -> Array:
     """Mutual information of a label and the network that predicts it, the seeds being the networks; [N, K] in nats."""
     p = np.stack([e.probabilities for e in by_seed])
-    return metrics.network_doubt(p[:, None])
+    return metrics.epistemic_uncertainty(p[:, None])
 
 
-def of_doubt(name: str, by_seed: Sequence[Evaluation], doubt: Callable[[Evaluation], Array]) -> dict[str, str]:
-    """Wrong answers of the most doubtful fifth of the studies and of the rest; whether doubt tells wrong from right."""
-    found = [tables.selective(e, doubt(e).sum(axis=1)) for e in by_seed]
-    tells = [metrics.auroc(doubt(e).ravel(), np.where(np.isnan(e.labels), np.nan, wrong(e)).ravel()) for e in by_seed]
+def of_uncertainty(
+    name: str, by_seed: Sequence[Evaluation], uncertainty: Callable[[Evaluation], Array]
+) -> dict[str, str]:
+    """Wrong answers of the most uncertain fifth of the studies and of the rest; whether it tells wrong from right."""
+    found = [tables.selective(e, uncertainty(e).sum(axis=1)) for e in by_seed]
+    tells = [
+        metrics.auroc(uncertainty(e).ravel(), np.where(np.isnan(e.labels), np.nan, wrong(e)).ravel()) for e in by_seed
+    ]
     return {
         "every answer no: wrong answers": mean(f.never for f in found),
-        f"doubt, {name}: wrong answers, most doubtful fifth": mean(f.doubtful_error for f in found),
-        f"doubt, {name}: wrong answers, the rest": mean(f.other_error for f in found),
-        f"doubt, {name}: ratio": "; ".join(f"{f.ratio:.2f}" for f in found),
-        f"doubt, {name}: AUROC, wrong from right answers": mean(tells),
+        f"uncertainty, {name}: wrong answers, most uncertain fifth": mean(f.uncertain_error for f in found),
+        f"uncertainty, {name}: wrong answers, the rest": mean(f.other_error for f in found),
+        f"uncertainty, {name}: ratio": "; ".join(f"{f.ratio:.2f}" for f in found),
+        f"uncertainty, {name}: AUROC, wrong from right answers": mean(tells),
     }
 
 
@@ -191,7 +197,7 @@ def of_referral(by_seed: Sequence[Evaluation]) -> dict[str, str]:
     """Wrong answers left when a fifth of the studies is referred."""
     curves = [tables.selective(e) for e in by_seed]
     at = int(np.abs(tables.SHARES - REFERRED).argmin())
-    of = {"at random": "random", "most doubtful": "error", "most errors (oracle)": "oracle"}
+    of = {"at random": "random", "most uncertain": "error", "most errors (oracle)": "oracle"}
     return {f"a fifth referred, {name}: wrong": mean(getattr(c, a)[at] for c in curves) for name, a in of.items()}
 
 

@@ -17,7 +17,7 @@ from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
 from vkd_pyro.model import ImageClassifier, Model
 from vkd_pyro.prediction import predict_files
-from vkd_pyro.prediction.predictive import Doubt
+from vkd_pyro.prediction.predictive import UncertaintySources
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import hash_of
 
@@ -38,7 +38,9 @@ def make_classifier():
 
 
 def probabilities(bundle, images):
-    return np.stack([said.probabilities for said in predict_files(bundle, images, Doubt(num_samples=7, seed=3))])
+    return np.stack(
+        [said.probabilities for said in predict_files(bundle, images, UncertaintySources(num_samples=7, seed=3))]
+    )
 
 
 models = pytest.mark.parametrize("make", [make_model, make_classifier])
@@ -126,8 +128,8 @@ import json, sys
 from vkd_pyro.bundle import load_bundle
 from vkd_pyro.files import hash_of
 from vkd_pyro.deployment import predict_files
-from vkd_pyro.predictive import Doubt
-predicted = predict_files(load_bundle(sys.argv[1]), sys.argv[2:], Doubt(num_samples=7, seed=3))
+from vkd_pyro.predictive import Uncertainty
+predicted = predict_files(load_bundle(sys.argv[1]), sys.argv[2:], Uncertainty(num_samples=7, seed=3))
 bits = "".join(each.probabilities.tobytes().hex() for each in predicted)
 imported = [name for name in ("transformers", "tokenizers", "lightning", "jsonargparse") if name in sys.modules]
 print(json.dumps({"bits": bits, "imported": imported}))

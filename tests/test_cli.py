@@ -22,7 +22,7 @@ from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.encoders.image import TorchvisionEncoder
 from vkd_pyro.model import ImageClassifier
 from vkd_pyro.prediction import predict_files
-from vkd_pyro.prediction.predictive import Doubt
+from vkd_pyro.prediction.predictive import UncertaintySources
 
 CONFIG = """
 data:
@@ -390,7 +390,7 @@ def parsed_table(out):
 
 def test_table_csv_and_json_agree_with_the_library(run, images):
     names = [str(image) for image in images]
-    said = predict_files(load_bundle(run / "bundle"), images, Doubt(num_samples=5))
+    said = predict_files(load_bundle(run / "bundle"), images, UncertaintySources(num_samples=5))
     exact = np.stack([each.probabilities for each in said])
     objects = json.loads(predict(run, images, "json"))
     assert [each["image"] for each in objects] == names

@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.test_after_training import Pairs
 from tests.test_cli import CONFIG, refusal, vkd
 from tests.test_evaluation import make_evaluation, make_full_evaluation
+from tests.test_posthoc import Pairs
 from vkd_pyro.cli.trained import load_trained
 from vkd_pyro.evaluation.comparison import by_finding, paired_difference
 from vkd_pyro.evaluation.evaluation import load_evaluation, save_evaluation
 from vkd_pyro.reporting.write import _pictures, cases_of
 
 PAIRS = CONFIG.replace(
-    "tests.conftest.TinyCorpus", "tests.test_after_training.Pairs\n    init_args: {num_studies: 80}"
+    "tests.conftest.TinyCorpus", "tests.test_posthoc.Pairs\n    init_args: {num_studies: 80}"
 ).replace("max_epochs: 2", "max_epochs: 1")
 QUICK = ("--num_samples", "5", "--resamples", "5")
 
@@ -99,8 +99,8 @@ def test_what_is_loaded_says_what_was_printed(runs, evaluated):
     again, _ = trained.evaluate("test", 5)
     np.testing.assert_array_equal(loaded.probabilities, again.probabilities)
     np.testing.assert_array_equal(loaded.calibrated, trained.bundle.calibration.recalibration(again.probabilities))
-    assert loaded.excess_kl is not None
-    assert np.isfinite(loaded.excess_kl).all()
+    assert loaded.mismatch_score is not None
+    assert np.isfinite(loaded.mismatch_score).all()
 
 
 @pytest.mark.parametrize("arm", ["vkd", "image_only"])
@@ -113,7 +113,7 @@ def test_a_bundle_says_of_images_what_its_run_does(arm, runs, tmp_path):
     assert content(bundle) == before
     assert "report AUC" not in out
     ours, theirs = (load_evaluation(folder) for folder in (tmp_path / "e", runs / arm / "evaluation" / "test"))
-    for name in ("labels", "probabilities", "calibrated", "low", "high", "expected_entropy", "novelty"):
+    for name in ("labels", "probabilities", "calibrated", "low", "high", "expected_entropy", "ood"):
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), atol=1e-6, err_msg=name)
     for name in ("answers", "conformal", "study_ids", "patient_ids"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)

@@ -167,19 +167,19 @@ def outcome(corpus, root):
     try:
         studies = Selection(corpus, ImageTransform(SIZE), "all").read().studies
     except UserError as error:
-        refuse_unclear(error, root)
+        check_clear(error, root)
         return "refused", 0
     bad = 0
     for image in (image for study in studies for image in study.images):
         try:
             assert ImageTransform(SIZE)(image).shape == (1, SIZE, SIZE)
         except UserError as error:
-            refuse_unclear(error, image)
+            check_clear(error, image)
             bad += 1
     return "read", bad
 
 
-def refuse_unclear(error, path):
+def check_clear(error, path):
     assert str(path) in str(error)
     assert "\n" not in str(error)
     assert len(str(error)) < 1000

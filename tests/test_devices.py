@@ -30,7 +30,7 @@ from vkd_pyro.methods import LogitDistillation
 from vkd_pyro.model import VKD
 from vkd_pyro.schedules import Cyclical
 from vkd_pyro.training.fitting import fit
-from vkd_pyro.training.module import VKDTrainer, refuse_other_machines
+from vkd_pyro.training.module import VKDTrainer, check_devices
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError
 
@@ -169,13 +169,13 @@ def test_torchrun_with_another_number_of_processes_is_refused(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(UserError, match=r"training\.devices: found 2 .* torchrun has started 4 .*--nproc_per_node"):
-        refuse_other_machines(Training(devices=2))
-    refuse_other_machines(Training(devices=2, num_nodes=2))
+        check_devices(Training(devices=2))
+    check_devices(Training(devices=2, num_nodes=2))
 
 
 def test_batchnorm_over_all_devices_is_refused_on_the_cpu():
     with pytest.raises(UserError, match=r"training\.sync_batchnorm: .*GPUs only"):
-        refuse_other_machines(Training(accelerator="cpu", sync_batchnorm=True))
+        check_devices(Training(accelerator="cpu", sync_batchnorm=True))
 
 
 # ------------------------------------------------------------------------------------------ batches

@@ -81,7 +81,7 @@ def test_what_one_takes_is_in_a_unit_of_its_size(number, unit, text):
 def test_cells_that_were_not_measured_are_empty():
     table = estimate.table_of(CPU)
     empty = {name for name, cells in table.items() if not any(cells.values())}
-    assert empty == {name for name in table if "GPU" in name and "data.hold" not in name}
+    assert empty == {name for name in table if "GPU" in name and "data.cache_on_device" not in name}
     assert all(all(cells.values()) for name, cells in table.items() if name not in empty)
     assert {tuple(cells) for cells in table.values()} == {("measured", MIMIC, TEN_TIMES)}
 

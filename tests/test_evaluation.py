@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from vkd_pyro.evaluation.collapse import LatentUse
-from vkd_pyro.evaluation.evaluation import Evaluation, _novelty, load_evaluation, save_evaluation
+from vkd_pyro.evaluation.evaluation import Evaluation, _ood, load_evaluation, save_evaluation
 from vkd_pyro.evaluation.outputs import StudyOutputs
 from vkd_pyro.metrics import entropy
 from vkd_pyro.posthoc.recalibration import Platt, Recalibration
@@ -42,7 +42,7 @@ def make_evaluation(seed: int = 0, signal: float = 1.0, size: int = 400, one_cla
         answers=np.full(scores.shape, "unknown"),
         conformal=np.full(scores.shape, "unknown"),
         kl_per_study=unknown[:, 0],
-        novelty=unknown[:, 0],
+        ood=unknown[:, 0],
         subgroups={"sex": np.where(np.arange(size) % 2 == 0, "female", "male")},
         latent_use=LatentUse(active_units={"prior": 3.0, "posterior": float("nan")}),
     )
@@ -74,7 +74,7 @@ def make_full_evaluation(
         answers=points.answers(calibrated, fitted(low), fitted(high)),
         conformal=conformal.answers(calibrated),
         kl_per_study=np.where(absent, np.nan, generator.gamma(2, size=size)),
-        novelty=generator.random(size),
+        ood=generator.random(size),
         subgroups=e.subgroups | {"view": np.full(size, "frontal"), "age": np.full(size, "unknown")},
         latent_use=LatentUse({"prior": 3.0, "posterior": 2.0}, 2.0, np.array([1.5, 0.5]), 0.25, 0.1, 0.2),
     )
@@ -128,7 +128,7 @@ def test_what_an_earlier_version_did_not_know_is_undefined(tmp_path):
     loaded = load_evaluation(tmp_path)
     for name in ("labels", "probabilities", "report_probabilities", "study_ids", "patient_ids"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(evaluation, name))
-    for name in ("calibrated", "low", "high", "expected_entropy", "latent_doubt", "kl_per_study", "novelty"):
+    for name in ("calibrated", "low", "high", "expected_entropy", "latent_uncertainty", "kl_per_study", "ood"):
         assert np.isnan(getattr(loaded, name)).all(), name
     assert set(loaded.answers.ravel()) == set(loaded.conformal.ravel()) == {"unknown"}
     assert (loaded.how, loaded.data, loaded.subgroups, loaded.models) == ({}, {}, {}, None)
@@ -136,13 +136,13 @@ def test_what_an_earlier_version_did_not_know_is_undefined(tmp_path):
     assert np.isnan(loaded.latent_use.mutual_information)
 
 
-def test_the_doubt_of_z_is_the_total_less_what_stays_when_z_is_known():
+def test_the_uncertainty_of_z_is_the_total_less_what_stays_when_z_is_known():
     evaluation = make_full_evaluation()
     p = evaluation.probabilities
     total = -p * np.log(p) - (1 - p) * np.log(1 - p)
-    np.testing.assert_allclose(evaluation.doubt, total)
-    np.testing.assert_allclose(evaluation.latent_doubt, 0.1 * total)
-    assert np.isnan(make_evaluation().latent_doubt).all()
+    np.testing.assert_allclose(evaluation.uncertainty, total)
+    np.testing.assert_allclose(evaluation.latent_uncertainty, 0.1 * total)
+    assert np.isnan(make_evaluation().latent_uncertainty).all()
 
 
 def test_json_has_null_for_the_undefined(tmp_path):
@@ -178,7 +178,7 @@ def test_a_study_is_as_novel_as_its_most_novel_image_for_so_many():
     nothing = {f.name: np.zeros((6, 2)) for f in fields(StudyOutputs)} | {"study_ids": names}
     images = StudyOutputs(**nothing)
     calibration = type("Fitted", (), {"reference": Judge()})()
-    by_study = _novelty(images, images.mean_over_images(), calibration)
+    by_study = _ood(images, images.mean_over_images(), calibration)
     assert by_study.tolist() == pytest.approx([2 * 0.01, 0.3, 1.0])  # in the order b, a, c
-    assert _novelty(images, images, calibration).tolist() == [0.01, 0.5, 0.3, 0.9, 0.8, 0.7]
-    assert np.isnan(_novelty(images, images.mean_over_images(), None)).all()
+    assert _ood(images, images, calibration).tolist() == [0.01, 0.5, 0.3, 0.9, 0.8, 0.7]
+    assert np.isnan(_ood(images, images.mean_over_images(), None)).all()

@@ -38,7 +38,7 @@ from vkd_pyro.distributions.draws import common_draws
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder, TorchvisionEncoder
 from vkd_pyro.model import Model
 from vkd_pyro.prediction import predict_files
-from vkd_pyro.prediction.predictive import Doubt
+from vkd_pyro.prediction.predictive import UncertaintySources
 from vkd_pyro.training.posthoc import calibrate
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import hash_of
@@ -228,7 +228,7 @@ def test_nothing_is_written_into_a_bundle(bundle):
         assert "in the bundle" in refusal("export", bundle, "--output", inside)
 
 
-@pytest.mark.parametrize("name", ["encoder.xml", "encoder.bin", "head.xml", "head.bin", "novelty.safetensors"])
+@pytest.mark.parametrize("name", ["encoder.xml", "encoder.bin", "head.xml", "head.bin", "ood.safetensors"])
 def test_a_damaged_export_is_refused(exported, name, tmp_path):
     folder = shutil.copytree(exported, tmp_path / "export")
     content = bytearray((folder / name).read_bytes())
@@ -302,26 +302,26 @@ def test_the_tables_of_both_engines_are_the_same(bundle, exported, xrays, of, ba
     tables = [pd.read_csv(tmp_path / f"{name}.csv") for name in ("torch", "openvino")]
     pd.testing.assert_frame_equal(*tables, rtol=0, atol=1e-4)
     assert set(tables[0]["answer"]) >= {"yes", "no"}
-    assert not tables[0][["calibrated_low", "doubt_z", "novelty_p"]].isna().any(axis=None)
+    assert not tables[0][["calibrated_low", "uncertainty_latent", "ood_p"]].isna().any(axis=None)
 
 
 def test_without_a_calibration_or_z_the_same_is_unknown(pair, xrays):
     images = sorted(xrays.iterdir())
     for one, other in zip(*(predict_files(load_predictor(folder), images) for folder in pair), strict=True):
-        for name in ("probabilities", "low", "z", "calibrated", "novelty"):
+        for name in ("probabilities", "low", "z", "calibrated", "ood"):
             np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=1e-5)
 
 
 def test_an_ensemble_may_be_of_both(bundle, exported, xrays, tmp_path):
     save_bundle(tmp_path / "b", trained(1).model, DATA.findings, DATA.transform, "")
-    few = Doubt(num_samples=20)
+    few = UncertaintySources(num_samples=20)
     images = sorted(xrays.iterdir())[:3]
     one = list(predict_files([load_bundle(bundle), load_bundle(tmp_path / "b")], images, few))
     other = list(predict_files([load_export(exported), load_bundle(tmp_path / "b")], images, few))
-    for name in ("probabilities", "high", "z", "networks"):
+    for name in ("probabilities", "high", "latent", "epistemic"):
         pairs = ([getattr(each, name) for each in said] for said in (one, other))
         np.testing.assert_allclose(*pairs, atol=1e-4)
-    assert (other[0].networks > 0).all()
+    assert (other[0].epistemic > 0).all()
 
 
 def test_what_only_a_network_can_do_is_refused(bundle, exported, xrays, tmp_path):

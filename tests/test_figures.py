@@ -118,7 +118,7 @@ def test_twenty_findings_have_twenty_panels_and_long_curves_are_small_files():
     assert len(figures.svg(figure)) < 500_000
 
 
-# ------------------------------------------------------------------------------- calibration and doubt
+# ------------------------------------------------------------------------------- calibration and uncertainty
 
 
 def test_reliability_leaves_empty_bins_out():

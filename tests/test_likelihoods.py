@@ -76,7 +76,7 @@ def maker(name: str) -> Callable[..., NetworkLikelihood]:
 def make(name: str, features_dim: int = 0, dtype: torch.dtype = torch.float32) -> NetworkLikelihood:
     torch.manual_seed(0)
     likelihood = maker(name)(D, K, features_dim)
-    likelihood.see_labels(torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, math.nan]]))
+    likelihood.observe_labels(torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, math.nan]]))
     return likelihood.to(dtype)
 
 
@@ -262,7 +262,7 @@ def test_the_program_draws_labels(name):
 @likelihoods
 def test_a_bundle_gives_it_back(name, tmp_path):
     vkd, images = make_vkd(name), make_batch(name).images
-    vkd.model.likelihood.see_labels(torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, math.nan]]))
+    vkd.model.likelihood.observe_labels(torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, math.nan]]))
     save_bundle(tmp_path / "bundle", vkd.model.eval(), FINDINGS, ImageTransform(16), "# A card\n")
     loaded = load_bundle(tmp_path / "bundle").model
     assert type(loaded.likelihood) is LIKELIHOODS[name][0]
@@ -352,10 +352,10 @@ def test_balanced_weights_are_negatives_by_positives_of_known_labels():
     assert torch.equal(likelihood.weights, torch.ones(5))
     nan = math.nan
     labels = torch.tensor([[1, 0, 1, 0.25, nan], [0, 0, 1, nan, nan], [0, 0, 1, 0.25, nan], [0, nan, 1, 1, nan]])
-    likelihood.see_labels(labels)
+    likelihood.observe_labels(labels)
     assert likelihood.weights.tolist() == [3, 1, 1, 1, 1]
     fixed = WeightedBernoulliLikelihood(D, 5, positive_weight=7)
-    fixed.see_labels(labels)
+    fixed.observe_labels(labels)
     assert fixed.weights.tolist() == [7] * 5
 
 
@@ -633,7 +633,7 @@ def test_balanced_weights_are_taken_once_and_kept(tmp_path, monkeypatch):
     torch.testing.assert_close(fresh.guide.auxiliary.weights, expected)
 
     (tmp_path / "run" / "bundle").rename(tmp_path / "elsewhere")
-    monkeypatch.setattr(WeightedBernoulliLikelihood, "see_labels", None)  # whoever calls it fails
+    monkeypatch.setattr(WeightedBernoulliLikelihood, "observe_labels", None)  # whoever calls it fails
     longer = Training(3, SETTINGS.optimizer, accelerator="cpu", num_samples=3)
     resumed, _ = train("Weighted-balanced", tmp_path / "run", TinyCorpus(), training=longer, resume=True)
     torch.testing.assert_close(resumed.model.likelihood.weights, expected)

@@ -63,7 +63,7 @@ def demo_page(findings=FINDINGS, n: int = 824) -> Page:
         demo_findings(findings, labels, probabilities),
         demo_curves(findings, labels, probabilities),
         demo_calibration(),
-        demo_doubt(generator),
+        demo_uncertainty(generator),
         demo_decisions(findings),
         demo_subgroups(),
         demo_latent(findings, generator),
@@ -108,7 +108,7 @@ def demo_summary(number: int) -> Section:
             "macro AUC": rows[0][1],
             "micro AUC": rows[2][1],
             "negative log-likelihood (nats)": Interval(0.315, 0.301, 0.33),
-            "error rate, most doubtful fifth": around(0.31, 0.02),
+            "error rate, most uncertain fifth": around(0.31, 0.02),
         },
         tables=[
             Table(
@@ -187,19 +187,19 @@ def demo_calibration() -> Section:
     )
 
 
-def demo_doubt(generator) -> Section:
+def demo_uncertainty(generator) -> Section:
     right = generator.random(4000) < 0.85
     total = np.where(right, generator.beta(1.2, 4, 4000), generator.beta(4, 2, 4000)) * np.log(2)
     shares = np.linspace(0, 0.9, 19)
     metric, oracle = 0.84 + 0.09 * shares, np.minimum(0.84 + 0.4 * shares, 1)
     random = 0.84 + 0.004 * np.sin(12 * shares)
     return Section(
-        "doubt",
+        "uncertainty",
         lead="Entropy of the mean prediction. Its part carried by z is the mutual information of answer and z.",
         pictures=[
-            Picture("Doubt of right and of wrong answers", figures.uncertainty_histograms(total, right)),
+            Picture("Uncertainty of right and of wrong answers", figures.uncertainty_histograms(total, right)),
             Picture(
-                "Referral", figures.referral(shares, metric, random, oracle), "The most doubtful studies are referred."
+                "Referral", figures.referral(shares, metric, random, oracle), "The most uncertain studies are referred."
             ),
             Picture("Risk and coverage", figures.risk_coverage(1 - shares, 0.15 * (1 - shares) ** 2 + 0.01)),
         ],
@@ -286,7 +286,7 @@ def demo_cases(generator) -> Section:
     images = generator.random((3, 64, 64)).cumsum(1) % 1
     overlays = np.stack([images, images * 0.6, 1 - images], axis=-1)
     captions = [
-        "Edema 0.91, doubt 0.30 nats\nlabel: present",
+        "Edema 0.91, uncertainty 0.30 nats\nlabel: present",
         "Fracture 0.12\nlabel: absent",
         "Pneumonia 0.48\nunknown",
     ]

@@ -24,11 +24,11 @@ from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.model import ImageClassifier, ImageOnly
 from vkd_pyro.prediction import Predicted, Unread, find_images, predict_files
-from vkd_pyro.prediction.predictive import Doubt, predict
+from vkd_pyro.prediction.predictive import UncertaintySources, predict
 from vkd_pyro.training.posthoc import calibrate
 from vkd_pyro.utils.errors import UserError
 
-FEW = Doubt(num_samples=20)
+FEW = UncertaintySources(num_samples=20)
 DATA = StudyData(TinyCorpus(300), image_size=32, batch_size=64)
 
 
@@ -140,7 +140,7 @@ def test_an_input_without_an_image_is_refused(folder, tmp_path):
 
 def test_what_is_said_is_what_the_model_and_its_calibration_say(bundle, folder):
     images = [folder / "a.png", folder / "e.dcm"]
-    said = arrays(predicted(bundle, images, Doubt(seed=3), level=0.8))
+    said = arrays(predicted(bundle, images, UncertaintySources(seed=3), level=0.8))
     pixels = torch.stack([bundle.transform(image) for image in images]).float() / 255
     expected = predict(bundle.model, pixels, bundle.findings, seed=3).summary(0.8)
     for name, array in vars(expected).items():
@@ -155,23 +155,23 @@ def test_what_is_said_is_what_the_model_and_its_calibration_say(bundle, folder):
     assert (said["low"] <= said["high"]).all()
 
 
-def test_novelty_is_measured_as_after_training(bundle, tmp_path):
+def test_ood_is_measured_as_after_training(bundle, tmp_path):
     """Of the very images of the validation split it is what was kept of them."""
     studies = DATA.studies("validation")
     for number, study in enumerate(studies):
         Image.fromarray(study.images[0]).save(tmp_path / f"{number:03d}.png")
     said = arrays(predicted(bundle, find_images([tmp_path])))
     reference = bundle.calibration.reference
-    np.testing.assert_allclose(said["novelty"], reference._largest(reference.held_out), atol=1e-3)
-    assert said["novelty_p"].min() > 0
+    np.testing.assert_allclose(said["ood"], reference._largest(reference.held_out), atol=1e-3)
+    assert said["ood_p"].min() > 0
 
 
 def test_an_image_unlike_those_known_is_flagged(bundle, tmp_path):
     Image.new("L", (32, 32), 255).save(tmp_path / "white.png")
     (said,) = predicted(bundle, [tmp_path / "white.png"])
     known = len(bundle.calibration.reference.held_out)
-    assert (said.flagged, said.novelty_p) == (True, pytest.approx(1 / (1 + known)))
-    assert said.novelty > 1
+    assert (said.flagged, said.ood_p) == (True, pytest.approx(1 / (1 + known)))
+    assert said.ood > 1
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4])
@@ -200,15 +200,15 @@ def test_files_are_read_no_further_than_needed(bundle, folder):
 def test_dropout_and_augmentation_widen_the_interval_and_leave_the_calibrated_alone(bundle, folder):
     images = find_images([folder])
     plain = arrays(predicted(bundle, images, FEW))
-    more = arrays(predicted(bundle, images, Doubt(20, num_masks=5, num_augmentations=2)))
-    assert np.isnan(plain["networks"]).all()
-    assert (more["networks"] > 0).all()
-    for name in ("calibrated", "conformal", "novelty", "novelty_p", "flagged"):
+    more = arrays(predicted(bundle, images, UncertaintySources(20, num_masks=5, num_augmentations=2)))
+    assert np.isnan(plain["epistemic"]).all()
+    assert (more["epistemic"] > 0).all()
+    for name in ("calibrated", "conformal", "ood", "ood_p", "flagged"):
         assert np.array_equal(more[name], plain[name]), name
     assert (more["high"] - more["low"]).mean() > 2 * (plain["high"] - plain["low"]).mean()
     ends = (more[name] for name in ("calibrated", "calibrated_low", "calibrated_high"))
     assert np.array_equal(more["answers"], bundle.calibration.operating_points.answers(*ends))
-    np.testing.assert_allclose(more["total"], more["expected"] + more["z"] + more["networks"], atol=1e-5)
+    np.testing.assert_allclose(more["total"], more["aleatoric"] + more["latent"] + more["epistemic"], atol=1e-5)
 
 
 def test_an_ensemble_is_the_mean_and_is_not_calibrated(folders, folder):
@@ -216,8 +216,8 @@ def test_an_ensemble_is_the_mean_and_is_not_calibrated(folders, folder):
     (said,) = predicted(members, images, FEW)
     alone = [predicted(member, images, FEW)[0].probabilities for member in members]
     np.testing.assert_allclose(said.probabilities, np.mean(alone, axis=0), rtol=1e-5)
-    assert (said.networks > 0).all()
-    assert np.isnan([*said.calibrated, *said.calibrated_low, said.novelty, said.novelty_p]).all()
+    assert (said.epistemic > 0).all()
+    assert np.isnan([*said.calibrated, *said.calibrated_low, said.ood, said.ood_p]).all()
     assert (set(said.answers), set(said.conformal), said.flagged) == ({"unknown"}, {"unknown"}, None)
 
 
@@ -241,9 +241,9 @@ def test_a_model_without_z_has_no_interval_and_yet_an_answer(folders, folder):
     bundle = load_bundle(folders["plain"])
     assert isinstance(bundle.model, ImageClassifier)
     (said,) = predicted(bundle, [folder / "a.png"])
-    assert np.isnan([*said.low, *said.high, *said.calibrated_low, *said.z]).all()
+    assert np.isnan([*said.low, *said.high, *said.calibrated_low, *said.latent]).all()
     assert set(said.answers) <= {"yes", "no"}
-    assert not np.isnan([*said.total, said.novelty]).any()
+    assert not np.isnan([*said.total, said.ood]).any()
 
 
 def test_a_bad_file_is_told_and_the_rest_goes_on(bundle, folder, tmp_path):
@@ -319,7 +319,7 @@ def test_csv_json_and_parquet_say_the_same(folders, folder, tmp_path):
     np.testing.assert_allclose(table["calibrated"], exact["calibrated"].ravel(), rtol=1e-5)
     assert table["answer"].tolist() == exact["answers"].ravel().tolist()
     assert table["image"].tolist() == np.repeat([str(image) for image in images], 3).tolist()
-    assert table["doubt_networks"].isna().all()
+    assert table["uncertainty_epistemic"].isna().all()
 
 
 def test_what_is_printed_as_csv_or_json_is_what_is_written(folders, folder, tmp_path):
@@ -359,14 +359,14 @@ def test_the_rows_of_an_ensemble_name_all_bundles_and_leave_blank_what_is_unknow
     code, out, err = vkd("predict", folders["a"], folder / "a.png", *options)
     assert (code, out) == (0, f"written: {tmp_path}/p.parquet: 1 images\n")
     assert err == (
-        "vkd: note: no calibration, so no answers and no novelty: "
+        "vkd: note: no calibration, so no answers and no out-of-distribution score: "
         "no bundle's calibration holds for the mean of several\n"
     )
     table = pd.read_parquet(tmp_path / "p.parquet")
     hashes = [load_bundle(folders[name]).bundle_hash for name in "ab"]
     assert table["bundle_sha256"].tolist() == ["+".join(hashes)] * 3
-    assert table[["calibrated", "novelty", "flagged"]].isna().all(axis=None)
-    assert not table[["probability", "low", "high", "doubt_networks"]].isna().any(axis=None)
+    assert table[["calibrated", "ood", "flagged"]].isna().all(axis=None)
+    assert not table[["probability", "low", "high", "uncertainty_epistemic"]].isna().any(axis=None)
 
 
 def test_good_and_bad_files_of_a_folder(folders, folder, tmp_path):
@@ -435,7 +435,18 @@ def test_a_mistake_is_one_line(folders, folder, options, found, tmp_path, monkey
 def test_the_table_is_for_reading(folders, folder, tmp_path):
     Image.new("L", (32, 32), 255).save(tmp_path / "white.png")
     lines = done(folders["a"], folder / "a.png", tmp_path / "white.png").splitlines()
-    assert lines[0].split() == ["finding", "probability", "95", "%", "interval", "raw", "doubt", "from", "z", "answer"]
+    assert lines[0].split() == [
+        "finding",
+        "probability",
+        "95",
+        "%",
+        "interval",
+        "raw",
+        "uncertainty",
+        "from",
+        "z",
+        "answer",
+    ]
     assert [lines[1], lines[5]] == [str(folder / "a.png"), str(tmp_path / "white.png")]
     (said,) = predicted(load_bundle(folders["a"]), [folder / "a.png"], FEW)
     cells = {line[:14].strip(): line[14:].split() for line in lines[2:5]}
@@ -453,7 +464,10 @@ def test_the_table_is_for_reading(folders, folder, tmp_path):
 
 def test_the_table_of_a_bundle_without_a_calibration_says_so(folders, folder):
     code, out, err = vkd("predict", folders["old"], folder / "a.png")
-    assert (code, err) == (0, "vkd: note: no calibration, so no answers and no novelty: the bundle has none\n")
+    assert (code, err) == (
+        0,
+        "vkd: note: no calibration, so no answers and no out-of-distribution score: the bundle has none\n",
+    )
     rows = out.splitlines()[2:5]
     assert all("*" in row and row.endswith("unknown") for row in rows)
     assert "probability * not recalibrated" in out

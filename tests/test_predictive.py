@@ -1,4 +1,4 @@
-"""Posterior predictive sampling: what is drawn for an image, sources of doubt, and their split."""
+"""Posterior predictive sampling: what is drawn for an image, sources of uncertainty, and their split."""
 
 import math
 
@@ -122,26 +122,28 @@ def test_several_images_of_a_study_are_averaged_draw_by_draw():
     np.testing.assert_allclose(kept.probabilities, apart.mean(axis=0), atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------- sources of doubt
+# ------------------------------------------------------------------------------------- sources of uncertainty
 
 
-def test_doubt_is_the_sum_of_its_parts():
+def test_uncertainty_is_the_sum_of_its_parts():
     samples = np.random.default_rng(0).random((3, 20, 5, 4), np.float32)
-    doubt = Prediction(samples, tuple("abcd"), ("z", "ensemble")).doubt()
-    np.testing.assert_allclose(doubt["total"], doubt["expected"] + doubt["z"] + doubt["networks"], atol=1e-6)
-    assert all((part >= -1e-6).all() and (part <= math.log(2) + 1e-6).all() for part in doubt.values())
+    uncertainty = Prediction(samples, tuple("abcd"), ("z", "ensemble")).uncertainty()
+    np.testing.assert_allclose(
+        uncertainty["total"], uncertainty["aleatoric"] + uncertainty["latent"] + uncertainty["epistemic"], atol=1e-6
+    )
+    assert all((part >= -1e-6).all() and (part <= math.log(2) + 1e-6).all() for part in uncertainty.values())
 
 
-def test_doubt_has_gold_values():
+def test_uncertainty_has_gold_values():
     certain_draws = np.array([0.0, 1.0]).reshape(1, 2, 1, 1).astype(np.float32)
-    of_z = Prediction(certain_draws, ("a",)).doubt()
-    assert of_z["z"] == pytest.approx(math.log(2))
-    assert of_z["expected"] == pytest.approx(0)
-    of_networks = Prediction(certain_draws.reshape(2, 1, 1, 1), ("a",), ("ensemble",)).doubt()
-    assert of_networks["networks"] == pytest.approx(math.log(2))
+    of_z = Prediction(certain_draws, ("a",)).uncertainty()
+    assert of_z["latent"] == pytest.approx(math.log(2))
+    assert of_z["aleatoric"] == pytest.approx(0)
+    of_networks = Prediction(certain_draws.reshape(2, 1, 1, 1), ("a",), ("ensemble",)).uncertainty()
+    assert of_networks["epistemic"] == pytest.approx(math.log(2))
     assert "z" not in of_networks
-    agreed = Prediction(np.full((1, 5, 1, 1), 0.5, np.float32), ("a",)).doubt()
-    assert agreed["z"] == pytest.approx(0, abs=1e-7)
+    agreed = Prediction(np.full((1, 5, 1, 1), 0.5, np.float32), ("a",)).uncertainty()
+    assert agreed["latent"] == pytest.approx(0, abs=1e-7)
     assert agreed["total"] == pytest.approx(math.log(2))
 
 
@@ -158,8 +160,8 @@ def test_without_z_nothing_is_said_of_it():
     prediction = predict(network.model, make_batch().images, tuple("abc"), 10)
     assert prediction.sources == ()
     summary = prediction.summary()
-    assert all(np.isnan(getattr(summary, name)).all() for name in ("low", "high", "z", "networks"))
-    np.testing.assert_allclose(summary.total, summary.expected, atol=1e-6)
+    assert all(np.isnan(getattr(summary, name)).all() for name in ("low", "high", "latent", "epistemic"))
+    np.testing.assert_allclose(summary.total, summary.aleatoric, atol=1e-6)
 
 
 def test_an_ensemble_is_the_mean_of_its_members():
@@ -168,8 +170,8 @@ def test_an_ensemble_is_the_mean_of_its_members():
     apart = [predict(model, images, tuple("abc"), 10, seed=1).probabilities for model in models]
     np.testing.assert_allclose(together.probabilities, np.mean(apart, axis=0), atol=1e-6)
     assert together.sources == ("z", "ensemble")
-    assert (together.doubt()["networks"] > 0).all()
-    of_one = predict([models[0], models[0]], images, tuple("abc"), 10).doubt()["networks"]
+    assert (together.uncertainty()["epistemic"] > 0).all()
+    of_one = predict([models[0], models[0]], images, tuple("abc"), 10).uncertainty()["epistemic"]
     np.testing.assert_allclose(of_one, 0, atol=1e-6)
 
 
@@ -203,7 +205,7 @@ def test_masks_want_dropout():
         predict(network.model, make_batch().images, tuple("abc"), 10, num_masks=2)
 
 
-def test_augmented_pictures_are_a_source_of_doubt_of_their_own():
+def test_augmented_pictures_are_a_source_of_uncertainty_of_their_own():
     model, images = model_with(DiagonalNormal), make_batch().images
     prediction = predict(model, images, tuple("abc"), 5, num_augmentations=3)
     assert prediction.samples.shape[0] == 3

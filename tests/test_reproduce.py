@@ -129,7 +129,7 @@ def part(first, count, seed):
         answers=unknown,
         conformal=unknown,
         kl_per_study=of_study,
-        novelty=of_study,
+        ood=of_study,
         subgroups={},
         latent_use=use,
     )

@@ -62,7 +62,7 @@ def test_a_run_holds_what_it_says(tmp_path):
         "checkpoints/previous.ckpt",
         "bundle/config.json",
         "bundle/weights.safetensors",
-        "bundle/novelty.safetensors",
+        "bundle/ood.safetensors",
         "bundle/card.md",
         "data.json",
     }
@@ -256,7 +256,10 @@ def test_divergence_is_an_error_and_not_a_number(tmp_path):
 
 
 def test_a_training_split_held_on_the_device_trains_the_same_network(tmp_path):
-    held, loaded = (train(tmp_path / str(hold), data=make_data(hold=hold)) for hold in (True, False))
+    held, loaded = (
+        train(tmp_path / str(cache_on_device), data=make_data(cache_on_device=cache_on_device))
+        for cache_on_device in (True, False)
+    )
     for name, value in loaded.state_dict().items():
         assert torch.equal(held.state_dict()[name], value), name
 

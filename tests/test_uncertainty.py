@@ -1,14 +1,14 @@
-"""The parts of a prediction's doubt: gold values, bounds, and their sum."""
+"""The parts of a prediction's uncertainty: gold values, bounds, and their sum."""
 
 import math
 
 import numpy as np
 import pytest
 
-from vkd_pyro.metrics import entropy, expected_entropy, latent_doubt, network_doubt, total_uncertainty
+from vkd_pyro.metrics import entropy, epistemic_uncertainty, expected_entropy, latent_uncertainty, total_uncertainty
 from vkd_pyro.utils.errors import UserError
 
-PARTS = (expected_entropy, latent_doubt, network_doubt)
+PARTS = (expected_entropy, latent_uncertainty, epistemic_uncertainty)
 
 
 def samples(rows: list[list[float]]) -> np.ndarray:
@@ -29,7 +29,7 @@ def test_entropy_is_the_binary_one_in_nats():
         ([[0, 1], [0, 1]], 0, math.log(2), 0),  # z says it all
         ([[0, 0], [1, 1]], 0, 0, math.log(2)),  # the networks differ
         ([[0.5, 0.5], [0.5, 0.5]], math.log(2), 0, 0),  # a coin
-        ([[0, 1]], 0, math.log(2), 0),  # one network has no doubt between networks
+        ([[0, 1]], 0, math.log(2), 0),  # one network has no uncertainty between networks
     ],
 )
 def test_gold_values(rows, within, latent, network):
@@ -48,9 +48,9 @@ def test_total_is_the_sum_of_its_parts_each_in_bounds(dtype):
         assert ((part >= 0) & (part <= math.log(2))).all()
 
 
-def test_no_doubt_is_not_below_0_by_rounding():
+def test_no_uncertainty_is_not_below_0_by_rounding():
     p = np.broadcast_to(np.random.default_rng(0).random((1, 1, 1000, 1)), (3, 7, 1000, 1)).astype(np.float32)
-    for part in (latent_doubt, network_doubt):
+    for part in (latent_uncertainty, epistemic_uncertainty):
         assert (part(p) >= 0).all()
         assert part(p).max() < 1e-12
 

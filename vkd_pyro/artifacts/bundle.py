@@ -4,7 +4,7 @@ bundle/
   config.json           format version, parts by class and arguments, findings, image transform, what was learned from
                         (views, label policies), what was fitted on the validation split, hash of the weights
   weights.safetensors   the model's parameters and buffers; nothing of the report branch
-  novelty.safetensors   what features and z of training images were like
+  ood.safetensors   what features and z of training images were like
   card.md               what it was trained on, and what it is not for
 """
 
@@ -23,7 +23,7 @@ from vkd_pyro.distributions import Family, Likelihood
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.model import ImageClassifier, Model
 from vkd_pyro.posthoc.calibration import Calibration
-from vkd_pyro.posthoc.ood import Reference
+from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration
 from vkd_pyro.posthoc.thresholds import Conformal, OperatingPoints
 from vkd_pyro.utils.errors import UserError, one_line
@@ -31,7 +31,7 @@ from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json
 from vkd_pyro.utils.serialization import build, describe
 
 FORMAT_VERSION = 1
-CONFIG, WEIGHTS, NOVELTY, CARD = "config.json", "weights.safetensors", "novelty.safetensors", "card.md"
+CONFIG, WEIGHTS, OOD, CARD = "config.json", "weights.safetensors", "ood.safetensors", "card.md"
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def save_bundle(
         "weights_sha256": sha256_of(unfinished / WEIGHTS),
     }
     if calibration is not None:
-        safetensors.numpy.save_file(calibration.reference.to_arrays(), unfinished / NOVELTY)
-        config |= {"calibration": calibration.to_json(), "novelty_sha256": sha256_of(unfinished / NOVELTY)}
+        safetensors.numpy.save_file(calibration.reference.to_arrays(), unfinished / OOD)
+        config |= {"calibration": calibration.to_json(), "ood_sha256": sha256_of(unfinished / OOD)}
     write_signed_json(unfinished / CONFIG, config)
     (unfinished / CARD).write_text(card)
     for file in unfinished.iterdir():
@@ -125,18 +125,18 @@ def read_calibration(folder: Path, config: dict[str, Any]) -> Calibration | None
     """What was fitted on the validation split, from a folder and its config; None where nothing was.
 
     Raises:
-        UserError: the file of novelty is missing, or was changed.
+        UserError: the file of out-of-distribution score is missing, or was changed.
     """
     if "calibration" not in config:
         return None
-    path, fitted = folder / NOVELTY, config["calibration"]
-    if not path.is_file() or sha256_of(path) != config.get("novelty_sha256"):
+    path, fitted = folder / OOD, config["calibration"]
+    if not path.is_file() or sha256_of(path) != config.get("ood_sha256"):
         raise UserError(f"{path}: not the file this bundle was written with; copy the bundle again")
     return Calibration(
         Recalibration.from_json(fitted["recalibration"]),
         OperatingPoints.from_json(fitted["operating_points"]),
         Conformal.from_json(fitted["conformal"]),
-        Reference.from_arrays(safetensors.numpy.load_file(path)),
+        OODDetector.from_arrays(safetensors.numpy.load_file(path)),
     )
 
 

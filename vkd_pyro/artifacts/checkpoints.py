@@ -120,8 +120,8 @@ class LastCheckpoint(Checkpoint):
         self._save(trainer, pl_module)
 
     def _save(self, trainer: L.Trainer, module: Any) -> None:
-        module.refuse_divergence()
-        module.refuse_divergence_of_weights()
+        module.check_loss()
+        module.check_weights()
         module.average_statistics()  # what is saved is one process's
         last = self.folder / LAST
         if trainer.is_global_zero and last.is_file():

@@ -33,7 +33,7 @@ def leads() -> bool:
     return rank_zero_only.rank == 0 and first_machine  # type: ignore[attr-defined]  # Lightning's own attribute
 
 
-def refuse_unless_ready(run: Path, resume: bool) -> None:
+def check_ready(run: Path, resume: bool) -> None:
     """Raises `UserError` where a new run would overwrite another, or where there is nothing to resume."""
     if resume:
         begun = (run / CONFIG).is_file() and not (run / METRICS).exists()
@@ -53,7 +53,7 @@ def has_checkpoint(run: Path) -> bool:
 @contextmanager
 def claimed(run: Path, resume: bool) -> Iterator[None]:
     """Makes the folder of a run; where training fails before its first checkpoint, nothing is left behind."""
-    refuse_unless_ready(run, resume)  # again, since preparing the data takes its time
+    check_ready(run, resume)  # again, since preparing the data takes its time
     private_folder(run)
     try:
         yield

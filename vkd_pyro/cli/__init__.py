@@ -12,7 +12,7 @@ from vkd_pyro.utils.errors import UserError
 
 COMMANDS = {
     "train": "train a model; writes a run",
-    "evaluate": "AUC per finding, calibration, doubt of a run or bundle: numbers, figures, a page",
+    "evaluate": "AUC per finding, calibration, uncertainty of a run or bundle: numbers, figures, a page",
     "compare": "differences of runs on the same studies, with intervals",
     "predict": "findings of X-rays, by a bundle",
     "export": "a bundle as graphs for a machine without a GPU (OpenVINO, ONNX)",

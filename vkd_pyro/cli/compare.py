@@ -7,7 +7,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
 from vkd_pyro.cli.settings import new_parser, parse
-from vkd_pyro.cli.trained import is_bundle, refuse_bundle
+from vkd_pyro.cli.trained import check_not_bundle, is_bundle
 from vkd_pyro.utils.errors import UserError
 
 METRICS: dict[Literal["macro", "micro"], str] = {"macro": "macro30 AUC", "micro": "micro AUC"}
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     if twice := [name for name in settings.methods if settings.methods.count(name) > 1]:
         raise UserError(f"compare: {twice[0]} is given twice; runs that differ in their seed alone are RUN,RUN")
     if settings.output is not None:
-        refuse_bundle(settings.output)
+        check_not_bundle(settings.output)
     methods = {name: [load(Path(path), settings.split) for path in name.split(",")] for name in settings.methods}
     first, *others = methods
     to = methods[first][0]

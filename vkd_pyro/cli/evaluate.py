@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from vkd_pyro.cli.settings import new_parser, parse, parts_of_config
-from vkd_pyro.cli.trained import Trained, is_bundle, load_trained, refuse_bundle
+from vkd_pyro.cli.trained import Trained, check_not_bundle, is_bundle, load_trained
 from vkd_pyro.utils.errors import UserError
 
 OF_THE_MODEL = ("findings", "image_size")
@@ -59,8 +59,8 @@ def main(arguments: list[str]) -> None:
         raise UserError("--fusion product joins the images of a study, and --level image keeps them apart; drop one")
     for name in ("output", "samples"):
         if settings[name] is not None:
-            refuse_bundle(settings[name], f"--{name}")
-    refuse_what_is_there(settings)
+            check_not_bundle(settings[name], f"--{name}")
+    check_output(settings)
     trained = load_trained(settings.run, changes)
     folder = output_folder(settings, changes, trained.data.corpus.name)
     evaluation, rows = trained.evaluate(
@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> None:
         write_numbers(evaluation, folder)
 
 
-def refuse_what_is_there(settings: Namespace) -> None:
+def check_output(settings: Namespace) -> None:
     """Raises `UserError` before anything is computed: files that would be lost, a run that is not there."""
     output, samples, beside = settings.output, settings.samples, settings.beside
     taken = output is not None and output.exists() and (not output.is_dir() or any(output.iterdir()))

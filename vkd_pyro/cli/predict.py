@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vkd_pyro.prediction import Predicted, Unread
     from vkd_pyro.prediction.files import Predictor
     from vkd_pyro.prediction.overlays import Overlays
-    from vkd_pyro.prediction.predictive import Doubt
+    from vkd_pyro.prediction.predictive import UncertaintySources
 
 Write = Callable[["Predicted"], object]
 
@@ -26,7 +26,7 @@ def predict_parser() -> ArgumentParser:
     """Arguments of `vkd predict`."""
     parser = new_parser(
         "predict",
-        "Findings of X-rays, from the image alone: probability, interval, doubt, and whether to refer. A file that "
+        "Findings of X-rays, from the image alone: probability, interval, uncertainty, whether to refer. A file that "
         "cannot be read is told on standard error, and the rest goes on; the exit code is then 2.",
     )
     parser.add_argument("bundle", type=Path, help="RUN/bundle, as vkd train writes it, or a folder of vkd export")
@@ -75,17 +75,19 @@ def main(arguments: list[str]) -> int:
     from vkd_pyro.artifacts.export import load_predictor
     from vkd_pyro.prediction import find_images, predict_files
     from vkd_pyro.prediction.files import check_together
-    from vkd_pyro.prediction.predictive import Doubt
+    from vkd_pyro.prediction.predictive import UncertaintySources
 
-    doubt = Doubt(settings.num_samples, settings.num_masks, settings.num_augmentations, settings.seed)
+    uncertainty = UncertaintySources(
+        settings.num_samples, settings.num_masks, settings.num_augmentations, settings.seed
+    )
     images = find_images(settings.images)
     bundles = [load_predictor(folder, settings.engine) for folder in (settings.bundle, *settings.ensemble)]
     check_together(bundles)
     _to_device(bundles, settings.device)
     _say_if_not_calibrated(bundles)
-    predictions = predict_files(bundles, images, doubt, settings.batch_size, settings.on_mismatch, settings.level)
+    predictions = predict_files(bundles, images, uncertainty, settings.batch_size, settings.on_mismatch, settings.level)
     overlays = _overlays(settings, bundles)
-    with _writers(settings, bundles, doubt) as writers:
+    with _writers(settings, bundles, uncertainty) as writers:
         if overlays:
             writers.append(overlays.write)
         problems = _write_all(predictions, writers, len(images), quiet=not settings.output and sys.stdout.isatty())
@@ -131,7 +133,7 @@ def _say_if_not_calibrated(bundles: Sequence["Predictor"]) -> None:
 
     if calibration_of(bundles) is None:
         why = "no bundle's calibration holds for the mean of several" if len(bundles) > 1 else "the bundle has none"
-        print(f"vkd: note: no calibration, so no answers and no novelty: {why}", file=sys.stderr)
+        print(f"vkd: note: no calibration, so no answers and no out-of-distribution score: {why}", file=sys.stderr)
 
 
 def _overlays(settings: Namespace, bundles: Sequence["Predictor"]) -> "Overlays | None":
@@ -147,11 +149,13 @@ def _overlays(settings: Namespace, bundles: Sequence["Predictor"]) -> "Overlays 
 
 
 @contextmanager
-def _writers(settings: Namespace, bundles: Sequence["Predictor"], doubt: "Doubt") -> Iterator[list[Write]]:
+def _writers(
+    settings: Namespace, bundles: Sequence["Predictor"], uncertainty: "UncertaintySources"
+) -> Iterator[list[Write]]:
     """What is done with each prediction; files are whole when the block ends."""
     from vkd_pyro.prediction.tables import csv_rows, json_objects, provenance, table_file
 
-    made_by = provenance([bundle.bundle_hash for bundle in bundles], doubt, settings.level)
+    made_by = provenance([bundle.bundle_hash for bundle in bundles], uncertainty, settings.level)
     with ExitStack() as open_files:
         writers: list[Write] = []
         if settings.output:
@@ -220,7 +224,9 @@ def _printed_table(level: float) -> Iterator[Write]:
 
 
 def _header(one: "Predicted", level: float) -> str:
-    columns = f"  {'finding':<{_width(one)}}  probability  {f'{100 * level:.3g} % interval':>14}    raw  doubt  from z"
+    columns = (
+        f"  {'finding':<{_width(one)}}  probability  {f'{100 * level:.3g} % interval':>14}    raw  uncertainty  from z"
+    )
     return f"{columns}{'  networks' if _has_networks(one) else ''}  answer"
 
 
@@ -233,12 +239,12 @@ def _lines(one: "Predicted") -> list[str]:
     for k in np.argsort(-p, kind="stable"):
         interval = "-" if np.isnan(low[k]) else f"{low[k]:.3f}-{high[k]:.3f}"
         probability = f"{one.findings[k]:<{_width(one)}}  {p[k]:>10.3f}{'*' if raw[k] else ' '}  {interval:>14}"
-        doubt = f"{one.probabilities[k]:>5.3f}  {one.total[k]:>5.2f}  {_share(one.z[k], one.total[k]):>6}"
+        uncertainty = f"{one.probabilities[k]:>5.3f}  {one.total[k]:>5.2f}  {_share(one.latent[k], one.total[k]):>6}"
         if _has_networks(one):
-            doubt += f"  {_share(one.networks[k], one.total[k]):>8}"
-        lines.append(f"  {probability}  {doubt}  {one.answers[k]}")
+            uncertainty += f"  {_share(one.epistemic[k], one.total[k]):>8}"
+        lines.append(f"  {probability}  {uncertainty}  {one.answers[k]}")
     if one.flagged:
-        lines.append(f"  unlike the images the model learned from: p = {one.novelty_p:.2g}")
+        lines.append(f"  unlike the images the model learned from: p = {one.ood_p:.2g}")
     return lines
 
 
@@ -247,7 +253,7 @@ def _width(one: "Predicted") -> int:
 
 
 def _has_networks(one: "Predicted") -> bool:
-    return not np.isnan(one.networks).all()
+    return not np.isnan(one.epistemic).all()
 
 
 def _share(part: float, whole: float) -> str:
@@ -261,8 +267,8 @@ def _legend(one: "Predicted", level: float) -> str:
     lines = {
         "probability": "recalibrated on the validation split" if not uncalibrated.all() else "",
         "interval": f"holds the probability for {100 * level:.3g} % of the draws",
-        "raw": "the probability as the model gives it, and its doubt in nats, at most 0.69",
-        "from z": f"which share of that doubt z carries{networks}; the rest lies in the finding itself",
+        "raw": "the probability as the model gives it, and its uncertainty in nats, at most 0.69",
+        "from z": f"which share of that uncertainty z carries{networks}; the rest lies in the finding itself",
         "answer": "by the threshold of the validation split; refer: the interval straddles it; unknown: there is none",
     }
     if uncalibrated.any():

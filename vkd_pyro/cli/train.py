@@ -18,7 +18,7 @@ def train_parser() -> ArgumentParser:
     from vkd_pyro.model import VKD
     from vkd_pyro.schedules import Cyclical, KLSchedule
     from vkd_pyro.training.fitting import Arm
-    from vkd_pyro.training.posthoc import AfterTraining
+    from vkd_pyro.training.posthoc import Posthoc
     from vkd_pyro.training.settings import Training
 
     parser = new_parser(
@@ -39,13 +39,13 @@ def train_parser() -> ArgumentParser:
     parser.add_subclass_arguments(Rival, "rival", required=False)
     parser.add_subclass_arguments(KLSchedule, "kl_schedule", default=lazy_instance(Cyclical))
     parser.add_class_arguments(Training, "training")
-    parser.add_class_arguments(AfterTraining, "after_training")
+    parser.add_class_arguments(Posthoc, "posthoc")
     return parser
 
 
 def main(arguments: list[str]) -> None:
     """`vkd train`."""
-    from vkd_pyro.artifacts.run import CONFIG, has_checkpoint, leads, refuse_unless_ready
+    from vkd_pyro.artifacts.run import CONFIG, check_ready, has_checkpoint, leads
     from vkd_pyro.training.fitting import fit
 
     settings = parse(train_parser(), with_config_of_a_run(arguments))
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
     if settings.run is None:
         raise UserError("--run: not given; name a folder for the run, e.g. --run runs/mine")
     if leads():
-        refuse_unless_ready(settings.run, resume)  # before anything takes its time
+        check_ready(settings.run, resume)  # before anything takes its time
     goes_on = resume and has_checkpoint(settings.run)
     parts = build(settings, trained=goes_on or settings.start_from is not None)
     if leads():
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> None:
         start_from=settings.start_from,
         resume=resume,
         rival=parts.get("rival"),
-        after_training=parts.after_training,
+        posthoc=parts.posthoc,
     )
     if not leads():
         return

@@ -12,7 +12,7 @@ OF_THE_RUN = ("store", "labels", "max_train_studies")
 """Settings of a run's data that make no sense with any other."""
 
 
-def refuse_bundle(path: Path, option: str = "--output") -> None:
+def check_not_bundle(path: Path, option: str = "--output") -> None:
     """Raises `UserError` where what shall be written is a bundle, or in one."""
     for folder in (path.resolve(), *path.resolve().parents):
         if is_bundle(folder):

@@ -17,7 +17,7 @@ PART = 256
 """Images, or reports, that are on the host at a time while a dataset is moved."""
 
 
-class HeldLoader:
+class CachedLoader:
     """The batches that a `DataLoader` with `collate` gives of a dataset, made on a device from what it holds.
 
     The images are read once, here. Where several processes share the batches, each holds the whole dataset.
@@ -41,12 +41,12 @@ class HeldLoader:
         self._lengths = torch.tensor(_lengths(reports))
         self._studies = torch.tensor([number for number, _ in dataset.rows])
         layout = _layout(dataset, int(self._lengths.sum()))
-        _refuse_too_large(_bytes(layout), device)
-        self._held = {name: torch.empty_like(tensor, device=device) for name, tensor in layout.items()}
-        _fill_images(self._held["images"], dataset)
-        _fill_tokens(self._held["tokens"], reports)
+        _check_fits(_bytes(layout), device)
+        self._cached = {name: torch.empty_like(tensor, device=device) for name, tensor in layout.items()}
+        _fill_images(self._cached["images"], dataset)
+        _fill_tokens(self._cached["tokens"], reports)
         for name, tensor in _by_study(dataset, self._lengths).items():
-            self._held[name].copy_(tensor)
+            self._cached[name].copy_(tensor)
         self._white = torch.tensor(255.0, device=device)
 
     def __len__(self) -> int:
@@ -65,13 +65,13 @@ class HeldLoader:
             images=self._augmented(self._pictures(images), draws, names),
             report=report,
             report_mask=mask,
-            **{name: self._held[name].index_select(0, studies) for name in ("has_report", "labels", "known")},
+            **{name: self._cached[name].index_select(0, studies) for name in ("has_report", "labels", "known")},
             study_ids=names,
         )
 
     def _pictures(self, rows: Tensor) -> Tensor:
         # By a tensor: a GPU divides by a number as it multiplies by 1 / 255, and rounds otherwise than a CPU.
-        return self._held["images"].index_select(0, rows).float().div_(self._white)
+        return self._cached["images"].index_select(0, rows).float().div_(self._white)
 
     def _augmented(self, images: Tensor, draws: list[Draw], names: Sequence[str]) -> Tensor:
         """As `StudyDataset` does it, row by row."""
@@ -87,10 +87,10 @@ class HeldLoader:
 
     def _padded(self, studies: Tensor, longest: int) -> tuple[Tensor, Tensor]:
         """Reports, int64 [B, longest] or float32 [B, longest, E], and their mask [B, longest]."""
-        starts, lengths = (self._held[name].index_select(0, studies)[:, None] for name in ("starts", "lengths"))
+        starts, lengths = (self._cached[name].index_select(0, studies)[:, None] for name in ("starts", "lengths"))
         places = torch.arange(longest, device=self.device)
         mask = places < lengths
-        tokens = self._held["tokens"][torch.where(mask, starts + places, 0)]
+        tokens = self._cached["tokens"][torch.where(mask, starts + places, 0)]
         tokens = tokens.float() if tokens.is_floating_point() else tokens
         return tokens.masked_fill_(~mask.view(*mask.shape, *[1] * (tokens.dim() - 2)), 0), mask
 
@@ -99,7 +99,7 @@ class HeldLoader:
 
 
 def needed(dataset: StudyDataset) -> int:
-    """Bytes that `HeldLoader` holds of a dataset: images, reports, labels."""
+    """Bytes that `CachedLoader` holds of a dataset: images, reports, labels."""
     return _bytes(_layout(dataset, sum(_lengths(_reports(dataset)))))
 
 
@@ -107,14 +107,14 @@ def _bytes(layout: dict[str, Tensor]) -> int:
     return sum(tensor.nbytes for tensor in layout.values())
 
 
-def _refuse_too_large(wanted: int, device: torch.device) -> None:
+def _check_fits(wanted: int, device: torch.device) -> None:
     if device.type != "cuda":
         return
     free, _ = torch.cuda.mem_get_info(device)
     if wanted > free:
         raise UserError(
-            f"data.hold: the images, reports and labels need {wanted / 2**30:.1f} GiB, {device} has "
-            f"{free / 2**30:.1f} GiB free; set data.hold to false, or data.image_size lower"
+            f"data.cache_on_device: the images, reports and labels need {wanted / 2**30:.1f} GiB, {device} has "
+            f"{free / 2**30:.1f} GiB free; set data.cache_on_device to false, or data.image_size lower"
         )
 
 

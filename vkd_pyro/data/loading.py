@@ -27,7 +27,7 @@ from vkd_pyro.data.dataset import (
     StudyDataset,
     TrainingBatches,
 )
-from vkd_pyro.data.device_cache import HeldLoader
+from vkd_pyro.data.device_cache import CachedLoader
 from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.report_text import ReportText
@@ -41,7 +41,7 @@ from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import describe
 
 CPU = torch.device("cpu")
-Loader = DataLoader[Example] | HeldLoader
+Loader = DataLoader[Example] | CachedLoader
 """What yields batches; its `batch_sampler` is what they are drawn by."""
 
 
@@ -94,7 +94,7 @@ class StudyData:
         eval_policy: LabelPolicy | None = None,
         bad_images: BadImages = BadImages(),
         store: Path | None = None,
-        hold: bool = False,
+        cache_on_device: bool = False,
         folds: Folds | None = None,
         label_share: float = 1.0,
         control: Control = "none",
@@ -112,7 +112,12 @@ class StudyData:
         self.transform, self.augmentation = ImageTransform(image_size), augmentation
         self.selection = Selection(corpus, self.transform, views, unknown_views, report, labels and Path(labels))
         self.cache_images = cache_images and num_workers == 0 and store is None
-        self.max_train_studies, self.bad_images, self.store, self.hold = max_train_studies, bad_images, store, hold
+        self.max_train_studies, self.bad_images, self.store, self.cache_on_device = (
+            max_train_studies,
+            bad_images,
+            store,
+            cache_on_device,
+        )
         self.findings: tuple[str, ...] = tuple(findings or corpus.findings)
         self.train_policy, self.eval_policy = train_policy or LabelPolicy(), eval_policy or LabelPolicy()
         if self.eval_policy.takes("keep") or self.eval_policy.takes("soft"):
@@ -183,8 +188,8 @@ class StudyData:
     ) -> Loader:
         """Augmented, shuffled by (seed, epoch). Without an encoder no report is read.
 
-        Several processes have the same order; each reads its share of every step's rows. With `hold`, all rows are
-        moved to the device first.
+        Several processes have the same order; each reads its share of a step. With `cache_on_device`, all rows
+        are moved to the device first.
         """
         dataset = self._dataset("train", encoder, self.train_policy, seed)
         if len(dataset) < self.batch_size * share.world:
@@ -198,7 +203,11 @@ class StudyData:
             batches = TrainingBatches(halves, halves.batch_size // share.world, share)
         else:
             batches = TrainingBatches(ShuffledSampler(len(dataset), seed), self.batch_size, share)
-        return HeldLoader(dataset, batches, device) if self.hold else self._loader(dataset, batch_sampler=batches)
+        return (
+            CachedLoader(dataset, batches, device)
+            if self.cache_on_device
+            else self._loader(dataset, batch_sampler=batches)
+        )
 
     def _half_labelled(self, dataset: StudyDataset, seed: int, devices: int) -> HalfLabelledSampler:
         """Of all devices together. Unlabelled studies without a report would teach nothing, and are not drawn."""

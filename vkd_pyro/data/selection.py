@@ -146,7 +146,7 @@ def without_bad_images(
         results = tqdm(pool.map(problem, images), "trying images", len(images), leave=False)
         problems = dict(zip(images, results, strict=True))
     bad = [(selected.studies[i].study_id, text) for (i, _), text in problems.items() if text]
-    refuse_too_many(len(bad), len(images), policy)
+    check_share(len(bad), len(images), policy)
     kept = [[j for j in range(len(study.images)) if not problems[i, j]] for i, study in enumerate(selected.studies)]
     return keep_images(selected, kept), bad
 
@@ -166,7 +166,7 @@ def keep_images(selected: Selected, kept: Sequence[Sequence[int]]) -> Selected:
     return Selected(studies, texts, +left_out)
 
 
-def refuse_too_many(bad: int, images: int, policy: BadImages) -> None:
+def check_share(bad: int, images: int, policy: BadImages) -> None:
     """Raises `UserError` where the share of bad images is more than the policy allows."""
     if bad > policy.max_share * images:
         raise UserError(

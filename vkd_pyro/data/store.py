@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from vkd_pyro.data.images.quiet import quiet_readers
 from vkd_pyro.data.images.transforms import ImageTransform
-from vkd_pyro.data.selection import BadImages, Selected, Selection, keep_images, refuse_too_many
+from vkd_pyro.data.selection import BadImages, Selected, Selection, check_share, keep_images
 from vkd_pyro.data.source import Source
 from vkd_pyro.data.study import Study
 from vkd_pyro.encoders.report import ReportEncoder
@@ -105,7 +105,7 @@ def _claimed(folder: Path, plan: dict[str, Any]) -> Iterator[None]:
         with filelock.FileLock(folder / ".lock", timeout=0, mode=0o600):
             if not (folder / PLAN).is_file():
                 write_json(folder / PLAN, plan)
-            _refuse_other_plan(folder, plan)
+            _check_same_plan(folder, plan)
             for leftover in folder.glob("*.unfinished"):
                 leftover.unlink()
             yield
@@ -117,9 +117,9 @@ def _others(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.name != ".lock" and path.suffix != ".unfinished")
 
 
-def _refuse_other_plan(folder: Path, plan: dict[str, Any]) -> None:
+def _check_same_plan(folder: Path, plan: dict[str, Any]) -> None:
     found = _read_plan(folder)
-    _refuse_difference(folder, found.get("made from", {}), plan["made from"])
+    _check_same(folder, found.get("made from", {}), plan["made from"])
     if found != json.loads(json.dumps(plan)):
         raise UserError(f"{folder}: the corpus has changed since this store was begun; prepare it into another folder")
 
@@ -245,7 +245,7 @@ def _finish(folder: Path, selected: Selected, plan: dict[str, Any], policy: BadI
                 bad.append((selected.studies[study].study_id, problem))
             else:
                 kept[study].append(image)
-    refuse_too_many(len(bad), sum(map(len, kept)) + len(bad), policy)
+    check_share(len(bad), sum(map(len, kept)) + len(bad), policy)
     rows = [(i, text is not None) for i, text in enumerate(selected.texts) if kept[i]]
     selected = keep_images(selected, kept)
     studies = selected.studies
@@ -332,11 +332,11 @@ class Store(Source):
 
     def check(self, selection: Selection) -> None:
         """Raises `UserError` where the store was made from another selection."""
-        _refuse_difference(self.folder, self.made_from, selection.identity())
+        _check_same(self.folder, self.made_from, selection.identity())
 
     def reports(self, encoder: ReportEncoder, studies: Sequence[int]) -> "StoredReports":
         """What the encoder prepared of the reports of these studies; `UserError` where it was another encoder."""
-        _refuse_difference(self.folder, self.made_from, {"report encoder": encoder.preparation})
+        _check_same(self.folder, self.made_from, {"report encoder": encoder.preparation})
         return StoredReports(self.folder, [self.rows[study] for study in studies])
 
 
@@ -439,7 +439,7 @@ def _read_bad_images(path: Path) -> list[tuple[str, str]]:
         raise UserError(f"{path}: missing or damaged; delete it and {COMPLETE}, and run vkd prepare again") from error
 
 
-def _refuse_difference(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_same(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raises `UserError` naming the first setting in which a store differs from what is wanted."""
     wanted = json.loads(json.dumps(wanted, default=str))
     for name, value in wanted.items():

@@ -109,7 +109,7 @@ def group_rows(table: pd.DataFrame, by: str) -> dict[str, list[Any]]:
     return groups
 
 
-def refuse_strange(path: Path, table: pd.DataFrame, column: str, pattern: str) -> None:
+def check_known(path: Path, table: pd.DataFrame, column: str, pattern: str) -> None:
     """Raises `UserError` naming the first row whose cell does not match: its columns may be shifted."""
     strange = ~table[column].str.fullmatch(pattern)
     if strange.any():

@@ -80,7 +80,7 @@ class WeightedBernoulliLikelihood(NetworkLikelihood):
         self.positive_weight = positive_weight
         self.register_buffer("weights", _weights(positive_weight, num_findings))
 
-    def see_labels(self, labels: Tensor) -> None:
+    def observe_labels(self, labels: Tensor) -> None:
         """Takes "balanced" weights from the training labels, float [N, K], NaN unknown."""
         if self.positive_weight == "balanced":
             ratio = (1 - labels).nansum(0) / labels.nansum(0)

@@ -46,7 +46,7 @@ class Likelihood(nn.Module, abc.ABC):
             UserError: labels that are none of its outcomes.
         """
 
-    def see_labels(self, labels: Tensor) -> None:
+    def observe_labels(self, labels: Tensor) -> None:
         """Called once before training with the training labels, float [N, K], NaN unknown.
 
         What it takes from them it keeps in buffers, so that checkpoints and bundles bring it back.

@@ -91,7 +91,7 @@ class KnownOneHot(OneHotCategorical):
             UserError: a known row that is not one-hot.
         """
         if self._validate_args:
-            refuse_unless_one_hot(value, self.known)
+            check_one_hot(value, self.known)
         return torch.where(self.known, (value * self.logits).sum(-1), 0.0)  # logits are normalised
 
 
@@ -104,7 +104,7 @@ class CategoricalLikelihood(NetworkLikelihood):
 
     def check_labels(self, labels: Tensor) -> None:
         """Raises `UserError` where the labels of a study are known and not one-hot; float [N, K], NaN unknown."""
-        refuse_unless_one_hot(labels, ~labels.isnan().any(-1))
+        check_one_hot(labels, ~labels.isnan().any(-1))
 
     def forward(self, z: Tensor, features: Tensor | None = None, known: Tensor | None = None) -> Distribution:
         """See `Likelihood`: batch shape [..., B], event shape [K]."""
@@ -116,7 +116,7 @@ class CategoricalLikelihood(NetworkLikelihood):
         return self.outputs(z, features).softmax(-1)
 
 
-def refuse_unless_one_hot(labels: Tensor, known: Tensor) -> None:
+def check_one_hot(labels: Tensor, known: Tensor) -> None:
     """Raises `UserError` with how many rows of labels, float [..., K], are known, bool [...], and not one-hot."""
     single = ((labels == 0) | (labels == 1)).all(-1) & (labels.sum(-1) == 1)
     wrong = known & ~single

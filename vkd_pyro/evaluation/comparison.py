@@ -35,7 +35,7 @@ def paired_difference(
     """
     first = ours[0]
     for other in (*ours, *theirs):
-        refuse_others(first, other)
+        check_comparable(first, other)
     chosen = (
         np.nansum(first.labels, axis=0) >= MIN_POSITIVES if metric == "macro" else np.full(len(first.findings), True)
     )
@@ -57,7 +57,7 @@ def by_finding(
     """Paired difference of the AUC of each finding, as `paired_difference`; rare ones stratified by their positives."""
     first = ours[0]
     for other in (*ours, *theirs):
-        refuse_others(first, other)
+        check_comparable(first, other)
     a, b = (np.mean([e.probabilities for e in each], axis=0) for each in (ours, theirs))
 
     def of(k: int) -> Interval:
@@ -73,7 +73,7 @@ def by_finding(
     return {finding: of(k) for k, finding in enumerate(first.findings)}
 
 
-def refuse_others(first: Evaluation, other: Evaluation) -> None:
+def check_comparable(first: Evaluation, other: Evaluation) -> None:
     """Raises `UserError` where two evaluations are not of the same studies, findings and labels: says what differs."""
     for key in ("split", "level"):
         values = [each.how.get(key) for each in (first, other)]

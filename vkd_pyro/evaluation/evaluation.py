@@ -54,17 +54,17 @@ class Evaluation:
         probabilities: [N, K], from the images alone.
         calibrated: [N, K], recalibrated as the validation split said; NaN where it was not asked.
         low, high: [N, K], the interval of the probability for 95 % of z; NaN without z.
-        expected_entropy: [N, K], in nats, what stays of the doubt when z is known.
+        expected_entropy: [N, K], in nats, what stays of the uncertainty when z is known.
         report_probabilities: [N, K], from the report by q(y | z); NaN where there is none. Not available at inference.
         answers: [N, K], "yes", "no", "refer" or "unknown", by the operating points.
         conformal: [N, K], "yes", "no", "refer", "neither" or "unknown", by the conformal sets.
         kl_per_study: [N], KL(q(z | x_T) || p(z | x_I)) in nats: how far a report is from its picture.
-        novelty: [N], p-values of an image like those of training being so far from them; small is novel.
+        ood: [N], p-values of an image like those of training being so far from them; small is out-of-distribution.
         subgroups: of each study, by kind ("sex", "age", "view"), [N] each.
         latent_use: how z is used: KL, active units, what it says of the labels, and whether the likelihood reads it.
         models: which model predicted each study, int [N], where folds were put together: an AUC then counts pairs of
             studies of the same model, since the scores of two are not on one scale. None is one model.
-        excess_kl: [N], by how much `kl_per_study` is above that to others' pictures; None where it was not asked for.
+        mismatch_score: [N], by how much `kl_per_study` is above that to others' images; None where it was not asked.
     """
 
     data: dict[str, Any]
@@ -82,21 +82,21 @@ class Evaluation:
     answers: NDArray[np.str_]
     conformal: NDArray[np.str_]
     kl_per_study: Array
-    novelty: Array
+    ood: Array
     subgroups: dict[str, NDArray[np.str_]]
     latent_use: LatentUse
     models: NDArray[np.int64] | None = None
-    excess_kl: Array | None = None
+    mismatch_score: Array | None = None
 
     @property
-    def doubt(self) -> Array:
+    def uncertainty(self) -> Array:
         """Total uncertainty of each finding, H(p(y_k | x_I)) in nats, [N, K]."""
         return metrics.entropy(self.probabilities)
 
     @property
-    def latent_doubt(self) -> Array:
-        """Mutual information of y_k and z in nats, [N, K]: the part of the doubt that z carries; NaN without z."""
-        return np.where(np.isnan(self.low), np.nan, self.doubt - self.expected_entropy)
+    def latent_uncertainty(self) -> Array:
+        """Mutual information of y_k and z in nats, [N, K]: what z carries of the uncertainty; NaN without z."""
+        return np.where(np.isnan(self.low), np.nan, self.uncertainty - self.expected_entropy)
 
     @property
     def kl(self) -> float:
@@ -264,7 +264,7 @@ def evaluation_of(
         kl_per_study=rows.kl,
         subgroups=subgroups(of_rows),
         latent_use=LatentUse.of(rows),
-        novelty=_novelty(images, rows, calibration),
+        ood=_ood(images, rows, calibration),
         **_said(rows, calibration),
     )
 
@@ -278,7 +278,7 @@ def _said(rows: StudyOutputs, calibration: Calibration | None) -> dict[str, Any]
     return {name: getattr(judged, name) for name in ("calibrated", "answers", "conformal")}
 
 
-def _novelty(images: StudyOutputs, rows: StudyOutputs, calibration: Calibration | None) -> Array:
+def _ood(images: StudyOutputs, rows: StudyOutputs, calibration: Calibration | None) -> Array:
     """The p-value of each row, [N]; of a study with n images n times their smallest, at most 1 (Bonferroni)."""
     if calibration is None:
         return np.full(len(rows.study_ids), np.nan)
@@ -295,11 +295,11 @@ def save_evaluation(evaluation: Evaluation, folder: Path, summary: dict[str, Any
     columns: dict[str, Any] = {"study": evaluation.study_ids, "patient": evaluation.patient_ids}
     for name, prefix in (NUMBERS | ANSWERS).items():
         columns |= {f"{prefix}:{f}": a for f, a in zip(evaluation.findings, getattr(evaluation, name).T, strict=True)}
-    columns |= {"kl": evaluation.kl_per_study, "novelty_p": evaluation.novelty, **evaluation.subgroups}
+    columns |= {"kl": evaluation.kl_per_study, "ood_p": evaluation.ood, **evaluation.subgroups}
     if evaluation.models is not None:
         columns["model"] = evaluation.models
-    if evaluation.excess_kl is not None:
-        columns["excess_kl"] = evaluation.excess_kl
+    if evaluation.mismatch_score is not None:
+        columns["mismatch_score"] = evaluation.mismatch_score
     table = pd.DataFrame(columns)
     if table["study"].duplicated().any():
         table.insert(1, "image", table.groupby("study").cumcount())
@@ -327,7 +327,7 @@ def load_evaluation(folder: Path) -> Evaluation:
         study_ids=tuple(rows["study"]),
         patient_ids=tuple(rows["patient"]),
         kl_per_study=rows.reindex(columns=["kl"])["kl"].to_numpy(float),
-        novelty=rows.reindex(columns=["novelty_p"])["novelty_p"].to_numpy(float),
+        ood=rows.reindex(columns=["ood_p"])["ood_p"].to_numpy(float),
         subgroups={kind: rows[kind].to_numpy(str) for kind in subgroup_names() if kind in rows},
         latent_use=LatentUse.from_summary(
             float("nan") if summary["kl"] is None else summary["kl"],
@@ -335,7 +335,7 @@ def load_evaluation(folder: Path) -> Evaluation:
             summary.get("latent_use", {}),
         ),
         models=rows["model"].to_numpy(int) if "model" in rows else None,
-        excess_kl=rows["excess_kl"].to_numpy(float) if "excess_kl" in rows else None,
+        mismatch_score=rows["mismatch_score"].to_numpy(float) if "mismatch_score" in rows else None,
         **{name: columns(prefix, np.nan).astype(float) for name, prefix in NUMBERS.items()},
         **{name: columns(prefix, UNKNOWN).astype(str) for name, prefix in ANSWERS.items()},
     )

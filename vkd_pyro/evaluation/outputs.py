@@ -42,7 +42,7 @@ class StudyOutputs:
         labels: [N, K]; 1, 0, NaN unknown.
         probabilities: [N, K], from the image.
         low, high: [N, K], the interval that holds p(y_k = 1 | x_I, z) for 95 % of z; NaN for a single draw.
-        expected_entropy: [N, K], E_z H(p(y_k = 1 | x_I, z)) in nats: the doubt that stays when z is known.
+        expected_entropy: [N, K], E_z H(p(y_k = 1 | x_I, z)) in nats: the uncertainty that stays when z is known.
         report_probabilities: [N, K], from the report, by q(y | z); or by the teacher of a rival.
         report_log_probs: [N, K], E log q(y_k | z) of the label as it is, z ~ q(z | x_T); NaN where it is unknown.
         kl: [N], KL(q(z | x_T) || p(z | x_I)) in nats.
@@ -224,7 +224,7 @@ def _kl(posterior: Distribution, prior: Distribution, z: Tensor) -> tuple[Tensor
 
 
 def signals(outputs: StudyOutputs) -> Signals:
-    """What novelty looks at: features, the means of z, and the uncertainty over all findings together."""
+    """What an `OODDetector` looks at: features, the means of z, and the uncertainty over all findings together."""
     uncertainty = metrics.entropy(outputs.probabilities).sum(axis=-1)
     latents = None if np.isnan(outputs.prior_locs).all() else outputs.prior_locs
     return Signals(outputs.features, latents, uncertainty)

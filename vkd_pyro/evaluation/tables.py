@@ -1,4 +1,4 @@
-"""What an evaluation shows, in tables: ranking, calibration, decisions, doubt and subgroups, with intervals."""
+"""What an evaluation shows, in tables: ranking, calibration, decisions, uncertainty and subgroups, with intervals."""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ SHARES = np.linspace(0, 0.9, 19)
 """Of the studies, referred in a referral curve."""
 
 DOUBTFUL = 0.2
-"""The share of the studies that is called most doubtful; less by a tie."""
+"""The share of the studies that is called most uncertain; less by a tie."""
 
 
 # ----------------------------------------------------------------------------------------- ranking
@@ -191,7 +191,7 @@ def _share(values: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
     return float(values[among].mean()) if among.any() else float("nan")
 
 
-# ------------------------------------------------------------------------------------------- doubt
+# ------------------------------------------------------------------------------------------- uncertainty
 
 
 @dataclass(frozen=True)
@@ -199,20 +199,20 @@ class Selective:
     """Where the wrong answers are, by an order of the studies. An answer is yes from a probability of 1/2 on.
 
     Where findings are rare nearly all wrong answers are missed positives, and whatever grows with the probabilities
-    finds them: doubt says more than the probabilities only where it does better than their sum.
+    finds them: uncertainty says more than the probabilities only where it does better than their sum.
 
     Attributes:
-        doubtful_error, other_error: share of wrong answers among the most doubtful fifth of the studies, and the rest.
-            Studies without a known label, or without a doubt, take no part.
+        uncertain_error, other_error: share of wrong answers among the most uncertain fifth of the studies, and others.
+            Studies without a known label, or without a uncertainty, take no part.
         ratio: the first over the second, patients resampled, the fifth being what it is; NaN where the rest has no
             wrong answer.
         never: share of wrong answers, were every answer no: the share of positives.
         shares: of the studies that are referred, [R].
-        error, random, oracle: share of wrong answers among the rest, [R]: the most doubtful referred first, any, or
+        error, random, oracle: share of wrong answers among the rest, [R]: the most uncertain referred first, any, or
             those with most errors.
     """
 
-    doubtful_error: float
+    uncertain_error: float
     other_error: float
     ratio: Interval
     never: float
@@ -222,21 +222,23 @@ class Selective:
     oracle: Array
 
 
-def selective(evaluation: Evaluation, doubt: Array | None = None, num_resamples: int = 1000) -> Selective:
-    """By this doubt of each study, [N]; by default the total uncertainty of all its findings together, in nats."""
+def selective(evaluation: Evaluation, uncertainty: Array | None = None, num_resamples: int = 1000) -> Selective:
+    """By this uncertainty of each study, [N]; by default the total of all its findings together, in nats."""
     e = evaluation
     p = e.probabilities if np.isnan(e.calibrated).all() else e.calibrated
-    doubt = e.doubt.sum(axis=1) if doubt is None else doubt
+    uncertainty = e.uncertainty.sum(axis=1) if uncertainty is None else uncertainty
     known = ~np.isnan(e.labels) & ~np.isnan(p)
     wrong, pairs = (((p >= 0.5) != (e.labels == 1)) & known).sum(axis=1), known.sum(axis=1)
-    by_errors = wrong / np.maximum(pairs, 1) + 1e-9 * doubt  # ties as doubt has them
+    by_errors = wrong / np.maximum(pairs, 1) + 1e-9 * uncertainty  # ties as uncertainty has them
 
     def curve(order: Array) -> metrics.ReferralCurve:
-        return metrics.referral_curve(probabilities=p, labels=e.labels, doubts=order, shares=SHARES, metric=_error)
+        return metrics.referral_curve(
+            probabilities=p, labels=e.labels, uncertainties=order, shares=SHARES, metric=_error
+        )
 
-    counted = (pairs > 0) & ~np.isnan(doubt)
-    limit = np.quantile(doubt[counted], 1 - DOUBTFUL) if counted.any() else np.nan
-    doubtful, others = counted & (doubt > limit), counted & (doubt <= limit)
+    counted = (pairs > 0) & ~np.isnan(uncertainty)
+    limit = np.quantile(uncertainty[counted], 1 - DOUBTFUL) if counted.any() else np.nan
+    uncertain, others = counted & (uncertainty > limit), counted & (uncertainty <= limit)
 
     def errors(counts: Counts, rows: NDArray[np.bool_]) -> Array:
         number = counts[:, rows] @ pairs[rows]
@@ -244,12 +246,12 @@ def selective(evaluation: Evaluation, doubt: Array | None = None, num_resamples:
 
     def ratio(counts: Counts) -> Array:
         other = errors(counts, others)
-        return np.divide(errors(counts, doubtful), other, out=np.full(len(other), np.nan), where=other > 0)
+        return np.divide(errors(counts, uncertain), other, out=np.full(len(other), np.nan), where=other > 0)
 
     as_they_are = np.ones((1, len(wrong)), np.int64)
-    found, best = curve(doubt), curve(by_errors)
+    found, best = curve(uncertainty), curve(by_errors)
     return Selective(
-        doubtful_error=float(errors(as_they_are, doubtful)[0]),
+        uncertain_error=float(errors(as_they_are, uncertain)[0]),
         other_error=float(errors(as_they_are, others)[0]),
         ratio=metrics.bootstrap_interval(ratio, e.patient_ids, num_resamples),
         never=_share(e.labels == 1, known),

@@ -24,13 +24,13 @@ def ready_for_arm(
     """As `for_arm`; raises `UserError` for what these data could not train, or what no bundle could rebuild."""
     network, method, use_reports = for_arm(arm, vkd, objective, rival)
     check_rebuildable(network.model)
-    refuse_unfit_labels(network, method, data)
+    check_labels_fit(network, method, data)
     if use_reports and not data.count("train")["with a report"]:
         raise UserError(
             f"{data.corpus.name}: no training study has a report, so the arm {arm} has nothing to learn from them; "
             "use no_report or image_only, or check data.report and where the reports are"
         )
-    refuse_unlabelled_validation(data)
+    check_validation_labels(data)
     return network, method, use_reports
 
 
@@ -53,11 +53,11 @@ def for_arm(
     return vkd, objective, arm != "no_report"
 
 
-def refuse_unfit_labels(network: VKD | ImageOnly, method: TraceVKD_ELBO | Rival, data: StudyData) -> None:
+def check_labels_fit(network: VKD | ImageOnly, method: TraceVKD_ELBO | Rival, data: StudyData) -> None:
     """Raises `UserError` where labels stay uncertain, or become soft, and a likelihood does not model that."""
     model: list[Any] = likelihoods(network.model) or [network.model]  # without z, it is a Bernoulli itself
     if getattr(method, "unknown_labels", "ignored") == "from_report":
-        refuse_unteachable([*model, *likelihoods(network.guide)], data)
+        check_teachable([*model, *likelihoods(network.guide)], data)
     for part in [*model, *likelihoods(network.guide)]:
         name = type(part).__name__
         if data.train_policy.takes("keep") and not getattr(part, "takes_uncertain", False):
@@ -72,7 +72,7 @@ def refuse_unfit_labels(network: VKD | ImageOnly, method: TraceVKD_ELBO | Rival,
             )
 
 
-def refuse_unteachable(likelihoods: list[Any], data: StudyData) -> None:
+def check_teachable(likelihoods: list[Any], data: StudyData) -> None:
     """Raises `UserError` where unknown labels could not be taken from the report."""
     for part in likelihoods:
         if not getattr(part, "takes_soft", True):
@@ -101,10 +101,10 @@ def show_labels(network: VKD | ImageOnly, data: StudyData) -> None:
     for part in likelihoods(network):
         part.check_labels(train)
         part.check_labels(validation)
-        part.see_labels(train)
+        part.observe_labels(train)
 
 
-def refuse_unlabelled_validation(data: StudyData) -> None:
+def check_validation_labels(data: StudyData) -> None:
     """Raises `UserError` where no epoch could be told from another."""
     if np.isnan(data.targets("validation", data.eval_policy)).all():
         raise UserError(

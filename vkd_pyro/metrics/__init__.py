@@ -55,9 +55,9 @@ from vkd_pyro.metrics.selective import (
 )
 from vkd_pyro.metrics.uncertainty import (
     entropy,
+    epistemic_uncertainty,
     expected_entropy,
-    latent_doubt,
-    network_doubt,
+    latent_uncertainty,
     total_uncertainty,
 )
 
@@ -88,17 +88,17 @@ __all__ = [
     "delong",
     "delong_difference",
     "entropy",
+    "epistemic_uncertainty",
     "excess_area",
     "expected_calibration_error",
     "expected_entropy",
     "interval_of",
-    "latent_doubt",
+    "latent_uncertainty",
     "macro_auroc",
     "metric_interval",
     "micro_auroc",
     "mutual_information_bound",
     "negative_log_likelihood",
-    "network_doubt",
     "precision_recall_curve",
     "rare_strata",
     "referral_curve",

@@ -1,6 +1,6 @@
-"""Whether doubt is worth having: the error of what is kept when the most doubtful studies are left to someone else.
+"""Whether uncertainty is worth having: the error that is left when the most uncertain studies are referred.
 
-Nothing depends on the order of the rows: equal doubts are kept or left together, or averaged over their orders.
+Nothing depends on the order of the rows: equal uncertainties are kept or left together, or averaged over their orders.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def accuracy(probabilities: ArrayLike, labels: ArrayLike, thresholds: ArrayLike 
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """Mean error of the least doubtful i of M, for i = 1 .. M.
+    """Mean error of the least uncertain i of M, for i = 1 .. M.
 
     Attributes:
         coverages: i / M, [M].
@@ -45,26 +45,26 @@ class RiskCoverage:
         return float(self.risks.mean()) if self.risks.size else float("nan")
 
 
-def risk_coverage(errors: ArrayLike, doubts: ArrayLike) -> RiskCoverage:
-    """The risk-coverage curve (El-Yaniv & Wiener 2010). Of equal doubts it is the mean over their orders.
+def risk_coverage(errors: ArrayLike, uncertainties: ArrayLike) -> RiskCoverage:
+    """The risk-coverage curve (El-Yaniv & Wiener 2010). Of equal uncertainties it is the mean over their orders.
 
-    Args: what each study costs if it is kept (1 wrong and 0 right, or any loss), and how doubtful it is, [N] or [N, K]
+    Args: what each study costs if it is kept (1 wrong and 0 right, or any loss), and how uncertain it is, [N] or [N, K]
         both. Where either is NaN it takes no part.
     """
-    errors, doubts = np.asarray(errors, float), np.asarray(doubts, float)
-    known = ~(np.isnan(errors) | np.isnan(doubts))
-    _, tie, size = np.unique(doubts[known], return_inverse=True, return_counts=True)
+    errors, uncertainties = np.asarray(errors, float), np.asarray(uncertainties, float)
+    known = ~(np.isnan(errors) | np.isnan(uncertainties))
+    _, tie, size = np.unique(uncertainties[known], return_inverse=True, return_counts=True)
     expected = np.repeat(np.bincount(tie.ravel(), errors[known]) / size, size)
     kept = np.arange(1, len(expected) + 1)
     return RiskCoverage(kept / max(len(kept), 1), np.cumsum(expected) / kept)
 
 
-def area_under_risk_coverage(errors: ArrayLike, doubts: ArrayLike) -> float:
+def area_under_risk_coverage(errors: ArrayLike, uncertainties: ArrayLike) -> float:
     """Mean risk over all coverages (Geifman, Uziel & El-Yaniv 2019, "AURC"); less is better. Args: see `risk_coverage`.
 
     Returns: NaN where nothing is known.
     """
-    return risk_coverage(errors, doubts).area
+    return risk_coverage(errors, uncertainties).area
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ExcessArea:
     """The area under a risk-coverage curve between the best and the useless.
 
     Attributes:
-        area: of these doubts.
+        area: of these uncertainties.
         oracle: of the best order there is, by the errors themselves.
         random: of no order, the mean error.
     """
@@ -92,11 +92,11 @@ class ExcessArea:
         return (self.random - self.area) / (self.random - self.oracle) if self.random > self.oracle else float("nan")
 
 
-def excess_area(errors: ArrayLike, doubts: ArrayLike) -> ExcessArea:
+def excess_area(errors: ArrayLike, uncertainties: ArrayLike) -> ExcessArea:
     """The area under the risk-coverage curve beside the oracle's and a random order's. Args: see `risk_coverage`."""
-    errors, doubts = np.asarray(errors, float), np.asarray(doubts, float)
-    errors = np.where(np.isnan(doubts), np.nan, errors)
-    areas = [area_under_risk_coverage(errors, x) for x in (doubts, errors, np.zeros_like(errors))]
+    errors, uncertainties = np.asarray(errors, float), np.asarray(uncertainties, float)
+    errors = np.where(np.isnan(uncertainties), np.nan, errors)
+    areas = [area_under_risk_coverage(errors, x) for x in (uncertainties, errors, np.zeros_like(errors))]
     return ExcessArea(*areas)
 
 
@@ -105,7 +105,7 @@ def excess_area(errors: ArrayLike, doubts: ArrayLike) -> ExcessArea:
 
 @dataclass(frozen=True)
 class ReferralCurve:
-    """A metric of what is left after the most doubtful are referred.
+    """A metric of what is left after the most uncertain are referred.
 
     Attributes:
         shares: how many of those that count were referred, [R] in [0, 1]: as many as asked for, or fewer by a tie.
@@ -120,31 +120,33 @@ def referral_curve(
     *,
     probabilities: ArrayLike,
     labels: ArrayLike,
-    doubts: ArrayLike,
+    uncertainties: ArrayLike,
     shares: ArrayLike,
     metric: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
 ) -> ReferralCurve:
-    """The metric of what is left after the most doubtful share is referred.
+    """The metric of what is left after the most uncertain share is referred.
 
     Args:
         probabilities, labels: [N] or [N, K], NaN unknown.
-        doubts: of each study, [N], or of each pair, as the labels; NaN takes no part, nor does what has no known label.
-        shares: which to try, [R] in [0, 1]. Equal doubts are referred together or not at all.
+        uncertainties: of each study, [N], or of each pair, as the labels; NaN and unknown labels take no part.
+        shares: which to try, [R] in [0, 1]. Equal uncertainties are referred together or not at all.
         metric: (probabilities, labels) -> number, that ignores unknown labels: those of the referred become unknown,
             the rows stay as they are.
 
     Raises:
-        UserError: doubts of another shape, or a share out of range.
+        UserError: uncertainties of another shape, or a share out of range.
     """
     p, y = np.asarray(probabilities, float), np.asarray(labels, float)
-    doubts, shares = np.asarray(doubts, float), np.asarray(shares, float)
-    if doubts.shape not in (y.shape, y.shape[:1]):
-        raise UserError(f"doubts: found shape {list(doubts.shape)}, expected {list(y.shape)} or {list(y.shape[:1])}")
+    uncertainties, shares = np.asarray(uncertainties, float), np.asarray(shares, float)
+    if uncertainties.shape not in (y.shape, y.shape[:1]):
+        raise UserError(
+            f"uncertainties: found shape {list(uncertainties.shape)}, expected {list(y.shape)} or {list(y.shape[:1])}"
+        )
     if not ((shares >= 0) & (shares <= 1)).all():
-        raise UserError("shares: found one outside [0, 1]; a share of 0.2 refers the most doubtful fifth")
+        raise UserError("shares: found one outside [0, 1]; a share of 0.2 refers the most uncertain fifth")
     known = ~(np.isnan(p) | np.isnan(y))
-    counts = ~np.isnan(doubts) & (known if doubts.shape == y.shape else known.any(axis=1))
-    referred = [counts & (doubts > _limit(doubts[counts], share)) for share in shares]
+    counts = ~np.isnan(uncertainties) & (known if uncertainties.shape == y.shape else known.any(axis=1))
+    referred = [counts & (uncertainties > _limit(uncertainties[counts], share)) for share in shares]
     kept = [(counts & ~r).reshape(r.shape + (1,) * (y.ndim - r.ndim)) for r in referred]
     return ReferralCurve(
         shares=np.array([r.sum() for r in referred]) / max(counts.sum(), 1),
@@ -152,7 +154,7 @@ def referral_curve(
     )
 
 
-def _limit(doubts: NDArray[np.float64], share: float) -> float:
-    """The least value that at most that share of the doubts is above; below all of them for a share of 1."""
-    number = int(share * len(doubts) + 1e-9)  # 0.29 of 100 is 29
-    return float(np.sort(doubts)[::-1][number]) if number < len(doubts) else -np.inf
+def _limit(uncertainties: NDArray[np.float64], share: float) -> float:
+    """The least value that at most that share of the uncertainties is above; below all of them for a share of 1."""
+    number = int(share * len(uncertainties) + 1e-9)  # 0.29 of 100 is 29
+    return float(np.sort(uncertainties)[::-1][number]) if number < len(uncertainties) else -np.inf

@@ -1,10 +1,10 @@
-"""Where a prediction's doubt comes from: the finding itself, z, or the network. All in nats, in [0, ln 2].
+"""Where a prediction's uncertainty comes from: the finding itself, z, or the network. All in nats, in [0, ln 2].
 
-    total_uncertainty = expected_entropy + latent_doubt + network_doubt
+    total_uncertainty = expected_entropy + latent_uncertainty + epistemic_uncertainty
           H(y)        =  H(y | z, v)     +  I(y; z | v)  +    I(y; v)
 
-where v is the network: a member of a deep ensemble, or a dropout mask, V of them, each as likely. One network's doubt
-about y is all in the first two; only `network_doubt` is what is called epistemic, and with V = 1 it is 0
+where v is the network: a member of a deep ensemble, or a dropout mask, V of them, each as likely. One network's
+uncertainty about y is all in the first two; with V = 1 the epistemic part is 0
 (Depeweg et al. 2018, arXiv 1710.07283, with two sources for one).
 
 Samples are p(y_k = 1 | x, z^(s), v), float [V, S, N, K] in [0, 1]: S draws of z of each network. NaN gives NaN.
@@ -26,7 +26,7 @@ def entropy(probabilities: ArrayLike) -> NDArray[np.float64]:
 
 
 def total_uncertainty(samples: ArrayLike) -> NDArray[np.float64]:
-    """H(mean over V and S of p), [N, K]: all doubt about the label."""
+    """H(mean over V and S of p), [N, K]: all uncertainty about the label."""
     return entropy(_checked(samples).mean(axis=(0, 1)))
 
 
@@ -35,15 +35,15 @@ def expected_entropy(samples: ArrayLike) -> NDArray[np.float64]:
     return entropy(_checked(samples)).mean(axis=(0, 1))
 
 
-def latent_doubt(samples: ArrayLike) -> NDArray[np.float64]:
+def latent_uncertainty(samples: ArrayLike) -> NDArray[np.float64]:
     """Mean over V of [H(mean over S of p) - mean over S of H(p)], [N, K]: the mutual information of y and z, within a
-    network. It is the doubt that z carries, given the image; more data need not lessen it."""
+    network. It is the uncertainty that z carries, given the image; more data need not lessen it."""
     samples = _checked(samples)
     within = entropy(samples.mean(axis=1)) - entropy(samples).mean(axis=1)
     return np.maximum(within.mean(axis=0), 0)  # not below 0 by rounding
 
 
-def network_doubt(samples: ArrayLike) -> NDArray[np.float64]:
+def epistemic_uncertainty(samples: ArrayLike) -> NDArray[np.float64]:
     """H(mean over V and S of p) - mean over V of H(mean over S of p), [N, K]: the mutual information of y and the
     network ("epistemic"). Of S draws it also has the networks' own sampling noise, of the order of 1 / S."""
     networks = _checked(samples).mean(axis=1)

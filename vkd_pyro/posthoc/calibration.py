@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vkd_pyro.posthoc.ood import Reference
+from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration
 from vkd_pyro.posthoc.thresholds import Conformal, OperatingPoints
 
@@ -43,7 +43,7 @@ class Calibration:
     recalibration: Recalibration
     operating_points: OperatingPoints
     conformal: Conformal
-    reference: Reference
+    reference: OODDetector
 
     def judge(self, probabilities: ArrayLike, interval: tuple[ArrayLike, ArrayLike] | None = None) -> Judged:
         """Of a model's probabilities, [N, K], and of the two ends of their intervals where there are any."""

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from vkd_pyro.utils.errors import UserError
 
 FLAGGED_SHARE = 0.05
-"""Of images like the held-out ones, at most this share is flagged, or little more (`Novelty.p_values`)."""
+"""Of images like the held-out ones, at most this share is flagged, or little more (`OODScores.p_values`)."""
 
 ROUNDING = 1e-3
 """Differences that count as rounding, relative to the values themselves (TF32, half precision), or absolute where a
@@ -27,7 +27,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Signals:
-    """What the model says of N images, as far as novelty looks at it.
+    """What the model says of N images, as far as out-of-distribution score looks at it.
 
     Attributes:
         features: [N, F], of the image encoder.
@@ -49,12 +49,12 @@ class Signals:
             array = np.asarray(given, float)
             if array.ndim != len(axes) or len(array) != len(self.features):
                 expected = ", ".join((str(len(self.features)), *axes[1:]))
-                raise UserError(f"novelty: {name} has shape {list(array.shape)}, expected [{expected}]")
+                raise UserError(f"ood: {name} has shape {list(array.shape)}, expected [{expected}]")
             object.__setattr__(self, name, array)
 
 
 @dataclass(frozen=True)
-class Novelty:
+class OODScores:
     """How far N images are from those the model was trained on. NaN is undefined: an image-only model has no z.
 
     Attributes:
@@ -106,7 +106,7 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Reference:
+class OODDetector:
     """What is kept of the training images and of the held-out ones, to tell how novel an image is.
 
     Attributes:
@@ -120,7 +120,7 @@ class Reference:
     held_out: Floats
 
     @classmethod
-    def fit(cls, training: Signals, held_out: Signals) -> "Reference":
+    def fit(cls, training: Signals, held_out: Signals) -> "OODDetector":
         """Fits to training images (some thousands at random are enough), then to held-out ones of the same kind.
 
         The uncertainty of the training images is not looked at.
@@ -130,15 +130,15 @@ class Reference:
         """
         if len(training.features) < 2 or not len(held_out.features):
             found = f"{len(training.features)} training and {len(held_out.features)} held-out images"
-            raise UserError(f"novelty: found {found}, expected at least 2 and 1; give it more studies")
+            raise UserError(f"ood: found {found}, expected at least 2 and 1; give it more studies")
         if not np.isfinite(training.features).all():
-            raise UserError("novelty: features of training images are not finite; the network has diverged")
+            raise UserError("ood: features of training images are not finite; the network has diverged")
         latents = _finite(training.latents)
         of_latents = None if len(latents) < 2 else Gaussian.fit(latents)
         reference = cls(Gaussian.fit(training.features), of_latents, held_out=np.empty((0, 3)))
         return replace(reference, held_out=reference._components(held_out))
 
-    def score(self, images: Signals) -> Novelty:
+    def score(self, images: Signals) -> OODScores:
         """How novel images are; each is judged for itself, whatever others there are.
 
         Raises:
@@ -149,7 +149,7 @@ class Reference:
         score = self._largest(components)
         pairs = zip([*self.held_out.T, self._held_out_scores], [*components.T, score], strict=True)
         p_values = np.column_stack([_p_values(usual, values) for usual, values in pairs])
-        return Novelty(features, latents, uncertainty, score, p_values, p_values[:, -1] <= FLAGGED_SHARE)
+        return OODScores(features, latents, uncertainty, score, p_values, p_values[:, -1] <= FLAGGED_SHARE)
 
     @property
     def threshold(self) -> float:
@@ -188,7 +188,7 @@ class Reference:
         return {name: np.ascontiguousarray(a, np.float32) for name, a in (arrays | {"held_out": self.held_out}).items()}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, ArrayLike]) -> "Reference":
+    def from_arrays(cls, arrays: Mapping[str, ArrayLike]) -> "OODDetector":
         """What `to_arrays` gave.
 
         Raises:
@@ -200,13 +200,11 @@ class Reference:
             latents = Gaussian(a["latent_mean"], a["latent_whitening"]) if "latent_mean" in a else None
             reference = cls(features, latents, a["held_out"])
         except KeyError as error:
-            raise UserError(
-                f"novelty: no array {error} among {', '.join(a) or 'none'}; copy the bundle again"
-            ) from error
+            raise UserError(f"ood: no array {error} among {', '.join(a) or 'none'}; copy the bundle again") from error
         for one in (features, latents):
             if one is not None and one.whitening.shape != 2 * one.mean.shape:
                 found = f"{list(one.mean.shape)} and {list(one.whitening.shape)}"
-                raise UserError(f"novelty: mean and whitening have shapes {found}; copy the bundle again")
+                raise UserError(f"ood: mean and whitening have shapes {found}; copy the bundle again")
         return reference
 
 
@@ -225,7 +223,7 @@ def _finite(latents: Floats | None) -> Floats:
 def _distance(gaussian: Gaussian, rows: Floats, name: str) -> Floats:
     if rows.shape[1] != len(gaussian.mean):
         raise UserError(
-            f"novelty: {name} have width {rows.shape[1]}, expected {len(gaussian.mean)}; give those of the same model"
+            f"ood: {name} have width {rows.shape[1]}, expected {len(gaussian.mean)}; give those of the same model"
         )
     return gaussian.distance(rows)
 

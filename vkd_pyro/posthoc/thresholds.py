@@ -237,9 +237,9 @@ class OperatingPoints:
         """What to say of each study and finding, [..., K].
 
         "yes" where probability and interval are at or above the threshold, "no" where they are below, "refer" where
-        the interval straddles it: there, the doubt changes the answer. "unknown" without a threshold, a probability,
-        or an end of an interval that was given. An interval over draws of z refers for the doubt that z carries only;
-        `Conformal` refers for a stated rate of error.
+        the interval straddles it: there, the uncertainty changes the answer. "unknown" without a threshold, a
+        probability, or an end of an interval that was given. An interval over draws of z refers for latent uncertainty
+        only; `Conformal` refers for a stated rate of error.
 
         Args: probabilities [..., K]; the ends of their intervals, [..., K]; without, nothing is referred.
 

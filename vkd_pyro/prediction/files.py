@@ -18,7 +18,7 @@ from vkd_pyro.artifacts.export.engines import Computed, Export, engine_of
 from vkd_pyro.posthoc.calibration import Calibration
 from vkd_pyro.posthoc.ood import Signals
 from vkd_pyro.prediction.images import ImageFile, Unread, read_images
-from vkd_pyro.prediction.predictive import Doubt, Prediction, Summary, predict_with
+from vkd_pyro.prediction.predictive import Prediction, Summary, UncertaintySources, predict_with
 from vkd_pyro.utils.errors import UserError
 
 Floats = NDArray[np.floating]
@@ -35,14 +35,14 @@ class Predicted:
         findings: names of the K labels.
         probabilities: p(y_k = 1 | x_I), as the model gives it.
         low, high: the interval that holds p(y_k = 1 | x_I, z, network) with the probability asked for.
-        total, expected, z, networks: doubt in nats, see `Prediction.doubt`; NaN without such a source of doubt.
+        total, aleatoric, latent, epistemic: uncertainty in nats, see `Prediction.uncertainty`; NaN without its source.
         calibrated: p(y_k = 1 | x_I), recalibrated on the validation split; NaN where it could not be fitted.
         calibrated_low, calibrated_high: the interval, recalibrated.
         thresholds: of recalibrated probabilities, from which on the answer is yes; NaN where there is none.
         answers: "yes", "no", "refer" (the interval straddles the threshold), "unknown".
         conformal: "yes", "no", "refer" (either may be), "neither" (none may), "unknown".
-        novelty: how unlike the images that the model learned from: 0 is usual, 1 is rare; NaN unknown.
-        novelty_p: the share of usual images that are as unlike; NaN unknown.
+        ood: how unlike the images that the model learned from: 0 is usual, 1 is rare; NaN unknown.
+        ood_p: the share of usual images that are as unlike; NaN unknown.
         flagged: whether that is rare; None unknown.
     """
 
@@ -53,24 +53,24 @@ class Predicted:
     low: Floats
     high: Floats
     total: Floats
-    expected: Floats
-    z: Floats
-    networks: Floats
+    aleatoric: Floats
+    latent: Floats
+    epistemic: Floats
     calibrated: Floats
     calibrated_low: Floats
     calibrated_high: Floats
     thresholds: Floats
     answers: NDArray[np.str_]
     conformal: NDArray[np.str_]
-    novelty: float
-    novelty_p: float
+    ood: float
+    ood_p: float
     flagged: bool | None
 
 
 def predict_files(
     bundles: Predictor | Sequence[Predictor],
     images: Iterable[str | Path],
-    doubt: Doubt | None = None,
+    uncertainty: UncertaintySources | None = None,
     batch_size: int = 32,
     on_mismatch: Literal["error", "warn"] = "error",
     level: float = 0.95,
@@ -83,7 +83,7 @@ def predict_files(
     Args:
         bundles: one, or several, which are an ensemble; models compute where they are. Exports are as good.
         images: PNG, JPEG or DICOM files; of folders and patterns, `find_images`.
-        doubt: the sources of doubt; `Doubt()`, 100 draws of z, by default.
+        uncertainty: the sources of uncertainty; `Uncertainty()`, 100 draws of z, by default.
         batch_size: images predicted at once.
         on_mismatch: where a DICOM header says that it is no chest X-ray of a view that the model knows: that is a
             problem of the file, or only a warning.
@@ -93,15 +93,18 @@ def predict_files(
         UserError: bundles that do not go together; masks of dropout where there is none; masks, or augmented
             pictures, of an export.
     """
-    members, doubt = [bundles] if isinstance(bundles, Bundle | Export) else list(bundles), doubt or Doubt()
+    members, uncertainty = (
+        [bundles] if isinstance(bundles, Bundle | Export) else list(bundles),
+        uncertainty or UncertaintySources(),
+    )
     check_together(members)
     if batch_size < 1:
         raise UserError(f"batch_size: found {batch_size}, expected at least 1")
-    if not _is_usual(doubt) and any(isinstance(member, Export) for member in members):
+    if not _is_usual(uncertainty) and any(isinstance(member, Export) for member in members):
         raise UserError("num_masks, num_augmentations: OpenVINO has one network and no masks; use PyTorch, by a bundle")
     views = tuple(view for view in members[0].views if all(view in bundle.views for bundle in members))
     files = read_images(images, members[0].transform, views, on_mismatch, 2 * batch_size)
-    return _predicted(members, files, doubt, batch_size, level)
+    return _predicted(members, files, uncertainty, batch_size, level)
 
 
 def check_together(bundles: Sequence[Predictor]) -> None:
@@ -125,26 +128,32 @@ def calibration_of(bundles: Sequence[Predictor]) -> Calibration | None:
 
 
 def _predicted(
-    members: Sequence[Predictor], files: Iterator[ImageFile | Unread], doubt: Doubt, batch_size: int, level: float
+    members: Sequence[Predictor],
+    files: Iterator[ImageFile | Unread],
+    uncertainty: UncertaintySources,
+    batch_size: int,
+    level: float,
 ) -> Iterator[Predicted | Unread]:
     while some := list(islice(files, batch_size)):
         readable = [file for file in some if isinstance(file, ImageFile)]
         for file in readable:
             if file.mismatch:
                 warnings.warn(f"{file.image}: {file.mismatch}", stacklevel=2)
-        said = iter(_said_of(members, readable, doubt, level) if readable else [])
+        said = iter(_said_of(members, readable, uncertainty, level) if readable else [])
         yield from (file if isinstance(file, Unread) else next(said) for file in some)
 
 
-def _said_of(members: Sequence[Predictor], files: Sequence[ImageFile], doubt: Doubt, level: float) -> list[Predicted]:
+def _said_of(
+    members: Sequence[Predictor], files: Sequence[ImageFile], uncertainty: UncertaintySources, level: float
+) -> list[Predicted]:
     """What is said of the files of one batch."""
     findings, calibration = members[0].findings, calibration_of(members)
     images = torch.stack([file.pixels for file in files]).float() / 255
-    if calibration or _is_usual(doubt):
-        computed = [engine_of(member)(images, doubt.num_samples, doubt.seed) for member in members]
+    if calibration or _is_usual(uncertainty):
+        computed = [engine_of(member)(images, uncertainty.num_samples, uncertainty.seed) for member in members]
         prediction = usual = _joined(computed, findings)
-    if not _is_usual(doubt):
-        prediction = _by_other_networks(members, images, doubt)
+    if not _is_usual(uncertainty):
+        prediction = _by_other_networks(members, images, uncertainty)
     summary = prediction.summary(level)
     if calibration:
         interval = summary if prediction.sources else None
@@ -156,9 +165,9 @@ def _said_of(members: Sequence[Predictor], files: Sequence[ImageFile], doubt: Do
     return [Predicted(file.image, file.sha256, findings, **row) for file, row in zip(files, rows, strict=True)]
 
 
-def _is_usual(doubt: Doubt) -> bool:
+def _is_usual(uncertainty: UncertaintySources) -> bool:
     """Whether it predicts as the bundle was calibrated: by the picture itself, and the whole network."""
-    return not (doubt.num_masks or doubt.num_augmentations)
+    return not (uncertainty.num_masks or uncertainty.num_augmentations)
 
 
 def _joined(computed: Sequence[Computed], findings: tuple[str, ...]) -> Prediction:
@@ -171,18 +180,18 @@ def _joined(computed: Sequence[Computed], findings: tuple[str, ...]) -> Predicti
     return Prediction(samples, findings, tuple(name for name, there in found.items() if there))
 
 
-def _by_other_networks(members: Sequence[Predictor], images: Tensor, doubt: Doubt) -> Prediction:
+def _by_other_networks(members: Sequence[Predictor], images: Tensor, uncertainty: UncertaintySources) -> Prediction:
     """By masks of dropout, or of augmented pictures: only PyTorch has the networks for it."""
     models = [member.model for member in members if isinstance(member, Bundle)]
     device = next(models[0].parameters()).device
-    return predict_with(doubt, models, images.to(device), members[0].findings)
+    return predict_with(uncertainty, models, images.to(device), members[0].findings)
 
 
 # ------------------------------------------------------------------------------ what calibration says
 
 
 def _signals(computed: Computed, usual: Prediction) -> Signals:
-    """What novelty looks at, as `after_training.signals` has it."""
+    """What out-of-distribution score looks at, as `posthoc.signals` has it."""
     return Signals(computed.features, computed.latents, metrics.entropy(usual.probabilities).sum(axis=-1))
 
 
@@ -194,21 +203,21 @@ def _judged(
     Args:
         calibration: of the model.
         probabilities: [N, K], of the prediction that was calibrated.
-        interval: of what was asked, which may have more sources of doubt; None where it has none.
+        interval: of what was asked, which may have more sources of uncertainty; None where it has none.
         signals: of the images.
     """
     judged = calibration.judge(probabilities, None if interval is None else (interval.low, interval.high))
-    novelty = calibration.reference.score(signals)
-    novelty_p, flagged = novelty.p_values[:, -1], novelty.flagged.astype(object)
-    flagged[np.isnan(novelty_p)] = None
+    ood = calibration.reference.score(signals)
+    ood_p, flagged = ood.p_values[:, -1], ood.flagged.astype(object)
+    flagged[np.isnan(ood_p)] = None
     as_given = np.array([name in calibration.recalibration.not_fitted for name in calibration.recalibration.findings])
     fitted = {"calibrated": judged.calibrated, "calibrated_low": judged.low, "calibrated_high": judged.high}
     return {name: np.where(as_given, np.nan, array) for name, array in fitted.items()} | {
         "thresholds": np.broadcast_to(calibration.operating_points.thresholds, probabilities.shape),
         "answers": judged.answers,
         "conformal": judged.conformal,
-        "novelty": novelty.score,
-        "novelty_p": novelty_p,
+        "ood": ood.score,
+        "ood_p": ood_p,
         "flagged": flagged,
     }
 
@@ -221,6 +230,6 @@ def _unjudged(summary: Summary) -> dict[str, NDArray[Any]]:
     return {
         **dict.fromkeys(("calibrated", "calibrated_low", "calibrated_high", "thresholds"), nothing),
         **dict.fromkeys(("answers", "conformal"), unknown),
-        **dict.fromkeys(("novelty", "novelty_p"), images),
+        **dict.fromkeys(("ood", "ood_p"), images),
         "flagged": np.full(images.shape, None),
     }

@@ -1,15 +1,15 @@
 """Posterior predictive sampling (paper Algorithm 2): p(y | x_I) = mean over z ~ p(z | x_I) of p(y | x_I, z).
 
-Draws of z are one source of doubt. Others, by choice, are networks that could have been learned as well: the members
-of an ensemble (Lakshminarayanan et al. 2017) or masks of dropout (Gal & Ghahramani 2016); and pictures that could have
-been taken as well: augmented ones.
+Draws of z are one source of uncertainty. Others, by choice, are networks that could have been learned as well: the
+members of an ensemble (Lakshminarayanan et al. 2017) or masks of dropout (Gal & Ghahramani 2016); and images that could
+have been taken as well: augmented ones.
 
-    total     H(E p)                       of a finding, in nats
-    expected  E H(p)                       what stays when z and network are known
-    z         E_v [H(E_s p) - E_s H(p)]    mutual information of y and z: the doubt that z carries
-    networks  H(E p) - E_v H(E_s p)        mutual information of y and network (or picture) v: epistemic, for networks
+    total      H(E p)                       of a finding, in nats
+    aleatoric  E H(p)                       what stays when z and network are known
+    latent     E_v [H(E_s p) - E_s H(p)]    mutual information of y and z: what z carries
+    epistemic  H(E p) - E_v H(E_s p)        mutual information of y and network (or augmented image) v
 
-so that total = expected + z + networks.
+so that total = aleatoric + latent + epistemic.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,16 +39,16 @@ class Summary:
     Attributes:
         probabilities: p(y_k = 1 | x_I) in [0, 1].
         low, high: the interval that holds p(y_k = 1 | x_I, z, network) with the probability asked for.
-        total, expected, z, networks: doubt in nats, see above; NaN where there is no such source of doubt.
+        total, aleatoric, latent, epistemic: uncertainty in nats, see above; NaN without its source.
     """
 
     probabilities: Array
     low: Array
     high: Array
     total: Array
-    expected: Array
-    z: Array
-    networks: Array
+    aleatoric: Array
+    latent: Array
+    epistemic: Array
 
     @classmethod
     def concatenate(cls, parts: Sequence["Summary"]) -> "Summary":
@@ -89,24 +89,24 @@ class Prediction:
         low, high = np.quantile(flat, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return low.astype(np.float32), high.astype(np.float32)
 
-    def doubt(self) -> dict[str, Array]:
+    def uncertainty(self) -> dict[str, Array]:
         """Total uncertainty and its parts in nats, [N, K] each, of the sources that there are."""
-        found = {"total": metrics.total_uncertainty, "expected": metrics.expected_entropy}
+        found = {"total": metrics.total_uncertainty, "aleatoric": metrics.expected_entropy}
         if "z" in self.sources:
-            found["z"] = metrics.latent_doubt
+            found["latent"] = metrics.latent_uncertainty
         if set(self.sources) - {"z"}:
-            found["networks"] = metrics.network_doubt
+            found["epistemic"] = metrics.epistemic_uncertainty
         return {name: function(self.samples).astype(np.float32) for name, function in found.items()}
 
     def summary(self, level: float = 0.95) -> Summary:
         """Without the samples, which are S times as large."""
-        absent = dict.fromkeys(("z", "networks"), np.full_like(self.samples[0, 0], np.nan))
-        return Summary(self.probabilities, *self.interval(level), **(absent | self.doubt()))
+        absent = dict.fromkeys(("latent", "epistemic"), np.full_like(self.samples[0, 0], np.nan))
+        return Summary(self.probabilities, *self.interval(level), **(absent | self.uncertainty()))
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """Which sources of doubt are asked, and how much of each.
+class UncertaintySources:
+    """Which sources of uncertainty are asked, and how much of each.
 
     Attributes:
         num_samples: S, draws of z by each network.
@@ -143,47 +143,47 @@ def predict(
         model: in eval mode; several are an ensemble.
         images: float [N, 1, height, width] in [0, 1].
         findings: names of the K labels.
-        num_samples, seed, num_masks, num_augmentations: see `Doubt`.
+        num_samples, seed, num_masks, num_augmentations: see `UncertaintySources`.
     """
-    return predict_with(Doubt(num_samples, num_masks, num_augmentations, seed), model, images, findings)
+    return predict_with(UncertaintySources(num_samples, num_masks, num_augmentations, seed), model, images, findings)
 
 
 @torch.no_grad()
 def predict_with(
-    doubt: Doubt,
+    uncertainty: UncertaintySources,
     model: Model | ImageClassifier | Sequence[Model | ImageClassifier],
     images: Tensor,
     findings: tuple[str, ...],
 ) -> Prediction:
     """As `predict`."""
     models = [model] if isinstance(model, nn.Module) else list(model)
-    pictures = list(_pictures(images, doubt))
-    samples = [array for network in models for picture in pictures for array in _by_mask(network, picture, doubt)]
+    pictures = list(_pictures(images, uncertainty))
+    samples = [array for network in models for picture in pictures for array in _by_mask(network, picture, uncertainty)]
     found = {
-        "z": doubt.num_samples > 1 and any(isinstance(network, Model) for network in models),
+        "z": uncertainty.num_samples > 1 and any(isinstance(network, Model) for network in models),
         "ensemble": len(models) > 1,
-        "dropout": doubt.num_masks > 1,
-        "augmentation": doubt.num_augmentations > 1,
+        "dropout": uncertainty.num_masks > 1,
+        "augmentation": uncertainty.num_augmentations > 1,
     }
     return Prediction(np.stack(samples), tuple(findings), tuple(name for name, there in found.items() if there))
 
 
-def _by_mask(model: Model | ImageClassifier, images: Tensor, doubt: Doubt) -> Iterator[Array]:
+def _by_mask(model: Model | ImageClassifier, images: Tensor, uncertainty: UncertaintySources) -> Iterator[Array]:
     """float32 [S, N, K] of the network, or of each of its masks; encoded once, unless the encoder has dropout."""
     features = None
-    for mask in range(doubt.num_masks or 1):
-        with dropout_mask(model, doubt.seed + mask) if doubt.num_masks else ExitStack():
+    for mask in range(uncertainty.num_masks or 1):
+        with dropout_mask(model, uncertainty.seed + mask) if uncertainty.num_masks else ExitStack():
             if features is None or _dropouts(model.image_encoder):
-                features = model.image_encoder(images) if doubt.num_masks else encode(model.image_encoder, images)
-            yield model.probabilities(features, doubt.num_samples, doubt.seed).float().cpu().numpy()
+                features = model.image_encoder(images) if uncertainty.num_masks else encode(model.image_encoder, images)
+            yield model.probabilities(features, uncertainty.num_samples, uncertainty.seed).float().cpu().numpy()
 
 
-def _pictures(images: Tensor, doubt: Doubt) -> Iterator[Tensor]:
+def _pictures(images: Tensor, uncertainty: UncertaintySources) -> Iterator[Tensor]:
     """The images; or augmented versions, one after the other, all images of one turned and shifted alike."""
-    if not doubt.num_augmentations:
+    if not uncertainty.num_augmentations:
         yield images
-    for number in range(doubt.num_augmentations):
-        augmented = Augmentation()(images.cpu(), doubt.seed + number)
+    for number in range(uncertainty.num_augmentations):
+        augmented = Augmentation()(images.cpu(), uncertainty.seed + number)
         yield augmented.to(images.device)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from vkd_pyro import __version__
 from vkd_pyro.prediction.files import Predicted
 from vkd_pyro.prediction.images import Unread
-from vkd_pyro.prediction.predictive import Doubt
+from vkd_pyro.prediction.predictive import UncertaintySources
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import written
 
@@ -33,14 +33,14 @@ OF_FINDING = {
     "calibrated_low": float,
     "calibrated_high": float,
     "threshold": float,
-    "doubt_total": float,
-    "doubt_expected": float,
-    "doubt_z": float,
-    "doubt_networks": float,
+    "uncertainty_total": float,
+    "uncertainty_aleatoric": float,
+    "uncertainty_latent": float,
+    "uncertainty_epistemic": float,
     "answer": str,
     "conformal": str,
 }
-OF_NOVELTY = {"novelty": float, "novelty_p": float, "flagged": bool}
+OF_NOVELTY = {"ood": float, "ood_p": float, "flagged": bool}
 PROVENANCE = {
     "bundle_sha256": str,
     "version": str,
@@ -51,30 +51,30 @@ PROVENANCE = {
     "seed": int,
 }
 COLUMNS: dict[str, type] = OF_IMAGE | OF_FINDING | OF_NOVELTY | PROVENANCE
-"""See `Predicted`, whose names these nearly are; doubt is in nats, and `level` is of the intervals."""
+"""See `Predicted`, whose names these nearly are; uncertainty is in nats, and `level` is of the intervals."""
 
 FORMATS = (".csv", ".json", ".parquet")
 ROW_GROUP = 10_000
 """Rows of a Parquet file that are held until they are written."""
 
 
-def provenance(bundle_hashes: Sequence[str], doubt: Doubt, level: float) -> Row:
+def provenance(bundle_hashes: Sequence[str], uncertainty: UncertaintySources, level: float) -> Row:
     """What made a prediction: the bundles' hashes, joined by "+", our version, draws and seed."""
     return {
         "bundle_sha256": "+".join(bundle_hashes),
         "version": __version__,
-        "num_samples": doubt.num_samples,
-        "num_masks": doubt.num_masks,
-        "num_augmentations": doubt.num_augmentations,
+        "num_samples": uncertainty.num_samples,
+        "num_masks": uncertainty.num_masks,
+        "num_augmentations": uncertainty.num_augmentations,
         "level": level,
-        "seed": doubt.seed,
+        "seed": uncertainty.seed,
     }
 
 
 def rows(one: Predicted, made_by: Row) -> list[Row]:
     """A row a finding, with the cells of `COLUMNS`."""
     first: Row = {"image": as_text(one.image), "image_sha256": one.image_sha256}
-    last: Row = {"novelty": _number(one.novelty), "novelty_p": _number(one.novelty_p), "flagged": _truth(one.flagged)}
+    last: Row = {"ood": _number(one.ood), "ood_p": _number(one.ood_p), "flagged": _truth(one.flagged)}
     return [first | _of_finding(one, k) | last | made_by for k in range(len(one.findings))]
 
 
@@ -87,10 +87,10 @@ def _of_finding(one: Predicted, k: int) -> Row:
         "calibrated_low": one.calibrated_low,
         "calibrated_high": one.calibrated_high,
         "threshold": one.thresholds,
-        "doubt_total": one.total,
-        "doubt_expected": one.expected,
-        "doubt_z": one.z,
-        "doubt_networks": one.networks,
+        "uncertainty_total": one.total,
+        "uncertainty_aleatoric": one.aleatoric,
+        "uncertainty_latent": one.latent,
+        "uncertainty_epistemic": one.epistemic,
     }
     answers = {"answer": str(one.answers[k]), "conformal": str(one.conformal[k])}
     return {"finding": one.findings[k], **{name: _number(array[k]) for name, array in numbers.items()}, **answers}

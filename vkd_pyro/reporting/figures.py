@@ -198,7 +198,7 @@ def _precision_at(grid: NDArray[np.float64], curve: Curve) -> NDArray[np.float64
     return precision[np.searchsorted(recall, grid).clip(max=len(recall) - 1)]
 
 
-# ----------------------------------------------------------------------------- calibration and doubt
+# ----------------------------------------------------------------------------- calibration and uncertainty
 
 
 @rc_context(STYLE)
@@ -232,7 +232,7 @@ def reliability(raw: Bins, calibrated: Bins | None = None, title: str = "") -> F
 
 @rc_context(STYLE)
 def uncertainty_histograms(total: ArrayLike, right: ArrayLike) -> Figure:
-    """How doubtful right and wrong answers are.
+    """How uncertain right and wrong answers are.
 
     Args:
         total: [N], total uncertainty of an answer in nats; NaN is left out.
@@ -263,11 +263,11 @@ def uncertainty_histograms(total: ArrayLike, right: ArrayLike) -> Figure:
 def referral(
     shares: ArrayLike, metric: ArrayLike, random: ArrayLike, oracle: ArrayLike | None = None, name: str = "macro AUC"
 ) -> Figure:
-    """What is left to answer well when the most doubtful studies are referred to a reader.
+    """What is left to answer well when the most uncertain studies are referred to a reader.
 
     Args:
         shares: [R], of the studies that are referred.
-        metric, random, oracle: [R], of those that are kept: by doubt, by lot, and by who would be wrong.
+        metric, random, oracle: [R], of those that are kept: by uncertainty, by lot, and by who would be wrong.
         name: of the metric.
     Returns: one axes.
     """
@@ -275,7 +275,7 @@ def referral(
     axes = figure.subplots()
     if oracle is not None:
         axes.plot(shares, oracle, color=GREEN, linestyle="-.", label="wrong ones first (oracle)")
-    axes.plot(shares, metric, color=BLUE, linewidth=2, label="most doubtful first")
+    axes.plot(shares, metric, color=BLUE, linewidth=2, label="most uncertain first")
     axes.plot(shares, random, color=GRAY, linestyle="--", label="at random")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(xlabel="studies referred", ylabel=f"{name} of the rest")
@@ -291,7 +291,7 @@ def risk_coverage(
 
     Args:
         coverages: [R], share of the answers that are given, the surest first.
-        risks, oracle: [R], risk among them: by our doubt, and by who would be wrong.
+        risks, oracle: [R], risk among them: by our uncertainty, and by who would be wrong.
         name: of the risk.
     Returns: one axes; the dashed line is the risk of the largest coverage, which answering at random would keep.
     """

@@ -99,10 +99,10 @@ def page_of(evaluation: Evaluation, assessed: Assessment, extras: Extras) -> Pag
         _findings(evaluation, assessed),
         _curves(evaluation, assessed),
         _calibration(evaluation, assessed),
-        _doubt(evaluation, assessed),
+        _uncertainty(evaluation, assessed),
         _decisions(evaluation, assessed),
         _subgroups(assessed),
-        _novelty(evaluation),
+        _ood(evaluation),
         _latent(evaluation, extras),
         _reports(evaluation, extras),
         _training(extras),
@@ -282,24 +282,23 @@ def _bins(probabilities: NDArray[Any], labels: NDArray[Any]) -> figures.Bins:
     return found.predicted, found.observed, found.count
 
 
-def _doubt(e: Evaluation, assessed: Assessment) -> Section:
+def _uncertainty(e: Evaluation, assessed: Assessment) -> Section:
     selective = assessed.selective
     recalibrated = not np.isnan(e.calibrated).all()
     p, probability = (e.calibrated, "recalibrated probability") if recalibrated else (e.probabilities, "probability")
     known = ~np.isnan(e.labels) & ~np.isnan(p)
     right = ((p >= 0.5) == (e.labels == 1))[known]
-    parts: dict[str, Cell] = {"total uncertainty, mean (nats a finding)": float(e.doubt.mean())}
-    latent = e.latent_doubt
+    parts: dict[str, Cell] = {"total uncertainty, mean (nats a finding)": float(e.uncertainty.mean())}
+    latent = e.latent_uncertainty
     if not np.isnan(latent).all():
         parts["of it carried by z"] = float(np.nanmean(latent))
     return Section(
-        "doubt",
+        "uncertainty",
         lead="Total uncertainty is H(E p) of a finding, in nats (at most 0.693); what z carries of it is its mutual "
-        "information with z. It is doubt given this trained model: other networks that could have been learned are "
-        "not in it.",
+        "information with z. It is given this trained model: networks that could have been learned are not in it.",
         facts={
             **parts,
-            "wrong answers, most doubtful fifth": _percent(selective.doubtful_error),
+            "wrong answers, most uncertain fifth": _percent(selective.uncertain_error),
             "wrong answers, the rest": _percent(selective.other_error),
             "ratio": selective.ratio,
             "the same ratio, by the sum of probabilities": assessed.selective_by_probability.ratio,
@@ -307,12 +306,12 @@ def _doubt(e: Evaluation, assessed: Assessment) -> Section:
         },
         notes=[
             "Where findings are rare nearly all wrong answers are missed positives, and whatever grows with the "
-            "probabilities finds them: doubt says more than the probabilities only where its ratio is above theirs."
+            "probabilities finds them: uncertainty says more than probabilities only where its ratio is above theirs."
         ],
         pictures=[
             Picture(
-                "Doubt of right and of wrong answers",
-                figures.uncertainty_histograms(e.doubt[known], right),
+                "Uncertainty of right and of wrong answers",
+                figures.uncertainty_histograms(e.uncertainty[known], right),
                 f"Pairs of study and finding; an answer is yes from a {probability} of 1/2 on.",
             ),
             Picture(
@@ -327,7 +326,7 @@ def _doubt(e: Evaluation, assessed: Assessment) -> Section:
 
 
 def _percent(share: float) -> Cell:
-    return Undefined("no label is known, or all doubts are equal") if np.isnan(share) else f"{share:.1%}"
+    return Undefined("no label is known, or all uncertainties are equal") if np.isnan(share) else f"{share:.1%}"
 
 
 def _decisions(e: Evaluation, assessed: Assessment) -> Section | None:
@@ -390,18 +389,18 @@ def _subgroups(assessed: Assessment) -> Section | None:
     )
 
 
-def _novelty(e: Evaluation) -> Section | None:
-    if np.isnan(e.novelty).all():
+def _ood(e: Evaluation) -> Section | None:
+    if np.isnan(e.ood).all():
         return None
-    flagged = float((e.novelty[~np.isnan(e.novelty)] <= FLAGGED_SHARE).mean())
+    flagged = float((e.ood[~np.isnan(e.ood)] <= FLAGGED_SHARE).mean())
     notes = ["An image that is not flagged need not be read rightly, nor one that is flagged wrongly."]
     images = e.data.get("splits", {}).get(e.how.get("split"), {}).get("images", 0)
-    if images > len(e.novelty):
+    if images > len(e.ood):
         notes.append(
-            "A study with several images is flagged by its most unfamiliar one, with an allowance for their number."
+            "A study with several images is flagged by that image most unlike, with allowance for their number."
         )
     return Section(
-        "novelty",
+        "ood",
         lead="How far an image's features, its z and its uncertainty are from those of training images.",
         facts={
             "flagged as unlike the training images": f"{flagged:.1%}",
@@ -438,7 +437,7 @@ def _reports(e: Evaluation, extras: Extras) -> Section | None:
     return Section(
         "reports",
         lead="Which report disagrees with its picture: how much further its z is from its own picture's than from "
-        "other pictures' on average, in nats: the column excess_kl of predictions.parquet.",
+        "other pictures' on average, in nats: the column mismatch_score of predictions.parquet.",
         facts=facts,
         notes=[
             "AUROC: how well it tells reports beside another study's picture from those beside their own; 0.5 is "
@@ -457,7 +456,7 @@ def _cases(extras: Extras) -> Section | None:
     if extras.cases is None:
         return None
     lead = (
-        "Pictures of patients: handle this page as you handle those. The surest and the most doubtful of one finding, "
+        "Pictures of patients: handle this page as you handle those. The surest and the most uncertain of one finding, "
         "in turn. Colour is where the picture speaks for it; where all is gray, nothing does."
     )
     return Section("cases", lead=lead, pictures=[Picture("Examples", figures.cases(*extras.cases))])

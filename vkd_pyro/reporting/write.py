@@ -80,19 +80,19 @@ def mismatch_of(network: Network, data: StudyData, split: str) -> Mismatch | Non
 def with_mismatch(evaluation: Evaluation, found: Mismatch) -> Evaluation:
     """The evaluation with the excess of each study's KL; NaN without a report."""
     excess = pd.Series(found.excess, index=found.study_ids).reindex(list(evaluation.study_ids))
-    return replace(evaluation, excess_kl=np.asarray(excess, np.float64))
+    return replace(evaluation, mismatch_score=np.asarray(excess, np.float64))
 
 
 def cases_of(
     network: Network, data: StudyData, evaluation: Evaluation, number: int
 ) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
-    """The studies with the highest probability of the finding with most positives, and the most doubtful, in turn.
+    """The studies with the highest probability of the finding with most positives, and the most uncertain, in turn.
 
     Returns: images [n, H, W], the same with the class activation of that finding, captions without any name.
     """
     k = shown_finding(evaluation)
     p, finding = evaluation.probabilities[:, k], evaluation.findings[k]
-    orders = np.argsort(-p), np.argsort(-evaluation.doubt[:, k])
+    orders = np.argsort(-p), np.argsort(-evaluation.uncertainty[:, k])
     chosen = list(dict.fromkeys(row for pair in zip(*orders, strict=True) for row in pair))[:number]
     pixels = _pictures(data, evaluation, chosen)
     maps = grad_cam(network.model, pixels.to(next(network.parameters()).device), k).cpu().numpy()

@@ -111,9 +111,9 @@ def _denials(reading: Reading, rng: Rng) -> list[str]:
 def _impression(reading: Reading, rng: Rng) -> str:
     """The gravest remarks again, in other words."""
     seen = sorted(reading.of("affirmed"), key=lambda remark: -remark.grade)[: 2 + int(rng.integers(3))]
-    doubts = [remark for remark in reading.of("hedged") if not seen or rng.random() < 0.6]
+    uncertainties = [remark for remark in reading.of("hedged") if not seen or rng.random() < 0.6]
     lines = [_sentence(_noun(remark, rng)) for remark in seen]
-    lines += [_fill(_one(HEDGES, rng), remark, rng) for remark in doubts]
+    lines += [_fill(_one(HEDGES, rng), remark, rng) for remark in uncertainties]
     if not lines:
         return _one(ALL_CLEAR, rng)
     if rng.random() < 0.5 and len(lines) > 1:

@@ -195,7 +195,7 @@ def inspect_training(
         warn_of_absent_findings(data)
         encoder = cast(ReportEncoder, _Lazy(vkd.guide.report_encoder.to(training.device))) if use_reports else None
         data = copy(data)
-        data.hold = False  # of the images one batch is wanted
+        data.cache_on_device = False  # of the images one batch is wanted
         loader = data.train_loader(encoder, seed)
         steps = math.ceil(len(loader) / training.accumulate_batches)
         schedule = (kl_schedule or Cyclical()) if use_reports else None

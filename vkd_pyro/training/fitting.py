@@ -17,11 +17,11 @@ from vkd_pyro.artifacts.run import (
     CONFIG,
     DATA,
     METRICS,
+    check_ready,
     claimed,
     has_checkpoint,
     leads,
     load_checkpoint,
-    refuse_unless_ready,
     start_with,
 )
 from vkd_pyro.data.dataset import Share, TrainingBatches
@@ -34,7 +34,7 @@ from vkd_pyro.model import VKD, ImageOnly
 from vkd_pyro.schedules import Cyclical, KLSchedule
 from vkd_pyro.training.callbacks import BestCheckpoint, rows_before
 from vkd_pyro.training.module import VKDTrainer, compile_encoders, make_trainer, quiet
-from vkd_pyro.training.posthoc import AfterTraining, calibrate
+from vkd_pyro.training.posthoc import Posthoc, calibrate
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import write_json, written
@@ -56,7 +56,7 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     rival: Rival | None = None,
-    after_training: AfterTraining | None = None,
+    posthoc: Posthoc | None = None,
 ) -> VKD | ImageOnly:
     """Trains one arm and writes a run; returns the network of the best epoch, in eval mode.
 
@@ -77,16 +77,16 @@ def fit(
         resume: go on from the newest whole checkpoint of `run`.
         progress: show a progress bar.
         rival: the method of the arm "rival"; it takes the place of `objective`.
-        after_training: how the trained model is calibrated; `AfterTraining()` by default.
+        posthoc: how the trained model is calibrated; `Posthoc()` by default.
     """
     run, training = Path(run), training or Training()
     if leads():
-        refuse_unless_ready(run, resume)
+        check_ready(run, resume)
     network, method, use_reports = ready_for_arm(arm, vkd, data, objective or TraceVKD_ELBO(), rival)
     # What cannot be written is found before training.
     description, summary = (json.loads(json.dumps(d, default=str)) for d in (data.description(), data.summary()))
     if resume:
-        refuse_changed_data(run, summary)
+        check_same_data(run, summary)
     goes_on = resume and has_checkpoint(run)  # else from the beginning
     if not goes_on:  # one that goes on finds in its checkpoint what was taken from the labels
         show_labels(network, data)
@@ -117,7 +117,7 @@ def fit(
     load_checkpoint(network, run)
     if leads():
         card = write_card(arm, data, float(best.best_model_score or math.nan))
-        calibration = calibrate(network.to(training.device), data, after_training)
+        calibration = calibrate(network.to(training.device), data, posthoc)
         save_bundle(run / BUNDLE, network.model, network.findings, data.transform, card, description, calibration)
         warn_if_ignored(run / METRICS)
     return network.eval()
@@ -155,7 +155,7 @@ def resume_from(run: Path, batches: TrainingBatches, seed: int) -> Path:
     return path
 
 
-def refuse_changed_data(run: Path, summary: dict[str, Any]) -> None:
+def check_same_data(run: Path, summary: dict[str, Any]) -> None:
     """Raises `UserError` where a run would go on with other studies or labels than it began with."""
     path = run / DATA
     try:

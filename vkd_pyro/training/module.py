@@ -76,7 +76,7 @@ class VKDTrainer(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         if batch_idx % CHECK_EVERY == 0:
-            self.refuse_divergence()
+            self.check_loss()
         beta = self.kl_schedule(self.global_step + 1, self.steps_per_epoch)
         noise = derive_seed(self.seed, "z", self.current_epoch, batch_idx)
         with noise_of_places(noise, self.global_rank, self.trainer.world_size):
@@ -93,10 +93,10 @@ class VKDTrainer(L.LightningModule):
         return terms.loss
 
     def on_validation_start(self) -> None:
-        self.refuse_divergence()
+        self.check_loss()
         self.average_statistics()
 
-    def refuse_divergence(self) -> None:
+    def check_loss(self) -> None:
         """Raises `UserError` where a loss of the epoch so far was no number, in any process; waits for the device."""
         if self.epoch_so_far.batches:
             diverged = (~self.epoch_so_far.sums["loss"].isfinite()).float().to(self.device)
@@ -105,7 +105,7 @@ class VKDTrainer(L.LightningModule):
             if diverged > 0:
                 raise UserError(self._diverged("a loss is not a number"))
 
-    def refuse_divergence_of_weights(self) -> None:
+    def check_weights(self) -> None:
         """Raises `UserError` where a parameter, alike in all processes, is no number."""
         if not torch.stack([parameter.isfinite().all() for parameter in self.parameters()]).all():
             raise UserError(self._diverged("parameters are not numbers any more"))
@@ -191,7 +191,7 @@ class VKDTrainer(L.LightningModule):
     def _terms(self, batch: Batch, beta: float) -> Terms:
         first = not self.global_step
         # Distributions look at their values in the first step and in validation: each look is a wait for the device.
-        # Between them a loss that is no number is found by `refuse_divergence`. Parameters belong to the optimiser, not
+        # Between them a loss that is no number is found by `check_loss`. Parameters belong to the optimiser, not
         # to Pyro's global store.
         try:
             with validation_enabled(first or not self.training), pyro.get_param_store().scope():
@@ -288,7 +288,7 @@ def summarise(outputs: list[StudyOutputs]) -> dict[str, float]:
     }
 
 
-def refuse_other_machines(training: Training) -> None:
+def check_devices(training: Training) -> None:
     """Raises `UserError` for settings that this machine, or what started the processes, cannot serve."""
     if training.sync_batchnorm and training.device.type != "cuda":
         raise UserError("training.sync_batchnorm: PyTorch has it for GPUs only; set it to false")
@@ -302,7 +302,7 @@ def refuse_other_machines(training: Training) -> None:
 
 def make_trainer(training: Training, run: Path, best: ModelCheckpoint, progress: bool) -> L.Trainer:
     """Lightning's trainer, with what happens between epochs; nothing is written before it fits."""
-    refuse_other_machines(training)
+    check_devices(training)
     last = LastCheckpoint(run / CHECKPOINTS, training.checkpoint_steps)
     callbacks: list[Callback] = [MetricsTable(run / METRICS), best, last]
     if training.patience is not None:

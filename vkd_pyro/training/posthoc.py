@@ -6,14 +6,14 @@ from vkd_pyro.data.loading import StudyData
 from vkd_pyro.evaluation.outputs import outputs_of_images, signals
 from vkd_pyro.model import VKD, ImageOnly
 from vkd_pyro.posthoc.calibration import Calibration
-from vkd_pyro.posthoc.ood import Reference
+from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration, Temperature
 from vkd_pyro.posthoc.thresholds import BySensitivity, Conformal, OperatingPoints, Rule
 from vkd_pyro.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class AfterTraining:
+class Posthoc:
     """How the trained model is calibrated on the validation split.
 
     Raises:
@@ -37,20 +37,20 @@ class AfterTraining:
     def __post_init__(self) -> None:  # before the training, not after it
         for name, least in (("num_samples", 1), ("max_reference_images", 2)):
             if getattr(self, name) < least:
-                raise UserError(f"after_training.{name}: found {getattr(self, name)}, expected at least {least}")
+                raise UserError(f"posthoc.{name}: found {getattr(self, name)}, expected at least {least}")
         if not 0 < self.alpha < 1:
-            raise UserError(f"after_training.alpha: found {self.alpha}, expected a number above 0 and below 1")
+            raise UserError(f"posthoc.alpha: found {self.alpha}, expected a number above 0 and below 1")
 
 
-def calibrate(network: VKD | ImageOnly, data: StudyData, settings: AfterTraining | None = None) -> Calibration:
-    """Recalibration, thresholds and conformal sets from the validation split; novelty from training images as well.
+def calibrate(network: VKD | ImageOnly, data: StudyData, settings: Posthoc | None = None) -> Calibration:
+    """Recalibration, thresholds and conformal sets by the validation split; the OOD detector.
 
     Args:
         network: trained; in eval mode afterwards.
         data: the corpus it was trained on.
-        settings: how; `AfterTraining()` by default.
+        settings: how; `Posthoc()` by default.
     """
-    settings = settings or AfterTraining()
+    settings = settings or Posthoc()
     network.eval()
     validation = outputs_of_images(network, data, "validation", settings.num_samples)
     training = outputs_of_images(network, data, "train", 1, max_images=settings.max_reference_images)
@@ -61,5 +61,5 @@ def calibrate(network: VKD | ImageOnly, data: StudyData, settings: AfterTraining
         recalibration,
         OperatingPoints.fit(honest, studies.labels, network.findings, settings.rule or BySensitivity(0.9)),
         Conformal.fit(honest, studies.labels, network.findings, settings.alpha),
-        Reference.fit(signals(training), signals(validation)),
+        OODDetector.fit(signals(training), signals(validation)),
     )

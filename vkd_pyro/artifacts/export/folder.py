@@ -4,7 +4,7 @@ export/
   config.json           what the bundle's config says but for the model's parts; format and precision of the graphs, the
                         noise they take, hashes of the files and of the bundle, the difference found between the two
   encoder.*, head.*     the graphs: .xml and .bin (OpenVINO), .onnx, or .pt2 (PyTorch)
-  novelty.safetensors   of the bundle
+  ood.safetensors   of the bundle
   card.md               of the bundle
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from vkd_pyro import __version__
-from vkd_pyro.artifacts.bundle import CARD, CONFIG, NOVELTY, WEIGHTS, Bundle, load_bundle, read_calibration
+from vkd_pyro.artifacts.bundle import CARD, CONFIG, OOD, WEIGHTS, Bundle, load_bundle, read_calibration
 from vkd_pyro.artifacts.export.engines import Engine, Export, GraphEngine, TorchEngine
 from vkd_pyro.artifacts.export.graphs import SUFFIXES, Format, Precision, compiled, graphs_of, write_graph
 from vkd_pyro.artifacts.export.noise import Part
@@ -27,7 +27,7 @@ from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json
 
 EXPORT_VERSION = 1
-FROM_BUNDLE = ("findings", "image_transform", "data", "weights_sha256", "calibration", "novelty_sha256")
+FROM_BUNDLE = ("findings", "image_transform", "data", "weights_sha256", "calibration", "ood_sha256")
 MAX_DIFFERENCE = 1e-3
 """Of a probability to the bundle's, in fp32; rounding alone is some 1e-6."""
 
@@ -66,7 +66,7 @@ def export_bundle(
                 f"export: probabilities differ by {difference:.2g} from the bundle's, expected at most "
                 f"{MAX_DIFFERENCE:g}; nothing was written; try another --format, or predict with the bundle itself"
             )
-        for name in (NOVELTY, CARD):
+        for name in (OOD, CARD):
             if (bundle_folder / name).is_file():
                 shutil.copyfile(bundle_folder / name, unfinished / name)
         made = {"format": format, "precision": precision, "max_difference": difference}

@@ -10,7 +10,7 @@ from vkd_pyro.data.labels.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHAR
 from vkd_pyro.data.patients import age_of, sex_of
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.tables import cells_of, find_table, read_table, refuse_strange
+from vkd_pyro.data.tables import cells_of, check_known, find_table, read_table
 from vkd_pyro.data.views import view_of
 from vkd_pyro.utils.errors import UserError
 
@@ -69,7 +69,7 @@ class ChestXray14(Corpus):
                 f"{self.root}: {TABLES[0]} not found (nor {TABLES[1]}); point data.corpus.root at its folder"
             )
         table = read_table(path, ("Image Index", "Finding Labels", "Patient ID", "View Position"))
-        refuse_strange(path, table, "Image Index", r"\S+\.png")
+        check_known(path, table, "Image Index", r"\S+\.png")
         official, files = self._official_splits(), self._image_files()
         self.left_out.clear()
         studies = []

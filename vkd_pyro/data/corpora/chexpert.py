@@ -11,7 +11,7 @@ from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.patients import age_of, sex_of
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.tables import cells_of, group_rows, need_table, read_labels, read_table, refuse_strange
+from vkd_pyro.data.tables import cells_of, check_known, group_rows, need_table, read_labels, read_table
 from vkd_pyro.data.views import view_of
 from vkd_pyro.utils.errors import UserError
 
@@ -46,7 +46,7 @@ class CheXpert(Corpus):
     def _read(self, part: str) -> list[Study]:
         path = need_table(self.root, f"{part}.csv")
         table = read_table(path, ("Path", "Frontal/Lateral", "AP/PA", *self.findings))
-        refuse_strange(path, table, "Path", PATH.pattern)
+        check_known(path, table, "Path", PATH.pattern)
         # The first component of Path is the download's own name.
         table[["file", "study", "patient"]] = table["Path"].str.extract(PATH)
         table["view"] = table["Frontal/Lateral"]

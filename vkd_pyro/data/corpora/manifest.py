@@ -133,15 +133,15 @@ class Manifest(Corpus):
 
     def _sexes(self, cells: Sequence[str]) -> list[Sex]:
         sexes = [sex_of(cell) for cell in cells]
-        self._refuse_unread("sex", cells, [sex == "unknown" for sex in sexes], "F, M, female, male")
+        self._check_read("sex", cells, [sex == "unknown" for sex in sexes], "F, M, female, male")
         return sexes
 
     def _ages(self, cells: Sequence[str]) -> list[float]:
         ages = [age_of(cell) for cell in cells]
-        self._refuse_unread("age", cells, np.isnan(ages).tolist(), f"years, from 0 to {OLDEST:g},")
+        self._check_read("age", cells, np.isnan(ages).tolist(), f"years, from 0 to {OLDEST:g},")
         return ages
 
-    def _refuse_unread(self, column: str, cells: Sequence[str], unread: Sequence[bool], expected: str) -> None:
+    def _check_read(self, column: str, cells: Sequence[str], unread: Sequence[bool], expected: str) -> None:
         """Raises `UserError` naming the first cell that says something which was not understood."""
         strange = [no and cell.lower() not in ("", "unknown") for cell, no in zip(cells, unread, strict=True)]
         if any(strange):

@@ -19,7 +19,7 @@ from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.patients import known_age, sex_of
 from vkd_pyro.data.report_text import LAST_PARAGRAPH, split_sections
 from vkd_pyro.data.study import Corpus, Sex, Study
-from vkd_pyro.data.tables import cells_of, find_table, group_rows, need_table, read_labels, read_table, refuse_strange
+from vkd_pyro.data.tables import cells_of, check_known, find_table, group_rows, need_table, read_labels, read_table
 from vkd_pyro.data.views import view_of
 from vkd_pyro.utils.errors import UserError
 
@@ -110,8 +110,8 @@ class MimicCXR(Corpus):
         metadata = read_table(metadata_path, (*keys, "ViewPosition"))
         splits = read_table(splits_path, (*keys, "split"))
         for key in keys[:2]:
-            refuse_strange(metadata_path, metadata, key, r"\d+")
-        refuse_strange(splits_path, splits, "split", "|".join(SPLITS))
+            check_known(metadata_path, metadata, key, r"\d+")
+        check_known(splits_path, splits, "split", "|".join(SPLITS))
         self.left_out.clear()
         metadata["StudyDate"] = cells_of(metadata, "StudyDate")
         images = metadata[[*keys, "ViewPosition", "StudyDate"]].merge(splits[[*keys, "split"]], on=keys)
@@ -163,14 +163,14 @@ class MimicCXR(Corpus):
 
 def _read_study_labels(path: Path, columns: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     table = read_table(path, ("study_id", *columns))
-    refuse_strange(path, table, "study_id", r"\d+")
+    check_known(path, table, "study_id", r"\d+")
     return dict(zip(table["study_id"], read_labels(path, table, columns), strict=True))
 
 
 def _patients_reader(path: Path) -> PersonOf:
     table = read_table(path, PATIENT_COLUMNS)
     for column in ("subject_id", "anchor_age", "anchor_year"):
-        refuse_strange(path, table, column, r"\d+")
+        check_known(path, table, column, r"\d+")
     people = {subject: told for subject, *told in zip(*(table[name] for name in PATIENT_COLUMNS), strict=True)}
 
     def person_of(subject: str, date: str) -> tuple[Sex, float]:

@@ -15,7 +15,7 @@ from defusedxml import DefusedXmlException, ElementTree
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study, View
-from vkd_pyro.data.tables import read_table, refuse_strange
+from vkd_pyro.data.tables import check_known, read_table
 from vkd_pyro.utils.errors import UserError, one_line
 
 MESH_TO_FINDING: dict[str, str] = {
@@ -150,7 +150,7 @@ class OpenI(Corpus):
 
     def _read_kaggle(self, path: Path) -> list[_Record]:
         reports = read_table(path, ("uid", "MeSH", "findings", "impression"))
-        refuse_strange(path, reports, "uid", r"\d+")
+        check_known(path, reports, "uid", r"\d+")
         projections = self._projections()
         image_ids: dict[str, list[str]] = {}
         for image_id in sorted(self._image_files() if projections is None else projections["image_id"]):

@@ -275,7 +275,7 @@ DENIED: dict[str, list[str]] = {
 
 HEDGED: dict[str, list[str]] = {
     "preceding_negations": [
-        *_each(_DOUBT + "|potential|potentially|presumed|presumably|apparent|?|suspect|suspects|borderline|doubtful"),
+        *_each(_DOUBT + "|potential|potentially|presumed|presumably|apparent|?|suspect|suspects|borderline|uncertain"),
         *_each("suspicious|suspicion|concern|concerning|worrisome|evaluate|assess|worry", "for|of"),
         *_each("suggest|suggests|suggesting|suggestive of|suggestion of|suspicion for|questioned|equivocal"),
         *_each("cannot|can not|could not|not|difficult to|to", _CLEARLY, "exclude|rule out"),
@@ -288,7 +288,7 @@ HEDGED: dict[str, list[str]] = {
     ],
     "following_negations": [
         *_each("cannot|can not|could not|not|cannot be|can not be|could not be|not be", _CLEARLY, "excluded|ruled out"),
-        *_each("is|are|remains|remain", "possible|probable|suspected|questioned|likely present|less likely|doubtful"),
+        *_each("is|are|remains|remain", "possible|probable|suspected|questioned|likely present|less likely|uncertain"),
         *_each("possible|probable|likely|suspected", "."),
         *_each("difficult|hard|impossible", "to exclude"),
         *_each("may|could|might|should", "|also", "be", "present|considered|excluded"),

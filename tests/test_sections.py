@@ -43,14 +43,14 @@ def without(*names: str) -> Evaluation:
 
 
 def old_bundle() -> Evaluation:
-    e = without("calibrated", "novelty")
+    e = without("calibrated", "ood")
     how = {name: value for name, value in e.how.items() if name != "calibration"}
     return replace(e, how=how, answers=np.full((400, 3), "unknown"), conformal=np.full((400, 3), "unknown"))
 
 
 def image_only() -> Evaluation:
     e = without("low", "high", "report_probabilities", "kl_per_study")
-    return replace(e, expected_entropy=e.doubt, latent_use=LatentUse())
+    return replace(e, expected_entropy=e.uncertainty, latent_use=LatentUse())
 
 
 def one_class() -> Evaluation:
@@ -70,16 +70,16 @@ KINDS = {
     "no labels": no_labels,
     "hardly anything": lambda: replace(make_evaluation(size=2), how={}, data={}, subgroups={}, latent_use=LatentUse()),
 }
-EVERY = ["summary", "findings", "curves", "calibration", "doubt", "decisions", "subgroups", "novelty", "latent"]
+EVERY = ["summary", "findings", "curves", "calibration", "uncertainty", "decisions", "subgroups", "ood", "latent"]
 EVERY += ["reports", "card"]
 LACKING = {
-    "old bundle": ["decisions", "novelty"],
+    "old bundle": ["decisions", "ood"],
     "image only": ["latent", "reports"],
     "no report": ["reports"],
     "folds": ["curves", "decisions"],
     "no positives": ["curves"],
     "no labels": ["curves"],
-    "hardly anything": ["decisions", "subgroups", "novelty", "latent", "reports"],
+    "hardly anything": ["decisions", "subgroups", "ood", "latent", "reports"],
 }
 
 
@@ -225,31 +225,31 @@ def test_the_decisions_are_those_of_the_tables():
     assert "held in at least 80% of its studies" in text
 
 
-def test_novelty_is_counted_where_it_is_known():
-    novelty = np.full(400, NAN)
-    novelty[:10] = [0.01, 0.05, *[0.5] * 8]
-    assert "flagged as unlike the training images 20.0%" in told(make_full_evaluation(novelty=novelty))
+def test_ood_is_counted_where_it_is_known():
+    ood = np.full(400, NAN)
+    ood[:10] = [0.01, 0.05, *[0.5] * 8]
+    assert "flagged as unlike the training images 20.0%" in told(make_full_evaluation(ood=ood))
 
 
 def test_how_several_images_are_judged_is_said():
-    said = "is flagged by its most unfamiliar one"
-    assert said in section(assessed("all")[2], "novelty")  # 500 images of 400 studies
+    said = "is flagged by its most out-of-distribution one"
+    assert said in section(assessed("all")[2], "ood")  # 500 images of 400 studies
     single = make_full_evaluation(data={"corpus": "tiny", "splits": {"test": {"images": 400}}})
     assert said not in told(single)
 
 
 def test_the_excess_is_named_where_it_was_asked_for():
-    assert "excess_kl" not in section(assessed("all")[2], "reports")
+    assert "mismatch_score" not in section(assessed("all")[2], "reports")
 
 
-def test_doubt_without_a_label_is_undefined():
-    text = section(assessed("no labels")[2], "doubt")
-    assert "most doubtful fifth undefined (no label is known, or all doubts are equal)" in text
+def test_uncertainty_without_a_label_is_undefined():
+    text = section(assessed("no labels")[2], "uncertainty")
+    assert "most uncertain fifth undefined (no label is known, or all uncertainties are equal)" in text
     shares = assessed("all")[1].selective
-    text = section(assessed("all")[2], "doubt")
-    assert f"most doubtful fifth {shares.doubtful_error:.1%} wrong answers, the rest {shares.other_error:.1%}" in text
+    text = section(assessed("all")[2], "uncertainty")
+    assert f"most uncertain fifth {shares.uncertain_error:.1%} wrong answers, the rest {shares.other_error:.1%}" in text
     assert "of it carried by z" in text
-    assert "of it carried by z" not in section(assessed("image only")[2], "doubt")
+    assert "of it carried by z" not in section(assessed("image only")[2], "uncertainty")
 
 
 def test_subgroups_are_those_of_the_tables():
@@ -283,7 +283,7 @@ def test_extras_are_shown_as_far_as_there_are_any():
     text = render(page)
     assert re.findall(r'<section id="(\w+)"', text) == [*EVERY[:-1], "training", "cases", "card"]
     assert "AUROC of that KL, reports beside other pictures 0.833" in section(text, "reports")  # 10 pairs of 12
-    assert "the column excess_kl of predictions.parquet" in section(text, "reports")
+    assert "the column mismatch_score of predictions.parquet" in section(text, "reports")
     assert "Trained on something." in section(text, "card")
     assert "command vkd evaluate runs/mine" in words(text)
     names = [name for name, _ in pictures_of(page)]

@@ -1,4 +1,4 @@
-"""Novelty: distances against closed forms, p-values against counts, and what is undefined."""
+"""Out-of-distribution score: distances against closed forms, p-values against counts, and what is undefined."""
 
 import sys
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from vkd_pyro.posthoc.ood import FLAGGED_SHARE, Gaussian, Reference, Signals
+from vkd_pyro.posthoc.ood import FLAGGED_SHARE, Gaussian, OODDetector, Signals
 from vkd_pyro.utils.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -20,9 +20,9 @@ def signals(size: int, shift: float = 0.0, width: int = 8, latent_dim: int = 3) 
 
 
 def judge(held_out: np.ndarray, values: np.ndarray):
-    """Novelty by the uncertainty alone: all distances are zero."""
+    """Out-of-distribution score by the uncertainty alone: all distances are zero."""
     undefined = np.full(len(held_out), np.nan)
-    reference = Reference(UNIT, None, np.column_stack([0 * undefined, undefined, held_out]))
+    reference = OODDetector(UNIT, None, np.column_stack([0 * undefined, undefined, held_out]))
     return reference, reference.score(Signals(np.zeros((len(values), 4)), uncertainty=values))
 
 
@@ -54,7 +54,7 @@ def test_fewer_images_than_features():
     def rows(size: int) -> np.ndarray:
         return RANDOM.normal(size=(size, 5)) @ directions + 0.1 * RANDOM.normal(size=(size, 1024))
 
-    reference = Reference.fit(Signals(rows(60)), Signals(rows(99)))
+    reference = OODDetector.fit(Signals(rows(60)), Signals(rows(99)))
     like, unlike = rows(200), RANDOM.normal(size=(20, 1024))
     assert reference.score(Signals(like)).flagged.mean() < 0.12
     assert reference.score(Signals(unlike)).flagged.all()  # of a usual length, in unusual directions
@@ -70,9 +70,9 @@ def test_features_that_never_vary_are_no_news(value):
 
 
 def test_p_values_count_the_held_out_images_that_are_as_far():
-    _, novelty = judge(np.arange(1.0, 10.0), np.array([0.0, 5.0, 8.5, 9.0, 100.0]))
-    assert novelty.p_values[:, 2].tolist() == [1.0, 0.6, 0.2, 0.2, 0.1]
-    assert novelty.p_values[:, 3].tolist() == novelty.p_values[:, 2].tolist()  # nothing else varies
+    _, ood = judge(np.arange(1.0, 10.0), np.array([0.0, 5.0, 8.5, 9.0, 100.0]))
+    assert ood.p_values[:, 2].tolist() == [1.0, 0.6, 0.2, 0.2, 0.1]
+    assert ood.p_values[:, 3].tolist() == ood.p_values[:, 2].tolist()  # nothing else varies
 
 
 def test_score_is_zero_at_the_median_and_one_at_the_upper_tail():
@@ -89,27 +89,27 @@ def test_flagged_share_holds_for_images_like_those_held_out():
 @pytest.mark.parametrize("size", [18, 19, 39, 294])
 def test_threshold_says_what_is_flagged(size):
     values = np.linspace(0, 2, 401)
-    reference, novelty = judge(RANDOM.random(size), values)
-    assert np.array_equal(novelty.score > reference.threshold, novelty.flagged)
+    reference, ood = judge(RANDOM.random(size), values)
+    assert np.array_equal(ood.score > reference.threshold, ood.flagged)
     assert np.isinf(reference.threshold) == (size < 19)
     assert (reference.score(Signals(np.zeros((size, 4)), None, reference.held_out[:, 2])).flagged).mean() <= 0.05
 
 
 def test_one_component_is_enough():
-    reference = Reference.fit(signals(500), signals(200))
+    reference = OODDetector.fit(signals(500), signals(200))
     usual = signals(100)
     far = Signals(usual.features + 50, usual.latents, usual.uncertainty)
     other_z = Signals(usual.features, usual.latents + 50, usual.uncertainty)
-    doubtful = Signals(usual.features, usual.latents, usual.uncertainty + 50)
-    for column, images in enumerate([far, other_z, doubtful]):
-        novelty = reference.score(images)
-        assert novelty.flagged.all()
-        assert (novelty.p_values[:, column] == 1 / 201).all()
-        assert (novelty.p_values[:, [c for c in range(3) if c != column]].mean(axis=0) > 0.3).all()
+    uncertain = Signals(usual.features, usual.latents, usual.uncertainty + 50)
+    for column, images in enumerate([far, other_z, uncertain]):
+        ood = reference.score(images)
+        assert ood.flagged.all()
+        assert (ood.p_values[:, column] == 1 / 201).all()
+        assert (ood.p_values[:, [c for c in range(3) if c != column]].mean(axis=0) > 0.3).all()
 
 
 def test_an_image_is_judged_for_itself():
-    reference, images = Reference.fit(signals(50), signals(50)), signals(5)
+    reference, images = OODDetector.fit(signals(50), signals(50)), signals(5)
     one = Signals(images.features[2:3], images.latents[2:3], images.uncertainty[2:3])
     assert reference.score(one).score == pytest.approx(reference.score(images).score[2:3])
     assert reference.score(one).p_values == pytest.approx(reference.score(images).p_values[2:3])
@@ -122,30 +122,30 @@ def test_an_image_is_judged_for_itself():
 def test_without_z(latents):
     usual = signals(40)
     images = Signals(usual.features, latents, usual.uncertainty)
-    novelty = Reference.fit(images, images).score(images)
-    assert np.isnan(novelty.latent_distance).all()
-    assert np.isnan(novelty.p_values[:, 1]).all()
-    assert np.isfinite([novelty.feature_distance, novelty.uncertainty, novelty.score]).all()
+    ood = OODDetector.fit(images, images).score(images)
+    assert np.isnan(ood.latent_distance).all()
+    assert np.isnan(ood.p_values[:, 1]).all()
+    assert np.isfinite([ood.feature_distance, ood.uncertainty, ood.score]).all()
 
 
 def test_z_unknown_for_some_images():
     images = signals(4)
     images.latents[1] = np.nan
-    novelty = Reference.fit(signals(40), signals(40)).score(images)
-    assert np.isnan(novelty.latent_distance).tolist() == [False, True, False, False]
-    assert np.isfinite(novelty.score).all()
+    ood = OODDetector.fit(signals(40), signals(40)).score(images)
+    assert np.isnan(ood.latent_distance).tolist() == [False, True, False, False]
+    assert np.isfinite(ood.score).all()
 
 
 def test_undefined_throughout():
-    novelty = Reference.fit(Signals(np.ones((9, 2))), Signals(np.ones((30, 2)))).score(Signals(np.ones((2, 2)) * 9))
-    assert np.isnan(novelty.score).all()  # the held-out images do not vary
-    assert not novelty.flagged.any()
+    ood = OODDetector.fit(Signals(np.ones((9, 2))), Signals(np.ones((30, 2)))).score(Signals(np.ones((2, 2)) * 9))
+    assert np.isnan(ood.score).all()  # the held-out images do not vary
+    assert not ood.flagged.any()
 
 
 def test_a_component_that_does_not_vary_is_left_out():
     held_out, images = signals(99), signals(50)
     constant = [Signals(one.features, one.latents, np.full(len(one.features), 0.25)) for one in (held_out, images)]
-    reference = Reference.fit(signals(99), constant[0])
+    reference = OODDetector.fit(signals(99), constant[0])
     shifted = Signals(images.features, images.latents, np.full(50, 0.2500001))
     assert reference.score(shifted).score == pytest.approx(reference.score(constant[1]).score)
 
@@ -160,12 +160,12 @@ def test_arrays_give_the_same_answer(with_z, monkeypatch):
         training, held_out, images = (
             Signals(one.features, None, one.uncertainty) for one in (training, held_out, images)
         )
-    reference = Reference.fit(training, held_out)
+    reference = OODDetector.fit(training, held_out)
     stored = safetensors.numpy.load(safetensors.numpy.save(reference.to_arrays()))
     assert {array.dtype for array in stored.values()} == {np.dtype(np.float32)}
     assert ("latent_mean" in stored) == with_z
     monkeypatch.setitem(sys.modules, "sklearn", None)  # only fitting needs it
-    again = Reference.from_arrays(stored)
+    again = OODDetector.from_arrays(stored)
     assert again.score(images).score == pytest.approx(reference.score(images).score, rel=1e-4, abs=1e-4)
     assert again.threshold == pytest.approx(reference.threshold, rel=1e-4)
 
@@ -184,7 +184,7 @@ def test_shapes_are_checked(given, match):
 
 
 def test_another_model_is_refused():
-    reference = Reference.fit(signals(20), signals(20))
+    reference = OODDetector.fit(signals(20), signals(20))
     with pytest.raises(UserError, match="features have width 9, expected 8"):
         reference.score(signals(2, width=9))
     with pytest.raises(UserError, match="latents have width 4, expected 3"):
@@ -193,16 +193,16 @@ def test_another_model_is_refused():
 
 def test_too_little_to_fit():
     with pytest.raises(UserError, match="found 1 training and 5 held-out images, expected at least 2 and 1"):
-        Reference.fit(signals(1), signals(5))
+        OODDetector.fit(signals(1), signals(5))
     with pytest.raises(UserError, match="found 5 training and 0 held-out images"):
-        Reference.fit(signals(5), signals(0))
+        OODDetector.fit(signals(5), signals(0))
     with pytest.raises(UserError, match="not finite"):
-        Reference.fit(Signals(np.full((5, 2), np.nan)), signals(5, width=2))
+        OODDetector.fit(Signals(np.full((5, 2), np.nan)), signals(5, width=2))
 
 
 def test_damaged_arrays():
-    arrays = Reference.fit(signals(20), signals(20)).to_arrays()
+    arrays = OODDetector.fit(signals(20), signals(20)).to_arrays()
     with pytest.raises(UserError, match="no array 'held_out'"):
-        Reference.from_arrays({name: array for name, array in arrays.items() if name != "held_out"})
+        OODDetector.from_arrays({name: array for name, array in arrays.items() if name != "held_out"})
     with pytest.raises(UserError, match=r"shapes \[2\] and \[3, 3\]"):
-        Reference.from_arrays(arrays | {"latent_mean": arrays["latent_mean"][:2]})
+        OODDetector.from_arrays(arrays | {"latent_mean": arrays["latent_mean"][:2]})

@@ -1,4 +1,4 @@
-"""What an evaluation shows: averages, calibration, decisions, doubt, subgroups, against counts and closed forms."""
+"""What an evaluation shows: averages, calibration, decisions, uncertainty, subgroups, against closed forms."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ def evaluation_of(probabilities, labels, **changes) -> Evaluation:
     p, y = np.array(probabilities, float), np.array(labels, float)
     numbers = ("calibrated", "low", "high", "expected_entropy", "report_probabilities")
     fields: dict[str, Any] = dict.fromkeys(numbers, np.full_like(p, NAN))
-    fields |= dict.fromkeys(("kl_per_study", "novelty"), np.full(len(p), NAN))
+    fields |= dict.fromkeys(("kl_per_study", "ood"), np.full(len(p), NAN))
     fields |= dict.fromkeys(("answers", "conformal"), np.full(p.shape, "unknown"))
     fields |= {name: tuple(f"{name}{i}" for i in range(len(p))) for name in ("study_ids", "patient_ids")}
     fields |= {"findings": tuple(f"finding {k}" for k in range(p.shape[1])), "subgroups": {}}
@@ -201,7 +201,7 @@ def test_there_are_no_decisions_without_thresholds_or_with_those_of_several_mode
     assert tables.conformal(e) is None
 
 
-# ------------------------------------------------------------------------------------------- doubt
+# ------------------------------------------------------------------------------------------- uncertainty
 
 
 def answers_with(wrong, **changes) -> Evaluation:
@@ -210,11 +210,11 @@ def answers_with(wrong, **changes) -> Evaluation:
     return evaluation_of(np.full((len(wrong), 1), 0.7), np.where(wrong, 0.0, 1.0)[:, None], **changes)
 
 
-def test_doubt_that_knows_the_errors_refers_as_the_oracle_does():
-    # The 28 most doubtful of 100 are wrong: all of the first fifth, and 8 of the other 80.
-    rank = np.random.default_rng(0).permutation(100)  # 0 is the most doubtful
-    found = tables.selective(answers_with(rank < 28), doubt=1 - rank / 100, num_resamples=200)
-    assert (found.doubtful_error, found.other_error) == (1, 0.1)
+def test_uncertainty_that_knows_the_errors_refers_as_the_oracle_does():
+    # The 28 most uncertain of 100 are wrong: all of the first fifth, and 8 of the other 80.
+    rank = np.random.default_rng(0).permutation(100)  # 0 is the most uncertain
+    found = tables.selective(answers_with(rank < 28), uncertainty=1 - rank / 100, num_resamples=200)
+    assert (found.uncertain_error, found.other_error) == (1, 0.1)
     assert found.ratio.estimate == 10
     assert found.ratio.low < 10 < found.ratio.high
     referred = np.round(100 * tables.SHARES).astype(int)
@@ -226,12 +226,12 @@ def test_doubt_that_knows_the_errors_refers_as_the_oracle_does():
 
 def test_the_ratio_is_undefined_where_the_rest_has_no_wrong_answer():
     rank = np.arange(100)
-    found = tables.selective(answers_with(rank < 20), doubt=1 - rank / 100, num_resamples=10)
-    assert (found.doubtful_error, found.other_error) == (1, 0)
+    found = tables.selective(answers_with(rank < 20), uncertainty=1 - rank / 100, num_resamples=10)
+    assert (found.uncertain_error, found.other_error) == (1, 0)
     assert np.isnan([found.ratio.estimate, found.ratio.low, found.ratio.high]).all()
 
 
-def test_doubt_that_knows_nothing_refers_no_better_than_the_lot():
+def test_uncertainty_that_knows_nothing_refers_no_better_than_the_lot():
     generator = np.random.default_rng(1)
     e = answers_with(generator.random(4000) < 0.3)
     found = tables.selective(e, generator.random(4000), 200)
@@ -242,28 +242,28 @@ def test_doubt_that_knows_nothing_refers_no_better_than_the_lot():
     assert (found.oracle[half][1:] < found.error[half][1:] - 0.02).all()
 
 
-def test_equal_doubts_tell_nothing():
+def test_equal_uncertainties_tell_nothing():
     found = tables.selective(answers_with(np.arange(50) % 3 == 0), np.ones(50), 10)
-    assert np.isnan(found.doubtful_error)
+    assert np.isnan(found.uncertain_error)
     assert np.isnan(found.ratio.estimate)
     assert (found.shares == 0).all()
 
 
-@pytest.mark.parametrize("absent", ["label", "doubt"])
-def test_a_study_without_label_or_doubt_takes_no_part(absent):
+@pytest.mark.parametrize("absent", ["label", "uncertainty"])
+def test_a_study_without_label_or_uncertainty_takes_no_part(absent):
     generator = np.random.default_rng(2)
-    e, doubt = answers_with(generator.random(300) < 0.3), generator.random(300)
-    alone = tables.selective(e, doubt, 20)
+    e, uncertainty = answers_with(generator.random(300) < 0.3), generator.random(300)
+    alone = tables.selective(e, uncertainty, 20)
     if absent == "label":
-        labels, doubts = np.full((200, 1), NAN), np.full(200, 2.0)  # the most doubtful of all
+        labels, uncertainties = np.full((200, 1), NAN), np.full(200, 2.0)  # the most uncertain of all
     else:
-        labels, doubts = np.zeros((200, 1)), np.full(200, NAN)
+        labels, uncertainties = np.zeros((200, 1)), np.full(200, NAN)
     more = evaluation_of(np.full((500, 1), 0.7), np.concatenate([e.labels, labels]))
-    found = tables.selective(more, np.concatenate([doubt, doubts]), 20)
-    assert (found.doubtful_error, found.other_error) == (alone.doubtful_error, alone.other_error)
+    found = tables.selective(more, np.concatenate([uncertainty, uncertainties]), 20)
+    assert (found.uncertain_error, found.other_error) == (alone.uncertain_error, alone.other_error)
     assert found.ratio.estimate == alone.ratio.estimate
     for name in ("shares", "error", "oracle", "random"):
-        if (absent, name) != ("doubt", "random"):
+        if (absent, name) != ("uncertainty", "random"):
             np.testing.assert_allclose(getattr(found, name), getattr(alone, name), err_msg=name)
 
 
@@ -271,12 +271,12 @@ def test_an_unknown_label_is_no_answer():
     e = evaluation_of([[0.9, 0.2], [0.9, 0.2], [0.4, 0.6]], [[1, NAN], [0, 0], [1, NAN]])
     found = tables.selective(e, np.array([1.0, 2.0, 3.0]), 5)
     assert found.error[0] == 2 / 4  # of (0, 0), (1, 0), (1, 1), (2, 0) the second and the last are wrong
-    assert (found.doubtful_error, found.other_error) == (1, 1 / 3)
+    assert (found.uncertain_error, found.other_error) == (1, 1 / 3)
 
 
-def test_by_default_the_doubt_is_the_total_of_all_findings_and_answers_are_recalibrated():
+def test_by_default_the_uncertainty_is_the_total_of_all_findings_and_answers_are_recalibrated():
     e = make_full_evaluation()
-    by_default, said = tables.selective(e, num_resamples=5), tables.selective(e, e.doubt.sum(axis=1), 5)
+    by_default, said = tables.selective(e, num_resamples=5), tables.selective(e, e.uncertainty.sum(axis=1), 5)
     np.testing.assert_array_equal(by_default.error, said.error)
     assert by_default.error[0] == pytest.approx(1 - metrics.accuracy(e.calibrated, e.labels))
     raw = tables.selective(replace(e, calibrated=np.full_like(e.calibrated, NAN)), num_resamples=5)

@@ -18,7 +18,7 @@ from vkd_pyro.data.dataset import (
     StudyDataset,
     TrainingBatches,
 )
-from vkd_pyro.data.device_cache import HeldLoader, needed
+from vkd_pyro.data.device_cache import CachedLoader, needed
 from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import Store, prepare
@@ -88,7 +88,7 @@ def small_parts(monkeypatch):
 def test_evaluation_batches_are_those_of_the_usual_loader(reports, device, small_parts):
     dataset = dataset_of(reports, Augmentation())
     batches = StudyBatches(dataset.rows, batch_size=5)
-    assert_same_batches(HeldLoader(dataset, batches, device), dataset, batches)
+    assert_same_batches(CachedLoader(dataset, batches, device), dataset, batches)
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)
@@ -96,7 +96,7 @@ def test_evaluation_batches_are_those_of_the_usual_loader(reports, device, small
 def test_training_batches_are_those_of_the_usual_loader(reports, device, small_parts):
     dataset = dataset_of(reports, Augmentation())
     batches = TrainingBatches(ShuffledSampler(len(dataset), seed=3), 4, ALONE)
-    loader = HeldLoader(dataset, batches, device)
+    loader = CachedLoader(dataset, batches, device)
     for epoch in range(3):
         loader.batch_sampler.set_epoch(epoch)
         # On a CPU to the bit, so that an epoch does not depend on where its images are held.
@@ -107,7 +107,7 @@ def test_batches_without_augmentation_are_those_of_the_usual_loader():
     dataset = dataset_of()
     halves = HalfLabelledSampler(range(10), range(10, 20), half=3, num_batches=4, seed=0)
     batches = TrainingBatches(halves, halves.batch_size, ALONE)
-    assert_same_batches(HeldLoader(dataset, batches, DEVICES[0]), dataset, batches)
+    assert_same_batches(CachedLoader(dataset, batches, DEVICES[0]), dataset, batches)
 
 
 def test_batches_from_a_store_are_those_of_the_usual_loader(tmp_path):
@@ -128,11 +128,11 @@ def test_batches_from_a_store_are_those_of_the_usual_loader(tmp_path):
         StudyBatches(dataset.rows, batch_size=5),
         TrainingBatches(ShuffledSampler(len(dataset), seed=3), 4, ALONE),
     ):
-        assert_same_batches(HeldLoader(dataset, batches, DEVICES[0]), dataset, batches)
+        assert_same_batches(CachedLoader(dataset, batches, DEVICES[0]), dataset, batches)
 
 
 def test_a_batch_of_training_and_evaluation_is_refused():
-    loader = HeldLoader(dataset_of(augmentation=Augmentation()), [[(0, 1), (-1, 2)]], DEVICES[0])
+    loader = CachedLoader(dataset_of(augmentation=Augmentation()), [[(0, 1), (-1, 2)]], DEVICES[0])
     with pytest.raises(ValueError, match="a batch is of training or of evaluation"):
         next(iter(loader))
 
@@ -142,7 +142,7 @@ def test_images_are_read_once_and_kept_on_the_device_only(monkeypatch):
     read = ImageTransform.__call__
     monkeypatch.setattr(ImageTransform, "__call__", lambda self, image: readings.append(1) or read(self, image))
     dataset = dataset_of()
-    loader = HeldLoader(dataset, StudyBatches(dataset.rows, 5), DEVICES[0])
+    loader = CachedLoader(dataset, StudyBatches(dataset.rows, 5), DEVICES[0])
     assert [sum(map(len, loader)) for _ in range(2)] == [len(dataset)] * 2
     assert len(readings) == len(dataset)
     assert not dataset._pixels
@@ -154,12 +154,12 @@ def test_images_are_read_once_and_kept_on_the_device_only(monkeypatch):
 @pytest.mark.parametrize("reports", REPORTS)
 def test_needed_is_what_is_held(reports):
     dataset = dataset_of(reports)
-    loader = HeldLoader(dataset, StudyBatches(dataset.rows, 5), DEVICES[0])
+    loader = CachedLoader(dataset, StudyBatches(dataset.rows, 5), DEVICES[0])
     lengths = [len(report) for report in REPORTS[reports] or [[0]] * N]
     token = 2 * E if reports == "embeddings" else 8
     # An image is 1 byte a pixel; a study has a start and a length, labels and which of them are known, and a flag.
     expected = len(dataset) * SIZE**2 + sum(lengths) * token + N * (16 + 4 * K + K + 1)
-    assert needed(dataset) == expected == sum(tensor.nbytes for tensor in loader._held.values())
+    assert needed(dataset) == expected == sum(tensor.nbytes for tensor in loader._cached.values())
 
 
 def test_a_dataset_that_does_not_fit_is_refused_before_it_is_read(monkeypatch):
@@ -167,8 +167,10 @@ def test_a_dataset_that_does_not_fit_is_refused_before_it_is_read(monkeypatch):
     monkeypatch.setattr(ImageTransform, "__call__", lambda *_: pytest.fail("an image was read"))
     dataset = dataset_of()
     dataset.rows *= 2**14
-    with pytest.raises(UserError, match=r"reports and labels need 0.1 GiB, cuda:0 has 0.0 GiB free; set data.hold to"):
-        HeldLoader(dataset, StudyBatches([], 5), torch.device("cuda", 0))
+    with pytest.raises(
+        UserError, match=r"reports and labels need 0.1 GiB, cuda:0 has 0.0 GiB free; set data.cache_on_device to"
+    ):
+        CachedLoader(dataset, StudyBatches([], 5), torch.device("cuda", 0))
 
 
 # ------------------------------------------------------------------------------------------- trainer
@@ -198,7 +200,7 @@ def test_a_trainer_draws_each_epoch_in_its_order(tmp_path):
     dataset = dataset_of(augmentation=Augmentation())
     batches = TrainingBatches(ShuffledSampler(len(dataset), seed=3), 4, ALONE)
     loader, evaluation = (
-        HeldLoader(dataset, sampler, DEVICES[0]) for sampler in (batches, StudyBatches(dataset.rows, 8))
+        CachedLoader(dataset, sampler, DEVICES[0]) for sampler in (batches, StudyBatches(dataset.rows, 8))
     )
     trainer = lightning.Trainer(
         max_epochs=3,

@@ -6,7 +6,7 @@ import torch
 
 from tests.conftest import TinyCorpus
 from tests.test_training import make_vkd, train
-from vkd_pyro.artifacts.bundle import NOVELTY, load_bundle, save_bundle
+from vkd_pyro.artifacts.bundle import OOD, load_bundle, save_bundle
 from vkd_pyro.artifacts.run import load_checkpoint
 from vkd_pyro.data.loading import StudyData
 from vkd_pyro.encoders.image import ConvEncoder
@@ -14,10 +14,10 @@ from vkd_pyro.evaluation.evaluation import evaluate
 from vkd_pyro.evaluation.outputs import outputs_of_images
 from vkd_pyro.metrics import entropy
 from vkd_pyro.model import ImageOnly
-from vkd_pyro.posthoc.ood import Reference
+from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Isotonic, Recalibration
 from vkd_pyro.posthoc.thresholds import BySensitivity, BySpecificity, Conformal, OperatingPoints
-from vkd_pyro.training.posthoc import AfterTraining, calibrate, signals
+from vkd_pyro.training.posthoc import Posthoc, calibrate, signals
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError
 
@@ -64,7 +64,7 @@ def calibration(network, data):
     return calibrate(network, data)
 
 
-def equal(ours: Reference, theirs: Reference, **tolerance) -> bool:
+def equal(ours: OODDetector, theirs: OODDetector, **tolerance) -> bool:
     """Whether two references hold the same numbers."""
     ours, theirs = ours.to_arrays(), theirs.to_arrays()
     return ours.keys() == theirs.keys() and all(
@@ -78,7 +78,7 @@ def equal(ours: Reference, theirs: Reference, **tolerance) -> bool:
 def test_a_calibration_is_what_the_functions_give_for_the_studies_of_validation(network, data, calibration):
     studies = outputs_of_images(network, data, "validation", 100).mean_over_images()
     assert len(studies.study_ids) == len(data.studies("validation")) > 15
-    expected = AfterTraining().recalibration.fit(studies.probabilities, studies.labels, FINDINGS)
+    expected = Posthoc().recalibration.fit(studies.probabilities, studies.labels, FINDINGS)
     honest = expected(studies.probabilities)
     assert expected.not_fitted == {}
     assert calibration.recalibration == expected
@@ -88,7 +88,7 @@ def test_a_calibration_is_what_the_functions_give_for_the_studies_of_validation(
 
 def test_it_is_fitted_to_what_an_evaluation_of_validation_says(network, data, calibration):
     found = evaluate(network, data, "validation", num_samples=100, use_reports=False, calibration=calibration)
-    again = AfterTraining().recalibration.fit(found.probabilities, found.labels, FINDINGS)
+    again = Posthoc().recalibration.fit(found.probabilities, found.labels, FINDINGS)
     np.testing.assert_allclose(again(found.probabilities), found.calibrated, atol=1e-4)
     np.testing.assert_allclose(found.calibrated, calibration.recalibration(found.probabilities))
     reached = [np.mean(found.answers[found.labels[:, k] == 1, k] != "no") for k in range(3)]
@@ -103,9 +103,9 @@ def test_a_run_has_its_calibration_in_its_bundle(run, calibration):
     assert equal(loaded.reference, calibration.reference, rtol=1e-4, atol=1e-4)
 
 
-def test_novelty_is_of_images_of_training_beside_those_of_validation(network, data, calibration):
+def test_ood_is_of_images_of_training_beside_those_of_validation(network, data, calibration):
     training, validation = (outputs_of_images(network, data, split, 100) for split in ("train", "validation"))
-    assert equal(calibration.reference, Reference.fit(signals(training), signals(validation)), atol=1e-5)
+    assert equal(calibration.reference, OODDetector.fit(signals(training), signals(validation)), atol=1e-5)
     assert len(calibration.reference.held_out) == sum(len(study.images) for study in data.studies("validation"))
     p_values = calibration.reference.score(signals(validation)).p_values
     assert not np.isnan(p_values).any()
@@ -120,7 +120,7 @@ def test_signals_are_features_z_and_the_uncertainty_of_all_findings_together(net
 
 
 def test_settings_are_kept(network, data):
-    settings = AfterTraining(Isotonic, BySpecificity(0.8), alpha=0.3, num_samples=5)
+    settings = Posthoc(Isotonic, BySpecificity(0.8), alpha=0.3, num_samples=5)
     found = calibrate(network, data, settings)
     studies = outputs_of_images(network, data, "validation", 5).mean_over_images()
     assert found.recalibration == Isotonic.fit(studies.probabilities, studies.labels, FINDINGS)
@@ -138,7 +138,7 @@ def test_it_is_the_same_again_and_of_a_network_that_was_training(network, data, 
 
 def test_without_z_there_is_no_reference_of_it(data):
     torch.manual_seed(0)
-    found = calibrate(ImageOnly(FINDINGS, ConvEncoder((4, 8))).eval(), data, AfterTraining(num_samples=2))
+    found = calibrate(ImageOnly(FINDINGS, ConvEncoder((4, 8))).eval(), data, Posthoc(num_samples=2))
     assert found.reference.latents is None
     assert np.isnan(found.reference.held_out[:, 1]).all()
 
@@ -146,7 +146,7 @@ def test_without_z_there_is_no_reference_of_it(data):
 def test_what_cannot_be_fitted_says_why_and_stays_as_it_is(network):
     few = StudyData(TinyCorpus(60), image_size=32, batch_size=8)
     assert len(few.studies("validation")) < 5
-    found = calibrate(network, few, AfterTraining(num_samples=5))
+    found = calibrate(network, few, Posthoc(num_samples=5))
     assert found.recalibration.not_fitted.keys() == set(FINDINGS)
     assert found.operating_points.undefined.keys() == set(FINDINGS)
     evaluation = evaluate(network, few, "test", 5, use_reports=False, calibration=found)
@@ -169,7 +169,7 @@ def test_reference_images_are_about_as_many_as_asked_for_and_spread_over_the_cor
 
 
 def test_fewer_reference_images_make_another_reference(network, data, calibration):
-    few = calibrate(network, data, AfterTraining(max_reference_images=32))
+    few = calibrate(network, data, Posthoc(max_reference_images=32))
     assert few.recalibration == calibration.recalibration
     assert not equal(few.reference, calibration.reference)
 
@@ -177,15 +177,15 @@ def test_fewer_reference_images_make_another_reference(network, data, calibratio
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"alpha": 0}, r"after_training\.alpha: found 0, expected a number above 0 and below 1"),
-        ({"alpha": 1.5}, r"after_training\.alpha: found 1\.5"),
-        ({"num_samples": 0}, r"after_training\.num_samples: found 0, expected at least 1"),
-        ({"max_reference_images": 1}, r"after_training\.max_reference_images: found 1, expected at least 2"),
+        ({"alpha": 0}, r"posthoc\.alpha: found 0, expected a number above 0 and below 1"),
+        ({"alpha": 1.5}, r"posthoc\.alpha: found 1\.5"),
+        ({"num_samples": 0}, r"posthoc\.num_samples: found 0, expected at least 1"),
+        ({"max_reference_images": 1}, r"posthoc\.max_reference_images: found 1, expected at least 2"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_before_training(arguments, message):
     with pytest.raises(UserError, match=message):
-        AfterTraining(**arguments)
+        Posthoc(**arguments)
 
 
 # --------------------------------------------------------------------------------------- in a bundle
@@ -210,29 +210,33 @@ def test_a_bundle_gives_the_calibration_back(bundle, calibration, network, data)
 
 @pytest.mark.parametrize("kind", Recalibration.__subclasses__())
 def test_any_recalibration_comes_back(kind, network, data, tmp_path):
-    fitted = calibrate(network, data, AfterTraining(kind, num_samples=2, max_reference_images=32))
+    fitted = calibrate(network, data, Posthoc(kind, num_samples=2, max_reference_images=32))
     save_bundle(tmp_path / "bundle", network.model, FINDINGS, data.transform, "", None, fitted)
     assert load_bundle(tmp_path / "bundle").calibration.recalibration == fitted.recalibration
 
 
-def test_a_flipped_bit_of_the_novelty_file_is_refused(bundle):
-    content = bytearray((bundle / NOVELTY).read_bytes())
+def test_a_flipped_bit_of_the_ood_file_is_refused(bundle):
+    content = bytearray((bundle / OOD).read_bytes())
     content[-5] ^= 1
-    (bundle / NOVELTY).write_bytes(content)
-    with pytest.raises(UserError, match=r"novelty\.safetensors: not the file this bundle was written with; copy"):
+    (bundle / OOD).write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"out-of-distribution score\.safetensors: not the file this bundle was written with; copy"
+    ):
         load_bundle(bundle)
 
 
-def test_an_absent_novelty_file_is_refused(bundle):
-    (bundle / NOVELTY).unlink()
-    with pytest.raises(UserError, match=r"novelty\.safetensors: not the file this bundle was written with"):
+def test_an_absent_ood_file_is_refused(bundle):
+    (bundle / OOD).unlink()
+    with pytest.raises(
+        UserError, match=r"out-of-distribution score\.safetensors: not the file this bundle was written with"
+    ):
         load_bundle(bundle)
 
 
 def test_the_hash_of_a_bundle_covers_its_calibration_and_not_its_card(bundle, network, data, tmp_path):
     first = load_bundle(bundle)
     assert len(first.bundle_hash) == 64
-    other = calibrate(network, data, AfterTraining(num_samples=100, max_reference_images=32))  # another reference
+    other = calibrate(network, data, Posthoc(num_samples=100, max_reference_images=32))  # another reference
     save_bundle(tmp_path / "other", network.model, FINDINGS, data.transform, "", None, other)
     second = load_bundle(tmp_path / "other")
     assert second.weights_hash == first.weights_hash
@@ -244,4 +248,4 @@ def test_the_hash_of_a_bundle_covers_its_calibration_and_not_its_card(bundle, ne
 def test_a_bundle_without_a_calibration_has_none(network, data, tmp_path):
     save_bundle(tmp_path / "bundle", network.model, FINDINGS, data.transform, "")
     assert load_bundle(tmp_path / "bundle").calibration is None
-    assert not (tmp_path / "bundle" / NOVELTY).exists()
+    assert not (tmp_path / "bundle" / OOD).exists()
