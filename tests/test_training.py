@@ -12,11 +12,13 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from tests.conftest import TinyCorpus
+from tests.conftest import TinyCorpus, study_data
 from vkd_pyro.artifacts.bundle import load_bundle
 from vkd_pyro.artifacts.run import load_checkpoint
 from vkd_pyro.data.images.transforms import Augmentation
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import KL, DiagonalNormal, LowRankProbitLikelihood
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
@@ -43,7 +45,7 @@ def make_vkd(seed: int = 0) -> VKD:
 
 
 def make_data(**options) -> StudyData:
-    return StudyData(TinyCorpus(), image_size=32, batch_size=8, augmentation=Augmentation(), **options)
+    return study_data(TinyCorpus(), image_size=32, batch_size=8, augmentation=Augmentation(), **options)
 
 
 def train(run, arm="vkd", training=SETTINGS, data=None, **options):
@@ -109,7 +111,7 @@ def test_image_only_is_trained_without_z(tmp_path):
 
 
 def test_training_learns(tmp_path):
-    data = StudyData(TinyCorpus(300), image_size=32, batch_size=16)
+    data = StudyData(Selection(TinyCorpus(300), image_size=32), loading=Loading(batch_size=16))
     settings = Training(8, lambda p: torch.optim.Adam(p, lr=1e-2), "one_cycle", accelerator="cpu", patience=None)
     network = train(tmp_path / "run", training=settings, data=data, objective=TraceVKD_ELBO(kl_scale=0.01))
     averages = evaluate(network, data, "test").averages()
@@ -243,7 +245,7 @@ def test_a_finding_never_positive_in_training_is_named(tmp_path):
             study.labels[1] = 0
             return study
 
-    data = StudyData(WithoutLower(), image_size=32, batch_size=8)
+    data = StudyData(Selection(WithoutLower(), image_size=32), loading=Loading(batch_size=8))
     with pytest.warns(UserWarning, match="never positive in training, so not learnt: Lower Square"):
         train(tmp_path / "run", data=data)
 

@@ -101,7 +101,7 @@ class Cyclical(KLSchedule):
         if steps_per_epoch <= self.cycles:
             raise UserError(
                 f"kl_schedule: {self.cycles} cycles in an epoch of {steps_per_epoch} steps would keep beta at 0; "
-                "set kl_schedule.init_args.cycles lower, or data.batch_size lower"
+                "set kl_schedule.init_args.cycles lower, or data.loading.batch_size lower"
             )
         if steps_per_epoch < 4 * self.cycles:
             warnings.warn(

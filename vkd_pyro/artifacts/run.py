@@ -72,8 +72,8 @@ def start_with(network: VKD | ImageOnly, run: Path) -> None:
     theirs = load_bundle(run / BUNDLE).findings
     if theirs != network.findings:
         raise UserError(
-            f"start_from: {run} has learned the findings {', '.join(theirs)}, and data.findings is "
-            f"{', '.join(network.findings)}; leave data.findings to the run"
+            f"start_from: {run} has learned the findings {', '.join(theirs)}, and data.task.findings is "
+            f"{', '.join(network.findings)}; leave data.task.findings to the run"
         )
     load_checkpoint(network, run)
 

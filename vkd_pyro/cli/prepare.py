@@ -14,7 +14,7 @@ def prepare_parser() -> ArgumentParser:
     parser = new_parser(
         "prepare",
         "Writes a store: images resized, what the report encoder computes before training, labels. Train from it with "
-        "the same config and --data.store. Interrupted, the same command goes on. Without a report encoder, in the "
+        "the same config and --data.loading.store. Interrupted, the same command goes on. Without a report encoder in "
         "config or as --model.report_encoder, no report is prepared.",
     )
     parser.add_argument("--config", action="config", help="the config that will be trained")
@@ -40,4 +40,4 @@ def main(arguments: list[str]) -> None:
     print(f"prepared: {settings.output}: {', '.join(f'{counts[n]:,} {n}' for n in ('studies', 'images', 'reports'))}")
     for reason, count in counts["left_out"].items():
         print(f"  left out {count:>8,} {reason}")
-    print(f"next: vkd train with the same config and --data.store {settings.output}")
+    print(f"next: vkd train with the same config and --data.loading.store {settings.output}")

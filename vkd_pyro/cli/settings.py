@@ -30,10 +30,10 @@ def new_parser(command: str, description: str) -> ArgumentParser:
 
 
 def add_data(parser: ArgumentParser) -> None:
-    """The arguments of `StudyData`, as --data.corpus and so on."""
+    """The arguments of `StudyData`, as --data.selection.corpus and so on."""
     for name in CORPORA:  # so that --help lists them
         import_module(f"vkd_pyro.{name}")
-    from vkd_pyro.data.loading import StudyData
+    from vkd_pyro.data.study_data import StudyData
 
     parser.add_class_arguments(StudyData, "data")
 

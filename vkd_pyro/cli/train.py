@@ -22,7 +22,8 @@ def train_parser() -> ArgumentParser:
     from vkd_pyro.training.settings import Training
 
     parser = new_parser(
-        "train", "Trains one arm and writes a run. Any field of the config is an option too: --data.batch_size 16"
+        "train",
+        "Trains one arm and writes a run. Any field of the config is an option too: --data.loading.batch_size 16",
     )
     parser.add_argument("--config", action="config", help="YAML with any of these fields")
     parser.add_argument("--run", type=Path, help="folder to write, e.g. runs/mine; refused if it holds another run")
@@ -34,7 +35,7 @@ def train_parser() -> ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and noise")
     add_data(parser)
     parser.add_class_arguments(VKD, "model")
-    parser.link_arguments("data.findings", "model.findings", apply_on="instantiate")
+    parser.link_arguments("data.task.findings", "model.findings", apply_on="instantiate")
     parser.add_class_arguments(TraceVKD_ELBO, "objective")
     parser.add_subclass_arguments(Rival, "rival", required=False)
     parser.add_subclass_arguments(KLSchedule, "kl_schedule", default=lazy_instance(Cyclical))

@@ -77,7 +77,7 @@ def load_trained(path: Path, changes: list[str] | None = None) -> Trained:
     changes = changes or []
     if is_bundle(path):
         return _load_bundle(path, changes)
-    another_corpus = any(change == "--config" or change.startswith("--data.corpus") for change in changes)
+    another_corpus = any(change == "--config" or change.startswith("--data.selection.corpus") for change in changes)
     dropped = (*OF_THE_RUN, "folds") if another_corpus else OF_THE_RUN if changes else ()
     settings = read_run(path, [*(f"--data.{name}=null" for name in dropped), *changes])
     if changes:
@@ -97,7 +97,9 @@ def _load_bundle(path: Path, changes: list[str]) -> Trained:
     from vkd_pyro.model import ImageBranch
 
     if not changes:
-        raise UserError(f"{path}: a bundle names no data; give --config FILE, or --data.corpus and what it wants")
+        raise UserError(
+            f"{path}: a bundle names no data; give --config FILE, or --data.selection.corpus and what it wants"
+        )
     bundle = load_bundle(path)
     parser = new_parser("evaluate", "")
     parser.add_argument("--config", action="config")

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vkd_pyro import __version__, metrics
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.data.subgroups import subgroup_names, subgroups
 from vkd_pyro.evaluation.collapse import LatentUse
 from vkd_pyro.evaluation.outputs import Fusion, StudyOutputs, outputs_of_images, signals

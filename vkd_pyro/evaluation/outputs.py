@@ -13,7 +13,7 @@ from torch.distributions import Independent
 
 from vkd_pyro import metrics
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import KL, Distribution, product
 from vkd_pyro.encoders.image import encode
 from vkd_pyro.encoders.report import ReportEncoder

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vkd_pyro.artifacts.bundle import check_rebuildable
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import Likelihood
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.methods import Rival
@@ -28,7 +28,7 @@ def ready_for_arm(
     if use_reports and not data.count("train")["with a report"]:
         raise UserError(
             f"{data.corpus.name}: no training study has a report, so the arm {arm} has nothing to learn from them; "
-            "use no_report or image_only, or check data.report and where the reports are"
+            "use no_report or image_only, or check data.selection.report and where the reports are"
         )
     check_validation_labels(data)
     return network, method, use_reports
@@ -60,14 +60,14 @@ def check_labels_fit(network: VKD | ImageOnly, method: TraceVKD_ELBO | Rival, da
         check_teachable([*model, *likelihoods(network.guide)], data)
     for part in [*model, *likelihoods(network.guide)]:
         name = type(part).__name__
-        if data.train_policy.takes("keep") and not getattr(part, "takes_uncertain", False):
+        if data.task.policy("train").takes("keep") and not getattr(part, "takes_uncertain", False):
             raise UserError(
-                f"data.train_policy.uncertain: 'keep' wants a likelihood with an outcome 'uncertain', found {name}; "
+                f"data.task.train_policy: 'keep' wants a likelihood with an outcome 'uncertain', found {name}; "
                 "use ignore, zeros, ones or soft, or ThreeOutcomeLikelihood as model.likelihood and model.auxiliary"
             )
-        if data.train_policy.takes("soft") and not getattr(part, "takes_soft", True):
+        if data.task.policy("train").takes("soft") and not getattr(part, "takes_soft", True):
             raise UserError(
-                f"data.train_policy.uncertain: 'soft' wants a likelihood of labels between 0 and 1, found {name}; "
+                f"data.task.train_policy.uncertain: 'soft' wants a likelihood of labels between 0 and 1, found {name}; "
                 "use ignore, zeros or ones, or BernoulliLikelihood as model.likelihood and model.auxiliary"
             )
 
@@ -80,12 +80,12 @@ def check_teachable(likelihoods: list[Any], data: StudyData) -> None:
                 f"objective.unknown_labels: 'from_report' wants likelihoods of labels between 0 and 1, found "
                 f"{type(part).__name__}; use ignored, or BernoulliLikelihood as model.likelihood and model.auxiliary"
             )
-    targets = data.targets("train", data.train_policy)
+    targets = data.targets("train")
     without = [f for f, n in zip(data.findings, (targets == 0).sum(axis=0), strict=True) if n == 0]
     if without:  # the report's classifier would stay as it began, or say that all have it
         raise UserError(
             "objective.unknown_labels: 'from_report' wants studies known to be without a finding, and there are none "
-            f"of {', '.join(without)}; use ignored, leave those out of data.findings, or count blank labels as zeros"
+            f"of {', '.join(without)}; use ignored, leave those out of data.task.findings, or count blanks as zeros"
         )
 
 
@@ -96,8 +96,8 @@ def likelihoods(network: torch.nn.Module) -> list[Likelihood]:
 
 def show_labels(network: VKD | ImageOnly, data: StudyData) -> None:
     """Lets each likelihood refuse labels that it has no outcome for, and take what it needs of the training labels."""
-    train = torch.from_numpy(data.targets("train", data.train_policy))
-    validation = torch.from_numpy(data.targets("validation", data.eval_policy))
+    train = torch.from_numpy(data.targets("train"))
+    validation = torch.from_numpy(data.targets("validation"))
     for part in likelihoods(network):
         part.check_labels(train)
         part.check_labels(validation)
@@ -106,16 +106,16 @@ def show_labels(network: VKD | ImageOnly, data: StudyData) -> None:
 
 def check_validation_labels(data: StudyData) -> None:
     """Raises `UserError` where no epoch could be told from another."""
-    if np.isnan(data.targets("validation", data.eval_policy)).all():
+    if np.isnan(data.targets("validation")).all():
         raise UserError(
             f"{data.corpus.name}: no label of the {len(data.studies('validation')):,} validation studies is known; "
-            "check that the label table names the same studies, or that data.eval_policy keeps some label"
+            "check that the label table names the same studies, or that data.task.eval_policy keeps some label"
         )
 
 
 def warn_of_absent_findings(data: StudyData) -> None:
     """Warns of each finding that is never positive in training: nothing can be learned of it."""
-    positive = (data.targets("train", data.train_policy) > 0).sum(axis=0)
+    positive = (data.targets("train") > 0).sum(axis=0)
     absent = [finding for finding, n in zip(data.findings, positive, strict=True) if n == 0]
     if absent:
         warnings.warn(f"never positive in training, so not learnt: {', '.join(absent)}", stacklevel=3)

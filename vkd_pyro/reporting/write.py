@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.evaluation.evaluation import Evaluation, save_evaluation
 from vkd_pyro.explanations.images import grad_cam, overlay
 from vkd_pyro.explanations.latent import embed
@@ -70,7 +70,7 @@ def shown_finding(evaluation: Evaluation) -> int:
 
 def mismatch_of(network: Network, data: StudyData, split: str) -> Mismatch | None:
     """How far reports are from their own and from others' pictures; None where no guide reads reports that are true."""
-    if data.control != "none" or not isinstance(network, VKD) or not isinstance(network.guide, Guide):
+    if data.task.control != "none" or not isinstance(network, VKD) or not isinstance(network.guide, Guide):
         return None
     device = next(network.parameters()).device
     encoder = network.guide.report_encoder

@@ -4,8 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +20,7 @@ from torch.distributions import Independent
 
 from vkd_pyro.artifacts.run import start_with
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import Distribution, Divergence, seeded
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.report import ReportEncoder
@@ -194,8 +193,8 @@ def inspect_training(
         show_labels(network, data)
         warn_of_absent_findings(data)
         encoder = cast(ReportEncoder, _Lazy(vkd.guide.report_encoder.to(training.device))) if use_reports else None
-        data = copy(data)
-        data.cache_on_device = False  # of the images one batch is wanted
+        # Only one batch is looked at, so nothing is moved to a device.
+        data = StudyData(data.selection, data.task, replace(data.loading, cache_on_device=False))
         loader = data.train_loader(encoder, seed)
         steps = math.ceil(len(loader) / training.accumulate_batches)
         schedule = (kl_schedule or Cyclical()) if use_reports else None

@@ -25,7 +25,7 @@ from vkd_pyro.artifacts.run import (
     start_with,
 )
 from vkd_pyro.data.dataset import Share, TrainingBatches
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.evaluation.collapse import warn_if_ignored
 from vkd_pyro.methods import Rival
@@ -108,7 +108,7 @@ def fit(
     module = VKDTrainer(network, method, kl_schedule or Cyclical(), training, seed, use_reports, batches.batch_size)
     with quiet(), claimed(run, resume) if leads() else nullcontext():
         if leads() and not goes_on:
-            begin(run, config, summary, data.bad_list)
+            begin(run, config, summary, data.unreadable)
         network.train()  # Lightning keeps the mode it finds
         try:
             trainer.fit(module, *loaders, ckpt_path=last, weights_only=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.evaluation.outputs import outputs_of_images, signals
 from vkd_pyro.model import VKD, ImageOnly
 from vkd_pyro.posthoc.calibration import Calibration
