@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vkd_pyro.data.task import Task as Task
     from vkd_pyro.elbo import TraceVKD_ELBO as TraceVKD_ELBO
     from vkd_pyro.evaluation.evaluation import evaluate as evaluate
-    from vkd_pyro.model import VKD as VKD
+    from vkd_pyro.methods.vkd import VKD as VKD
     from vkd_pyro.prediction import predict_files as predict_files
     from vkd_pyro.prediction.predictive import predict as predict
     from vkd_pyro.training.fitting import fit as fit
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "VKD": "model",
+    "VKD": "methods.vkd",
     "TraceVKD_ELBO": "elbo",
     "StudyData": "data.study_data",
     "Selection": "data.selection",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from vkd_pyro.cli.settings import add_data, new_parser, parse, with_parts_of_config
+from vkd_pyro.artifacts.config import add_data, new_parser, parse, with_parts_of_config
 from vkd_pyro.utils.errors import UserError
 
 

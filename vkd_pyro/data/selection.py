@@ -95,7 +95,7 @@ class Selection:
         if not studies:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count) or "none found"
             raise UserError(
-                f"{self.corpus.name}: no study is left ({reasons}); see data.selection.views and data.selection.unknown_views, "
+                f"{self.corpus.name}: no study is left ({reasons}); see data.selection.views and unknown_views, "
                 "or run vkd doctor on the folder"
             )
         if self.labels is not None:
