@@ -1,7 +1,7 @@
 """Trains and evaluates what is behind a table, and prints it with the paper's figures beside ours.
 
     python scripts/reproduce.py table1 --openi PATH --mimic_cxr PATH --chestxray14 PATH --json results/table1.json
-    python scripts/reproduce.py openi --openi PATH --model.report_encoder.init_args.language_model FOLDER
+    python scripts/reproduce.py openi --openi PATH --method.report_encoder.init_args.language_model FOLDER
     python scripts/reproduce.py table2 --openi PATH --smoke   # the whole way in minutes, only to see that it works
 
 table1, table2 and table3 are the paper's (AUC per finding; ablations; the size of z). `openi` compares what learns from
@@ -153,8 +153,8 @@ SIZES = (
     Entry("latent_dim_1024", "ablations/latent_dim_1024", paper="D=1024"),
 )
 AS_PRINTED = Entry("vkd_as_printed", "ablations/as_printed")
-UNKNOWN_IGNORED = Entry("vkd_unknown_ignored", options=("--objective.unknown_labels=ignored",))
-WITHOUT_KL = Entry("vkd_without_kl", options=("--objective.kl_scale=0",))
+UNKNOWN_IGNORED = Entry("vkd_unknown_ignored", options=("--method.objective.unknown_labels=ignored",))
+WITHOUT_KL = Entry("vkd_without_kl", options=("--method.objective.kl_scale=0",))
 # Few labels are learned by heart in 12 epochs, and then no checkpoint is of the schedule's end.
 SHORTER = tuple(
     replace(entry, name=f"{entry.name}_4_epochs", options=("--training.max_epochs=4",))
@@ -225,7 +225,7 @@ TABLES = {
 SMOKE = (
     "--data.selection.image_size=32", "--data.loading.batch_size=4", "--data.loading.num_workers=0",
     "--data.task.max_train_studies=200",
-    "--model.image_encoder=ConvEncoder", "--model.report_encoder=WordEncoder",
+    "--method.image_encoder=ConvEncoder", "--method.report_encoder=WordEncoder",
     "--training.max_epochs=1", "--training.precision=32-true", "--training.num_samples=2",
 )  # fmt: skip
 """What makes any of them a matter of seconds, and its numbers worth nothing."""
@@ -276,7 +276,7 @@ SETTINGS = {
     "image encoder": "model.image_encoder.class_path",
     "its network": "model.image_encoder.init_args.name",
     "its first weights": "model.image_encoder.init_args.weights",
-    "language model": "model.report_encoder.init_args.language_model",
+    "language model": "method.report_encoder.init_args.language_model",
     "views": "data.selection.views",
     "labels": "data.selection.corpus.init_args.labels",
 }

@@ -38,7 +38,7 @@ model:
   report_encoder:
     class_path: vkd_pyro.encoders.report.WordEncoder
     init_args: {vocabulary_size: 32, width: 8, max_tokens: 16}
-kl_schedule:
+beta_schedule:
   class_path: vkd_pyro.schedules.Cyclical
   init_args: {cycles: 2}
 training:
@@ -148,9 +148,12 @@ def test_print_config_prints_yaml_and_trains_nothing(config, tmp_path):
         ((), ["train", "evaluate", "predict"]),
         (
             ("train",),
-            ["--config", "--run", "--resume", "--arm", "--seed", "--data.loading.batch_size", "--model.latent_dim"],
+            ["--config", "--run", "--resume", "--arm", "--seed", "--data.loading.batch_size", "--method.latent_dim"],
         ),
-        (("train",), ["--objective.auxiliary_weight", "--kl_schedule", "--training.max_epochs", "--print_config"]),
+        (
+            ("train",),
+            ["--method.objective.auxiliary_weight", "--beta_schedule", "--training.max_epochs", "--print_config"],
+        ),
         (("evaluate",), ["run", "--split", "--num_samples"]),
         (("predict",), ["bundle", "images", "--num_samples", "--seed", "--format"]),
     ],
@@ -177,7 +180,7 @@ def test_help_names_the_options(command, options):
             "data.loading.batch_size: 1000 is more than the 48 training images; set it lower",
         ),
         (["--arm", "vdk"], "Expected a typing.Literal['vkd', 'vkd_without_mi', 'no_report', 'image_only', 'rival']"),
-        (["--objective.alpha", "2"], "objective.alpha: found 2.0, expected a share between 0 and 1"),
+        (["--method.objective.alpha", "2"], "objective.alpha: found 2.0, expected a share between 0 and 1"),
         (
             [
                 "--data.selection.corpus",
@@ -187,7 +190,7 @@ def test_help_names_the_options(command, options):
             ],
             "no folder at no/where;",
         ),
-        (["--model.image_encoder", "vkd_pyro.encoders.image.ConvEncodr"], "has no attribute 'ConvEncodr'"),
+        (["--method.image_encoder", "vkd_pyro.encoders.image.ConvEncodr"], "has no attribute 'ConvEncodr'"),
         (["--config", "no/where.yaml"], "File does not exist: "),
     ],
 )
@@ -220,7 +223,7 @@ def test_a_mistaken_config_is_one_line_and_leaves_no_run(right, wrong, found, co
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        (["--kl_schedule.init_args.cycles", "100"], "100 cycles in an epoch of 12 steps would keep beta at 0"),
+        (["--beta_schedule.init_args.cycles", "100"], "100 cycles in an epoch of 12 steps would keep beta at 0"),
         (["--training.accelerator", "gpuu"], "gpuu"),
         (["--training.max_epochs", "0"], "max_epochs"),
     ],

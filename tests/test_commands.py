@@ -39,7 +39,7 @@ model:
   report_encoder:
     class_path: vkd_pyro.encoders.report.WordEncoder
     init_args: {{vocabulary_size: 64, width: 8}}
-kl_schedule:
+beta_schedule:
   class_path: vkd_pyro.schedules.Constant
 training:
   max_epochs: 1
@@ -236,8 +236,8 @@ def test_the_store_and_labels_of_a_run_are_not_those_of_other_data(config, tmp_p
     ]
     settings += [
         "--data.selection.corpus.name=one",
-        "--model.image_encoder=ConvEncoder",
-        "--model.report_encoder=WordEncoder",
+        "--method.image_encoder=ConvEncoder",
+        "--method.report_encoder=WordEncoder",
     ]
     done("prepare", *settings[:4], "--output", tmp_path / "store")
     settings += [f"--data.loading.store={tmp_path}/store", "--training.max_epochs=1", "--training.accelerator=cpu"]
@@ -265,7 +265,7 @@ def write_hospital(folder, sign):
 
 
 def test_a_run_of_another_network_cannot_be_started_from(config, run, tmp_path):
-    options = ["--start_from", run, "--model.latent_dim", "6"]
+    options = ["--start_from", run, "--method.latent_dim", "6"]
     error = refusal("train", "--config", config, "--run", tmp_path / "run", *options)
     assert "best.ckpt: of another network than this arm and config describe" in error
     assert not (tmp_path / "run").exists()
@@ -426,6 +426,6 @@ def test_a_corpus_without_training_studies_is_one_line(tmp_path):
         f"--data.selection.corpus.path={tmp_path}/a/studies.csv",
         "--data.selection.image_size=32",
     ]
-    settings += ["--model.image_encoder=ConvEncoder", "--model.report_encoder=WordEncoder"]
+    settings += ["--method.image_encoder=ConvEncoder", "--method.report_encoder=WordEncoder"]
     assert "the train split is empty" in refusal("train", *settings, "--run", tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -795,7 +795,9 @@ def test_a_batch_larger_than_the_training_set_is_refused():
 
 @pytest.mark.parametrize("sizes", [{"batch_size": 0}, {"image_size": 0}, {"num_workers": -1}])
 def test_sizes_that_cannot_be_are_refused(sizes):
-    with pytest.raises(UserError, match=r"data\.\w+\.(image_size|batch_size|num_workers): found (0|-1), expected at least [01]"):
+    with pytest.raises(
+        UserError, match=r"data\.\w+\.(image_size|batch_size|num_workers): found (0|-1), expected at least [01]"
+    ):
         study_data(corpus_of(study("a")), **sizes)
 
 

@@ -26,16 +26,16 @@ from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.methods import LogitDistillation
-from vkd_pyro.model import VKD
+from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.schedules import Cyclical
 from vkd_pyro.training.fitting import fit
-from vkd_pyro.training.module import VKDTrainer, check_devices
+from vkd_pyro.training.module import MethodTraining, check_devices
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.test_devices"])
-STEP = VKDTrainer.training_step
+STEP = MethodTraining.training_step
 
 
 def train(folder: Path, devices: int, environment: dict[str, str], resume: bool = False, **options) -> None:
@@ -48,7 +48,7 @@ def train(folder: Path, devices: int, environment: dict[str, str], resume: bool 
 
     kill_at = options.pop("kill_at", None)
 
-    def step(self: VKDTrainer, batch, batch_idx):
+    def step(self: MethodTraining, batch, batch_idx):
         if self.trainer.fit_loop.epoch_loop.total_batch_idx == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         loss = STEP(self, batch, batch_idx)
@@ -56,7 +56,7 @@ def train(folder: Path, devices: int, environment: dict[str, str], resume: bool 
             file.write(json.dumps([loss.item(), *batch.study_ids]) + "\n")
         return loss
 
-    VKDTrainer.training_step = step  # type: ignore[method-assign]
+    MethodTraining.training_step = step  # type: ignore[method-assign]
     settings = {"max_epochs": 2, "freeze_batchnorm": True} | options.pop("training", {})
     share = {"label_share": options.pop("label_share", 1.0)}
     data = study_data(TinyCorpus(), image_size=32, batch_size=8 // devices, augmentation=Augmentation(), **share)
@@ -72,7 +72,14 @@ def train(folder: Path, devices: int, environment: dict[str, str], resume: bool 
         warnings.simplefilter("ignore")
         schedule = Cyclical(1)
         fit(
-            vkd, data, folder / "run", kl_schedule=schedule, training=training, progress=False, resume=resume, **options
+            vkd,
+            data,
+            folder / "run",
+            beta_schedule=schedule,
+            training=training,
+            progress=False,
+            resume=resume,
+            **options,
         )
 
 

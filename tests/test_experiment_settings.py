@@ -19,10 +19,10 @@ from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.splits import Folds, keeps_labels, split_of
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import ReportEncoder
-from vkd_pyro.model import VKD
+from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.schedules import Constant
 from vkd_pyro.training.fitting import fit
-from vkd_pyro.training.module import VKDTrainer
+from vkd_pyro.training.module import MethodTraining
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError
 
@@ -238,16 +238,16 @@ def test_a_labelled_image_is_augmented_anew_each_time():
 def test_training_sees_the_batches_of_each_epoch(arm, rows, tmp_path, monkeypatch):
     seen = {}
 
-    def step(self, batch, batch_idx, usual=VKDTrainer.training_step):
+    def step(self, batch, batch_idx, usual=MethodTraining.training_step):
         seen.setdefault(self.current_epoch, []).append(batch.study_ids)
         return usual(self, batch, batch_idx)
 
-    monkeypatch.setattr(VKDTrainer, "training_step", step)
+    monkeypatch.setattr(MethodTraining, "training_step", step)
     torch.manual_seed(0)
     network = VKD(Clinic.findings, ConvEncoder((8,)), Letters(), 4)
     data = data_of(label_share=0.5, folds=Folds(1))
     training = Training(max_epochs=2, accelerator="cpu", num_samples=2)
-    fit(network, data, tmp_path / "run", arm, kl_schedule=Constant(), training=training, progress=False, seed=5)
+    fit(network, data, tmp_path / "run", arm, beta_schedule=Constant(), training=training, progress=False, seed=5)
     for epoch in range(2):
         expected = [batch.study_ids for batch in training_batches(data, Letters(), epoch, seed=5)]
         assert seen[epoch] == [names[:rows] for names in expected]

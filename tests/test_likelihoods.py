@@ -43,7 +43,7 @@ from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.evaluation.evaluation import evaluate
-from vkd_pyro.model import VKD
+from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.schedules import Constant
 from vkd_pyro.training.fitting import fit
@@ -549,7 +549,7 @@ def train(name, run, corpus, policy="ignore", vkd=None, **options):
         Selection(corpus, image_size=32), task=Task(train_policy=LabelPolicy(policy)), loading=Loading(batch_size=8)
     )
     vkd = vkd or make_vkd(name, corpus.findings)
-    settings = {"training": SETTINGS, "kl_schedule": Constant(0.1), "progress": False}
+    settings = {"training": SETTINGS, "beta_schedule": Constant(0.1), "progress": False}
     return fit(vkd, data, run, **(settings | options)), data
 
 
@@ -578,7 +578,7 @@ def test_a_corpus_of_uncertain_labels_is_learnt_from_the_command_line(tmp_path):
     config = {
         "data": {"corpus": corpus, "image_size": 32, "batch_size": 8, "train_policy": policy},
         "model": part | {"image_encoder": image_encoder, "report_encoder": report_encoder},
-        "kl_schedule": {"class_path": "vkd_pyro.schedules.Constant"},
+        "beta_schedule": {"class_path": "vkd_pyro.schedules.Constant"},
         "training": {"max_epochs": 1, "accelerator": "cpu", "num_samples": 3},
     }
     (tmp_path / "config.yaml").write_text(json.dumps(config))

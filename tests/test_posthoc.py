@@ -14,8 +14,8 @@ from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.evaluation.evaluation import evaluate
 from vkd_pyro.evaluation.outputs import outputs_of_images
+from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.metrics import entropy
-from vkd_pyro.model import ImageOnly
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Isotonic, Recalibration
 from vkd_pyro.posthoc.thresholds import BySensitivity, BySpecificity, Conformal, OperatingPoints

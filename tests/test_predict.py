@@ -24,7 +24,8 @@ from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.model import ImageClassifier, ImageOnly
+from vkd_pyro.methods.image_only import ImageOnly
+from vkd_pyro.model import ImageClassifier
 from vkd_pyro.prediction import Predicted, Unread, find_images, predict_files
 from vkd_pyro.prediction.predictive import UncertaintySources, predict
 from vkd_pyro.training.posthoc import calibrate

@@ -146,7 +146,7 @@ def test_the_settings_of_the_paper():
     assert settings.data.image_size == 224
     assert settings.model.image_encoder.init_args.name == "densenet121"
     assert settings.model.report_encoder.init_args.max_tokens == 256
-    assert (settings.kl_schedule.init_args.cycles, settings.kl_schedule.init_args.rising) == (4, 0.5)
+    assert (settings.beta_schedule.init_args.cycles, settings.beta_schedule.init_args.rising) == (4, 0.5)
     assert (settings.objective.likelihood_samples, settings.training.tolerance) == ("prior", 0.01)
 
 

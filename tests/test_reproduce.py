@@ -29,7 +29,7 @@ OVERLAYS = sorted(
 )
 
 # So small a corpus lacks some finding, and so short an epoch has few values of beta.
-pytestmark = pytest.mark.filterwarnings("ignore:never positive in training", "ignore:kl_schedule. a cycle has only")
+pytestmark = pytest.mark.filterwarnings("ignore:never positive in training", "ignore:beta_schedule. a cycle has only")
 
 
 # -------------------------------------------------------------------------------------------- overlays
@@ -98,7 +98,7 @@ def test_the_papers_size_of_z_is_that_of_its_configs():
 def test_a_rival_is_trained_by_its_overlay(tmp_path):
     (tmp_path / "tiny.yaml").write_text(CONFIG)
     overlay = ROOT / "configs" / "rivals" / "contrastive_pretraining.yaml"
-    options = ("--kl_schedule.init_args.epochs=1", "--run", tmp_path / "run")
+    options = ("--beta_schedule.init_args.epochs=1", "--run", tmp_path / "run")
     code, _, err = vkd("train", "--config", tmp_path / "tiny.yaml", "--config", overlay, *options)
     assert code == 0, err
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
@@ -162,9 +162,9 @@ def test_a_row_is_named_by_its_files_and_its_arm():
         ("configs/synthetic.yaml",),
         ("--arm", "no_report"),
     )
-    row = experiment.row_named("configs/openi_cpu.yaml+configs/rivals/regression.yaml")
+    row = experiment.row_named("configs/openi_cpu.yaml+configs/methods/regression.yaml")
     assert (row.name, row.options) == ("openi_cpu/regression", ())
-    assert row.configs == ("configs/openi_cpu.yaml", "configs/rivals/regression.yaml")
+    assert row.configs == ("configs/openi_cpu.yaml", "configs/methods/regression.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +341,7 @@ def openi(tmp_path_factory):
 
 
 SMALL = ("--smoke", "--seeds", 1, "--resamples", 10)
-TRAINS_FAST = ("--training.accelerator=cpu", "--model.latent_dim=4")
+TRAINS_FAST = ("--training.accelerator=cpu", "--method.latent_dim=4")
 
 
 def test_the_comparison_of_openi_end_to_end(openi, tmp_path, monkeypatch, capsys):

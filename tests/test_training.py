@@ -24,7 +24,8 @@ from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.evaluation.evaluation import evaluate
-from vkd_pyro.model import VKD, ImageOnly
+from vkd_pyro.methods.image_only import ImageOnly
+from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.schedules import Constant, Cyclical
 from vkd_pyro.training.callbacks import RelativeEarlyStopping
 from vkd_pyro.training.fitting import fit
@@ -49,7 +50,7 @@ def make_data(**options) -> StudyData:
 
 
 def train(run, arm="vkd", training=SETTINGS, data=None, **options):
-    settings = {"objective": TraceVKD_ELBO(), "kl_schedule": Cyclical(cycles=1)} | options
+    settings = {"objective": TraceVKD_ELBO(), "beta_schedule": Cyclical(cycles=1)} | options
     return fit(make_vkd(), data or make_data(), run, arm, training=training, progress=False, **settings)
 
 
@@ -167,7 +168,7 @@ def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
 
 def test_a_network_in_eval_mode_is_trained_in_training_mode(tmp_path):
     vkd = make_vkd().eval()
-    fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, kl_schedule=Cyclical(1), progress=False)
+    fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, beta_schedule=Cyclical(1), progress=False)
     assert vkd.model.image_encoder.network[1].num_batches_tracked > 0
 
 
@@ -302,12 +303,12 @@ def test_early_stopping_is_relative():
 
 
 def test_beta_of_the_last_epoch_follows_the_step_count(tmp_path):
-    train(tmp_path / "run", kl_schedule=Constant(0.25))
+    train(tmp_path / "run", beta_schedule=Constant(0.25))
     assert np.allclose(pd.read_csv(tmp_path / "run" / "metrics.csv")["train/beta"], 0.25)
 
 
 def test_validation_takes_beta_one(tmp_path):
-    train(tmp_path / "run", objective=TraceVKD_ELBO(kl_scale=1e6), kl_schedule=Constant(0.0))
+    train(tmp_path / "run", objective=TraceVKD_ELBO(kl_scale=1e6), beta_schedule=Constant(0.0))
     table = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert (table["val/loss"] > 1e3 * table["val/kl"].clip(lower=1e-3)).all()
     assert math.isfinite(table["train/loss"].iloc[0])
@@ -353,7 +354,7 @@ def test_what_does_not_go_together_is_one_line_and_leaves_nothing(tmp_path):
         vkd = make_vkd()
         vkd.model.prior = family(16, 4, (16,), 0.1)
         with pytest.raises(UserError, match=message):
-            fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, kl_schedule=Cyclical(cycles=1), progress=False)
+            fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, beta_schedule=Cyclical(cycles=1), progress=False)
         assert not (tmp_path / "run").exists()
 
 
