@@ -23,7 +23,7 @@ FLOORS = [
 
 IMAGE_CODE, TEXT_CODE = (
     {"encoders.image", "data.images.transforms", "data.images.dicom", "explanations.images"},
-    {"encoders.report", "data.report_text", "data.selection.labels.labeller", "explanations.reports"},
+    {"encoders.report", "data.report_text", "data.labels.labeller", "explanations.reports"},
 )
 IMAGE_LIBRARIES, TEXT_LIBRARIES = {"torchvision", "PIL", "pydicom"}, {"transformers", "spacy", "negspacy"}
 
