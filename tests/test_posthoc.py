@@ -166,7 +166,7 @@ def test_reference_images_are_about_as_many_as_asked_for_and_spread_over_the_cor
     if most > 1000:
         assert len(outputs.study_ids) == sum(len(study.images) for study in data.studies("train"))
     else:
-        assert most / 3 < len(outputs.study_ids) <= most + data.batch_size  # whole batches are left out
+        assert most / 3 < len(outputs.study_ids) <= most + data.loading.batch_size  # whole batches are left out
         assert most == 16 or max(chosen) > len(all_names) / 2
 
 
