@@ -29,8 +29,9 @@ from vkd_pyro.methods import ImageOnly, LogitDistillation, NoReport
 from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.schedules import Cyclical
 from vkd_pyro.training.fitting import fit
-from vkd_pyro.training.module import MethodTraining, check_devices
+from vkd_pyro.training.module import MethodTraining
 from vkd_pyro.training.settings import Training
+from vkd_pyro.training.trainer import check_devices
 from vkd_pyro.utils.errors import UserError
 
 PROCESSES = multiprocessing.get_context("forkserver")
