@@ -54,7 +54,7 @@ class ImageEncoder(nn.Module, abc.ABC):
 
 
 PIXELS_AT_ONCE = 4 * 224**2
-"""Bytes of the images that a CPU encodes at a time: so much of a network's work stays in its caches. DenseNet-121 takes half
+"""Bytes of the images that a CPU encodes at a time, so that its caches hold them. DenseNet-121 takes half
 the time that it takes for 32 images at once."""
 
 

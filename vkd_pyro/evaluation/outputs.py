@@ -23,7 +23,7 @@ from vkd_pyro.sampling import PosteriorPredictive, probabilities_given
 from vkd_pyro.utils.errors import UserError
 
 Fusion = Literal["mean", "product", "none"]
-"""How the images of a study are joined: the mean of their probabilities, with z from each one's prior, or from their product; or
+"""How images of a study are joined: mean of probabilities, z from each prior, or from the product of priors; or
 none, each image apart."""
 
 KL_DRAWS = 16

@@ -124,7 +124,7 @@ def check_together(bundles: Sequence[Predictor]) -> None:
 
 
 def calibration_of(bundles: Sequence[Predictor]) -> Calibration | None:
-    """The calibration of the one bundle. None of several: each was fitted to its own network, and none to the mean of all."""
+    """Calibration of the one bundle; None of several: each was fitted to its own network, none to their mean."""
     return bundles[0].calibration if len(bundles) == 1 else None
 
 
