@@ -22,7 +22,13 @@ FLOORS = [
 """A room imports from its own floor of this list, or from those above it here; nothing imports from a later one."""
 
 IMAGE_CODE, TEXT_CODE = (
-    {"encoders.image", "data.images.transforms", "data.images.dicom", "explanations.images"},
+    {
+        "encoders.image",
+        "data.images.transforms",
+        "data.images.dicom.header",
+        "data.images.dicom.pixels",
+        "explanations.images",
+    },
     {"encoders.report", "data.report_text", "data.labels.labeller", "explanations.reports"},
 )
 IMAGE_LIBRARIES, TEXT_LIBRARIES = {"torchvision", "PIL", "pydicom"}, {"transformers", "spacy", "negspacy"}

@@ -11,7 +11,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from vkd_pyro.data.images.dicom import is_dicom, read_dicom
+from vkd_pyro.data.images.dicom.header import is_dicom
+from vkd_pyro.data.images.dicom.pixels import read_dicom
 from vkd_pyro.data.images.quiet import quiet_readers
 from vkd_pyro.utils.errors import UserError, one_line
 
