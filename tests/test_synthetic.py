@@ -11,9 +11,14 @@ from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.synthetic import corpus as synthetic
-from vkd_pyro.synthetic.corpus import SyntheticCorpus, label, read, truth
-from vkd_pyro.synthetic.images import DRAWERS, Facts, Finding, render
-from vkd_pyro.synthetic.reports import ASIDES, DENIALS, NOUNS, SHORT, Reading, Remark, write_report
+from vkd_pyro.synthetic.corpus import SyntheticCorpus
+from vkd_pyro.synthetic.drawing.findings import DRAWERS
+from vkd_pyro.synthetic.drawing.radiograph import render
+from vkd_pyro.synthetic.facts import Facts, Finding
+from vkd_pyro.synthetic.labels import label, truth
+from vkd_pyro.synthetic.phrases import ASIDES, DENIALS, NOUNS, SHORT
+from vkd_pyro.synthetic.reading import Reading, Remark, grade, read
+from vkd_pyro.synthetic.reports import write_report
 
 PINNED_TEXT_AND_LABELS = "188bea993a12a1cf3486e5247de121a01a9246d15b4f7103f127ee0eeeb4af90"
 PINNED_IMAGE_MEANS = (
@@ -260,7 +265,7 @@ def test_mild_findings_are_mislabelled_more_often(corpus: SyntheticCorpus) -> No
     for facts in all_facts(corpus):
         labels = label(read(facts, False, rng), rng)
         for finding in facts.findings:
-            value, level = labels[CHEXPERT_FINDINGS.index(finding.name)], synthetic.grade(finding.severity)
+            value, level = labels[CHEXPERT_FINDINGS.index(finding.name)], grade(finding.severity)
             if level in wrong and not np.isnan(value):
                 wrong[level].append(value == 0.0)
     assert np.mean(wrong[0]) > 5.0 * np.mean(wrong[2])

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from vkd_pyro.synthetic.corpus import SyntheticCorpus
-from vkd_pyro.synthetic.images import Finding, Scene
+from vkd_pyro.synthetic.drawing.scene import Scene
+from vkd_pyro.synthetic.facts import Finding
 from vkd_pyro.synthetic.layouts.files import write_csv, write_image
 from vkd_pyro.synthetic.layouts.visits import Visit, visits
 

@@ -11,8 +11,10 @@ from tqdm import tqdm
 
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.synthetic.corpus import NO_REPORT, REPORT, SyntheticCorpus
-from vkd_pyro.synthetic.images import Facts, render
-from vkd_pyro.synthetic.reports import Reading, write_report
+from vkd_pyro.synthetic.drawing.radiograph import render
+from vkd_pyro.synthetic.facts import Facts
+from vkd_pyro.synthetic.reading import Reading
+from vkd_pyro.synthetic.reports import write_report
 
 Pixels = NDArray[np.uint8]
 
