@@ -459,7 +459,7 @@ def test_a_transparent_colour_changes_nothing(mode, tmp_path):
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
 @pytest.mark.parametrize("turn", [None, *transforms.TURNS])
-def test_a_picture_on_its_side_is_set_upright(turn, form, tmp_path):
+def test_an_image_on_its_side_is_set_upright(turn, form, tmp_path):
     exif = Image.Exif()
     if turn:
         exif[0x0112] = turn

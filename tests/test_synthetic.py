@@ -121,7 +121,7 @@ def contrast(facts: Facts, without: Facts) -> np.ndarray:
     return np.abs(render(facts, 64).astype(float) - render(without, 64).astype(float))
 
 
-def picture(study: Study) -> np.ndarray:
+def image_of(study: Study) -> np.ndarray:
     """The one image of a study."""
     (image,) = study.images
     assert isinstance(image, np.ndarray)
@@ -144,21 +144,21 @@ def test_version_one_is_frozen() -> None:
     assert digest.hexdigest() == PINNED_TEXT_AND_LABELS
 
 
-def test_pictures_of_version_one_are_frozen() -> None:
+def test_images_of_version_one_are_frozen() -> None:
     """Half a grey level leaves room for the rounding of another machine."""
-    means = [picture(study).mean() for study in SyntheticCorpus(len(PINNED_IMAGE_MEANS), 64).studies()]
+    means = [image_of(study).mean() for study in SyntheticCorpus(len(PINNED_IMAGE_MEANS), 64).studies()]
     np.testing.assert_allclose(means, PINNED_IMAGE_MEANS, atol=0.5)
 
 
 def test_a_study_depends_on_seed_and_index_alone(studies: list[Study]) -> None:
     for small, large in zip(SyntheticCorpus(30, 32).studies(), studies, strict=False):
         assert fingerprint(small) == fingerprint(large)
-        np.testing.assert_array_equal(picture(small), picture(large))
+        np.testing.assert_array_equal(image_of(small), image_of(large))
 
 
 def test_another_seed_is_another_corpus(studies: list[Study]) -> None:
     other = SyntheticCorpus(20, 32, seed=1).studies()
-    assert not any(np.array_equal(picture(a), picture(b)) for a, b in zip(other, studies, strict=False))
+    assert not any(np.array_equal(image_of(a), image_of(b)) for a, b in zip(other, studies, strict=False))
     assert not any(a.report == b.report for a, b in zip(other, studies, strict=False) if a.report)
 
 
@@ -170,7 +170,7 @@ def test_studies_keep_the_contract_of_a_corpus(corpus: SyntheticCorpus, studies:
     assert corpus.findings == CHEXPERT_FINDINGS
     assert len({study.study_id for study in studies}) == len(studies) == 1200
     for study in studies:
-        image = picture(study)
+        image = image_of(study)
         assert image.shape == (32, 32)
         assert image.dtype == np.uint8
         assert image.std() > 20.0
@@ -378,8 +378,8 @@ def test_pneumothorax_is_black_and_effusion_white(corpus: SyntheticCorpus) -> No
     assert render(with_finding(facts, "Pleural Effusion", "left", 0.9), 64).mean() > plain
 
 
-def test_picture_does_not_depend_on_resolution(corpus: SyntheticCorpus) -> None:
-    """A picture of twice the size, averaged over 2 by 2 pixels, is the same picture."""
+def test_image_does_not_depend_on_resolution(corpus: SyntheticCorpus) -> None:
+    """An image of twice the size, averaged over 2 by 2 pixels, is the same image."""
     for index in range(10):
         facts = corpus.facts(index)
         small, large = render(facts, 64).astype(float), render(facts, 128).astype(float)

@@ -110,8 +110,8 @@ def report_labels(reading: Reading) -> dict[str, str]:
 def lateral_view(frontal: Pixels) -> Pixels:
     """A stand-in for the side view, uint8 [H, 3 W / 4]: squeezed and blurred, with no claim to anatomy."""
     height, width = frontal.shape
-    picture = Image.fromarray(frontal).resize((3 * width // 4, height))
-    return np.asarray(picture.filter(ImageFilter.GaussianBlur(width / 64)))
+    narrow = Image.fromarray(frontal).resize((3 * width // 4, height))
+    return np.asarray(narrow.filter(ImageFilter.GaussianBlur(width / 64)))
 
 
 def second_frontal_view(frontal: Pixels) -> Pixels:
