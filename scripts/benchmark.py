@@ -53,8 +53,10 @@ from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS as FINDINGS
-from vkd_pyro.data.selection import BadImages
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import BadImages, Selection
 from vkd_pyro.data.store import SHARD, prepare, write_images, write_reports
+from vkd_pyro.data.task import Task
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import LanguageModelEncoder, ReportEncoder, TransformerBlock, WordEncoder
@@ -203,7 +205,11 @@ def epoch_from_store(root: Path, language_model: str, folder: Path) -> Row:
     steps = 12
 
     def data(store: Path | None) -> StudyData:
-        return StudyData(OpenI(root), image_size=128, batch_size=32, max_train_studies=32 * steps, store=store)
+        return StudyData(
+            Selection(OpenI(root), image_size=128),
+            task=Task(max_train_studies=32 * steps),
+            loading=Loading(batch_size=32, store=store),
+        )
 
     prepare(data(None).selection, cached, folder, progress=False)
 
@@ -231,8 +237,8 @@ def epoch_from_store(root: Path, language_model: str, folder: Path) -> Row:
 
 def reading(root: Path, folder: Path) -> Row:
     """Examples of 224 px read from the store in random order on one thread, against copying the same bytes."""
-    prepare(StudyData(OpenI(root)).selection, WordEncoder(), folder, progress=False)
-    dataset = StudyData(OpenI(root), store=folder).train_loader(None, seed=0).dataset
+    prepare(StudyData(Selection(OpenI(root))).selection, WordEncoder(), folder, progress=False)
+    dataset = StudyData(Selection(OpenI(root)), loading=Loading(store=folder)).train_loader(None, seed=0).dataset
     rows = np.random.default_rng(0).permutation(len(dataset)).tolist()
     pixels = [dataset.studies[i].images[j] for i, j in dataset.rows]
     with threads(1):
@@ -250,7 +256,9 @@ def loading(root: Path, folder: Path) -> Row:
     """Augmented batches of 224 px from the store that `reading` has made, against training steps on as many images."""
     size = 8
     vkd = xray_vkd(TorchvisionEncoder("densenet121"))
-    data = StudyData(OpenI(root), batch_size=size, augmentation=Augmentation(), store=folder)
+    data = StudyData(
+        Selection(OpenI(root)), loading=Loading(batch_size=size, augmentation=Augmentation(), store=folder)
+    )
     batches = chain.from_iterable(repeat(data.train_loader(None, seed=0)))
     with threads(1):
         return compare(
@@ -265,7 +273,7 @@ def loading(root: Path, folder: Path) -> Row:
 
 def preparing_images(root: Path, folder: Path) -> Row:
     """The image part of `vkd prepare` against decoding and resizing alone, both on all cores."""
-    selection = StudyData(OpenI(root)).selection
+    selection = StudyData(Selection(OpenI(root))).selection
     studies = selection.read().studies
     paths = [image for study in studies for image in study.images]
 
@@ -288,7 +296,7 @@ def preparing_images(root: Path, folder: Path) -> Row:
 def preparing_reports(root: Path, language_model: str, folder: Path) -> Row:
     """The text part of `vkd prepare` against the language model's forward passes alone."""
     encoder = LanguageModelEncoder(language_model)
-    texts = StudyData(OpenI(root)).selection.read().texts[: 2 * SHARD]
+    texts = StudyData(Selection(OpenI(root))).selection.read().texts[: 2 * SHARD]
     passes, embed = [], encoder.embed
     encoder.embed = lambda *batch: (passes.append(batch), embed(*batch))[1]
     encoder.prepare([text or "" for text in texts[:SHARD]])
@@ -335,7 +343,10 @@ print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
 
 DATA = """
 import sys
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.task import Task
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.encoders.report import LanguageModelEncoder
 corpus, folder, language_model = sys.argv[1:]
@@ -898,9 +909,7 @@ def waiting_for_data(
 
     def data(store: Path | None, workers: int = 0, cache_on_device: bool = False) -> StudyData:
         corpus = MimicCXR(folder / "corpus")
-        return StudyData(
-            corpus, size, batch_size, Augmentation(), workers, store=store, cache_on_device=cache_on_device
-        )
+        return StudyData(Selection(corpus, size), loading=Loading(store=store, cache_on_device=cache_on_device))
 
     prepare(data(None).selection, reports, folder / "store", progress=False)
 

@@ -31,6 +31,8 @@ from vkd_pyro.artifacts.checkpoints import save_checked
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS as FINDINGS
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import prepare
 from vkd_pyro.encoders.image import ImageEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import WordEncoder
@@ -121,7 +123,9 @@ NEEDS = {
     "disk: a checkpoint, of three that a run keeps": Need("GB", "checkpoint"),
     "memory: a training process, CPU, batches of 32": Need("GB", "process", report="study in memory"),
     "memory: a GPU, batches of 64, bf16": Need("GB", "peak, CUDA"),
-    "memory: a GPU, data.cache_on_device, beside that": Need("GB", image="held image", report="held embeddings"),
+    "memory: a GPU, data.loading.cache_on_device, beside that": Need(
+        "GB", image="held image", report="held embeddings"
+    ),
     "vkd prepare, images: one core": Need("h", image="read"),
     "vkd prepare, reports: one core": Need("h", report="embed"),
     "vkd prepare, reports, at most: one core": Need("h", report="embed, at most"),
@@ -208,7 +212,7 @@ def peak_of_process() -> float:
 def store(folder: Path, studies: int = 64, size: int = 224) -> Figures:
     """Bytes in the files of a small store."""
     synthesize("mimic-cxr", folder / "corpus", studies, image_size=64)
-    data = StudyData(MimicCXR(folder / "corpus"), size, views="all", unknown_views="keep")
+    data = StudyData(Selection(MimicCXR(folder / "corpus"), size, views="all", unknown_views="keep"))
     counts = prepare(data.selection, Embedded(WIDTH), folder / "store", progress=False)
 
     def files(kind: str) -> int:
@@ -232,9 +236,9 @@ def study_in_memory(folder: Path, studies: tuple[int, int] = (100, 1100)) -> Fig
     def opened(number: int) -> tuple[int, int]:
         synthesize("mimic-cxr", folder / f"{number}", number, image_size=16)
         arguments: dict[str, Any] = {"image_size": 16, "views": "all", "unknown_views": "keep"}
-        selection = StudyData(MimicCXR(folder / f"{number}"), **arguments).selection
+        selection = Selection(MimicCXR(folder / f"{number}"), **arguments)
         done = prepare(selection, encoder, folder / f"store{number}", progress=False)
-        data = StudyData(MimicCXR(folder / f"{number}"), **arguments, store=folder / f"store{number}")
+        data = StudyData(selection, loading=Loading(store=folder / f"store{number}"))
         tracemalloc.start()
         loader = data.train_loader(encoder, seed=0)
         _, used = tracemalloc.get_traced_memory()

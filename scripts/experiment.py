@@ -1,7 +1,7 @@
 """Trains rows of a table over seeds and folds, evaluates them, and prints the table that compares them.
 
     python scripts/experiment.py configs/synthetic.yaml:no_report configs/synthetic.yaml:vkd --seeds 5
-    python scripts/experiment.py configs/openi_cpu.yaml:vkd configs/openi_cpu.yaml+configs/rivals/regression.yaml \\
+    python scripts/experiment.py configs/openi_cpu.yaml:vkd configs/openi_cpu.yaml+configs/methods/regression.yaml \\
         --folds 5 --jobs 2
 
 A row is CONFIG:ARM, or CONFIG+OVERLAY, an overlay being a config that holds what differs. Further options go to every
@@ -33,8 +33,8 @@ import torch
 import yaml
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
+from vkd_pyro.artifacts.config import parse
 from vkd_pyro.cli import main as vkd
-from vkd_pyro.cli.settings import parse
 from vkd_pyro.cli.train import train_parser, with_config_of_a_run
 from vkd_pyro.evaluation.collapse import LatentUse
 from vkd_pyro.evaluation.comparison import paired_difference
@@ -94,7 +94,7 @@ class Plan:
         arguments = [word for config in row.configs for word in ("--config", config)]
         arguments += ["--run", str(run), "--seed", str(seed), *row.options]
         if self.folds:
-            arguments += [f"--data.folds.fold={fold}", f"--data.folds.num_folds={self.folds}"]
+            arguments += [f"--data.task.folds.fold={fold}", f"--data.task.folds.num_folds={self.folds}"]
         if row.start_from:
             arguments += ["--start_from", str(self.run(row.start_from, seed, fold))]
         return Training(run, (*arguments, *self.options))

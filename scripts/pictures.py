@@ -10,8 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from vkd_pyro.artifacts.run import load_run
 from vkd_pyro.cli import main as vkd
-from vkd_pyro.cli.trained import load_trained
 from vkd_pyro.evaluation.evaluation import load_evaluation
 from vkd_pyro.reporting import figures
 from vkd_pyro.reporting.write import cases_of
@@ -34,7 +34,7 @@ def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         shutil.copyfile(evaluation / "figures" / f"{name}.png", PICTURES / f"{name}.png")
-    trained = load_trained(runs["vkd"])
+    trained = load_run(runs["vkd"])
     cases = cases_of(trained.network, trained.data, load_evaluation(evaluation), 4)
     figures.cases(*cases).savefig(PICTURES / "cases.png", dpi=110)
     print(f"written: {PICTURES}; the whole page: {evaluation}/index.html")

@@ -1,7 +1,7 @@
 """Trains and evaluates what is behind a table, and prints it with the paper's figures beside ours.
 
     python scripts/reproduce.py table1 --openi PATH --mimic_cxr PATH --chestxray14 PATH --json results/table1.json
-    python scripts/reproduce.py openi --openi PATH --model.report_encoder.init_args.language_model FOLDER
+    python scripts/reproduce.py openi --openi PATH --method.report_encoder.init_args.language_model FOLDER
     python scripts/reproduce.py table2 --openi PATH --smoke   # the whole way in minutes, only to see that it works
 
 table1, table2 and table3 are the paper's (AUC per finding; ablations; the size of z). `openi` compares what learns from
@@ -153,8 +153,8 @@ SIZES = (
     Entry("latent_dim_1024", "ablations/latent_dim_1024", paper="D=1024"),
 )
 AS_PRINTED = Entry("vkd_as_printed", "ablations/as_printed")
-UNKNOWN_IGNORED = Entry("vkd_unknown_ignored", options=("--objective.unknown_labels=ignored",))
-WITHOUT_KL = Entry("vkd_without_kl", options=("--objective.kl_scale=0",))
+UNKNOWN_IGNORED = Entry("vkd_unknown_ignored", options=("--method.objective.unknown_labels=ignored",))
+WITHOUT_KL = Entry("vkd_without_kl", options=("--method.objective.kl_scale=0",))
 # Few labels are learned by heart in 12 epochs, and then no checkpoint is of the schedule's end.
 SHORTER = tuple(
     replace(entry, name=f"{entry.name}_4_epochs", options=("--training.max_epochs=4",))
@@ -166,7 +166,7 @@ OTHER_RIVALS = tuple(
     for name in ("distillation_image_report", "regression", "contrastive", "contrastive_pretraining")
 )
 CONTROLS = tuple(
-    Entry(f"vkd_{control}", options=(f"--data.control={control}",))
+    Entry(f"vkd_{control}", options=(f"--data.task.control={control}",))
     for control in ("shuffled_reports", "labels_as_report")
 )
 
@@ -181,7 +181,9 @@ def on_openi(*entries: Entry, label_share: float = 1.0) -> Group:
         entries=entries,
         baselines=tuple(entry.name for entry in (IMAGE_ONLY, SHORTER[0], NO_REPORT, DISTILLATION) if entry in entries),
         folder=f"openi_cpu_labels_{label_share:g}" if few else "openi_cpu",
-        options=(f"--data.label_share={label_share:g}", "--data.batch_size=64") if few else (),  # as many labelled
+        options=(f"--data.task.label_share={label_share:g}", "--data.loading.batch_size=64")
+        if few
+        else (),  # as many labelled
         note=f", labels of {label_share:.0%} of the training patients" if few else "",
     )
 
@@ -221,8 +223,9 @@ TABLES = {
 }
 
 SMOKE = (
-    "--data.image_size=32", "--data.batch_size=4", "--data.num_workers=0", "--data.max_train_studies=200",
-    "--model.image_encoder=ConvEncoder", "--model.report_encoder=WordEncoder",
+    "--data.selection.image_size=32", "--data.loading.batch_size=4", "--data.loading.num_workers=0",
+    "--data.task.max_train_studies=200",
+    "--method.image_encoder=ConvEncoder", "--method.report_encoder=WordEncoder",
     "--training.max_epochs=1", "--training.precision=32-true", "--training.num_samples=2",
 )  # fmt: skip
 """What makes any of them a matter of seconds, and its numbers worth nothing."""
@@ -264,7 +267,7 @@ SETTINGS = {
     "optimiser": "training.optimizer.class_path",
     "learning rate": "training.optimizer.init_args.lr",
     "its schedule": "training.learning_rate_schedule",
-    "batch size": "data.batch_size",
+    "batch size": "data.loading.batch_size",
     "epochs, at most": "training.max_epochs",
     "M": "objective.num_particles",
     "L": "objective.num_auxiliary_particles",
@@ -273,9 +276,9 @@ SETTINGS = {
     "image encoder": "model.image_encoder.class_path",
     "its network": "model.image_encoder.init_args.name",
     "its first weights": "model.image_encoder.init_args.weights",
-    "language model": "model.report_encoder.init_args.language_model",
-    "views": "data.views",
-    "labels": "data.corpus.init_args.labels",
+    "language model": "method.report_encoder.init_args.language_model",
+    "views": "data.selection.views",
+    "labels": "data.selection.corpus.init_args.labels",
 }
 """Names of what the paper leaves open, or of what we chose otherwise, and where a run's config says it."""
 
@@ -460,8 +463,8 @@ def data_options(group: Group, given: argparse.Namespace) -> list[str]:
     """Where the corpus is."""
     store = getattr(given, f"{group.corpus}_store")
     return [
-        f"--data.corpus.init_args.root={getattr(given, group.corpus)}",
-        *([f"--data.store={store}"] if store else []),
+        f"--data.selection.corpus.init_args.root={getattr(given, group.corpus)}",
+        *([f"--data.loading.store={store}"] if store else []),
     ]
 
 

@@ -14,6 +14,8 @@ from pyro.optim import ClippedAdam
 
 from vkd_pyro import VKD, StudyData, TraceVKD_ELBO, evaluate
 from vkd_pyro.artifacts.bundle import save_bundle
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
 from vkd_pyro.distributions import BalancedKL
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
@@ -31,7 +33,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     pyro.clear_param_store()
 
-    data = StudyData(SyntheticCorpus(arguments.num_studies), image_size=64, batch_size=64)
+    data = StudyData(Selection(SyntheticCorpus(arguments.num_studies), image_size=64), loading=Loading(batch_size=64))
     vkd = VKD(data.findings, ConvEncoder(), WordEncoder(), latent_dim=64)
     loader = data.train_loader(vkd.guide.report_encoder, arguments.seed)
 

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 from tqdm import tqdm
+from vkd_pyro.cli.trained import Trained
 
 from vkd_pyro import metrics
-from vkd_pyro.cli.trained import Trained, load_trained
+from vkd_pyro.artifacts.run import load_run
 from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.dataset import NO_REPORT
 from vkd_pyro.evaluation import tables
@@ -88,7 +89,7 @@ def measured(row: Path, seeds: int, folds: int) -> dict[str, str]:
 
 def evaluated(run: Path) -> tuple[Evaluation, dict[str, Array], dict[str, float]]:
     """The evaluation of a run on its fold; probabilities by each recalibration; what is measured of the run alone."""
-    trained = load_trained(run)
+    trained = load_run(run)
     calibration = trained.bundle.calibration or calibrate(trained.network, trained.data)
     trained = replace(trained, bundle=replace(trained.bundle, calibration=calibration))
     evaluation, rows = trained.evaluate("test")

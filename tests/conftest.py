@@ -1,9 +1,15 @@
 """What several test files share: a corpus small enough to train on in seconds."""
 
+from dataclasses import fields
+
 import numpy as np
 
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
+from vkd_pyro.data.study_data import StudyData
+from vkd_pyro.data.task import Task
 
 
 def pytest_configure(config):
@@ -54,3 +60,11 @@ class TinyCorpus(Corpus):
             labels=labels,
             split=split,
         )
+
+
+def study_data(corpus: Corpus, **options) -> StudyData:
+    """`StudyData` from options of `Selection`, `Task` and `Loading`, each given to the one that has it."""
+    parts = [
+        kind(**{f.name: options.pop(f.name) for f in fields(kind) if f.name in options}) for kind in (Task, Loading)
+    ]
+    return StudyData(Selection(corpus, **options), *parts)

@@ -14,7 +14,7 @@ from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.distributions import DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
-from vkd_pyro.model import VKD
+from vkd_pyro.methods.vkd import VKD
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "benchmark.py"
 spec = importlib.util.spec_from_file_location("benchmark", SCRIPT)

@@ -8,7 +8,9 @@ from torch import Tensor
 from tests.conftest import TinyCorpus
 from tests.test_cli import CONFIG, refusal, vkd
 from tests.test_training import SETTINGS, make_data, make_vkd
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import DiagonalNormal, Distribution
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.report import WordEncoder
@@ -61,7 +63,7 @@ def line_of(out: str, start: str) -> str:
 
 
 def inspected(arm="vkd", **options) -> Inspection:
-    settings = {"kl_schedule": Constant(), "training": SETTINGS} | options
+    settings = {"beta_schedule": Constant(), "training": SETTINGS} | options
     return inspect_training(make_vkd(), make_data(), arm, **settings)
 
 
@@ -135,7 +137,7 @@ def test_each_arm_says_what_it_does_not_train_and_why(arm, idle, config):
 def test_frozen_parameters_are_counted_apart():
     vkd = make_vkd()
     vkd.model.image_encoder.requires_grad_(False)
-    part = inspect_training(vkd, make_data(), kl_schedule=Constant(), training=SETTINGS).parts[0]
+    part = inspect_training(vkd, make_data(), beta_schedule=Constant(), training=SETTINGS).parts[0]
     assert (part.trainable, part.untrained) == (0, ())
     assert part.frozen == sum(p.numel() for p in vkd.model.image_encoder.parameters())
 
@@ -144,7 +146,7 @@ def test_a_parameter_that_the_objective_does_not_reach_is_named():
     vkd = make_vkd()
     vkd.model.prior.spare = torch.nn.Linear(2, 2)
     (part,) = (
-        p for p in inspect_training(vkd, make_data(), kl_schedule=Constant(), training=SETTINGS).parts if p.untrained
+        p for p in inspect_training(vkd, make_data(), beta_schedule=Constant(), training=SETTINGS).parts if p.untrained
     )
     assert (part.name, part.untrained) == ("prior", ("spare.weight", "spare.bias"))
     assert part.reason == "the objective does not reach it on this batch"
@@ -159,12 +161,15 @@ def test_a_rival_is_told_as_well(config):
 @pytest.mark.parametrize(
     ("options", "found"),
     [
-        (["--model.posterior", "NormalMixture"], "mixture of Normals from Normal: by Monte Carlo, 1 draw;"),
-        (["--objective.divergence", "Renyi"], "Renyi of z, Normal from Normal: in closed form;"),
-        (["--objective.divergence", "JensenShannon"], "JensenShannon of z, Normal from Normal: by Monte Carlo,"),
-        (["--objective.divergence", "FreeBits", "--objective.divergence.free_bits", "9"], "Normal: in closed form;"),
-        (["--objective.likelihood_samples", "mixture"], "z from both: 0.5 of the posterior, 0.5 of the prior"),
-        (["--objective.unknown_labels", "from_report"], "those unknown as q(y | x_T) expects them"),
+        (["--method.posterior", "NormalMixture"], "mixture of Normals from Normal: by Monte Carlo, 1 draw;"),
+        (["--method.objective.divergence", "Renyi"], "Renyi of z, Normal from Normal: in closed form;"),
+        (["--method.objective.divergence", "JensenShannon"], "JensenShannon of z, Normal from Normal: by Monte Carlo,"),
+        (
+            ["--method.objective.divergence", "FreeBits", "--method.objective.divergence.free_bits", "9"],
+            "Normal: in closed form;",
+        ),
+        (["--method.objective.likelihood_samples", "mixture"], "z from both: 0.5 of the posterior, 0.5 of the prior"),
+        (["--method.objective.unknown_labels", "from_report"], "those unknown as q(y | x_T) expects them"),
     ],
 )
 def test_how_the_objective_is_computed_is_told(options, found, config):
@@ -175,35 +180,40 @@ def test_how_the_objective_is_computed_is_told(options, found, config):
     ("options", "found"),
     [
         (
-            ["--model.posterior", "tests.test_check.Positive"],
+            ["--method.posterior", "tests.test_check.Positive"],
             "z: the posterior, LogNormal, lies on positive numbers and the prior, Normal, on all numbers;",
         ),
-        (["--model.posterior", "tests.test_check.Stuck"], "z: the posterior, NoGradient, has no reparametrised draws"),
+        (["--method.posterior", "tests.test_check.Stuck"], "z: the posterior, NoGradient, has no reparametrised draws"),
         (
-            ["--model.posterior", "tests.test_check.Wide"],
+            ["--method.posterior", "tests.test_check.Wide"],
             "the guide cannot be run: z, Normal, has event shape [5], and model.latent_dim is 4",
         ),
         (
-            ["--model.prior", "tests.test_check.Wide"],
+            ["--method.prior", "tests.test_check.Wide"],
             "the model cannot be run: z, Normal, has event shape [5], and model.latent_dim is 4",
         ),
         (
-            ["--objective.divergence", "Wasserstein2", "--model.posterior", "Laplace"],
+            ["--method.objective.divergence", "Wasserstein2", "--method.posterior", "Laplace"],
             "Wasserstein2: known for diagonal normals only, found Laplace",
         ),
-        (["--objective.divergence", "MMD"], "MMD: needs two draws of z"),
-        (["--kl_schedule.init_args.cycles", "100"], "100 cycles in an epoch of 12 steps would keep beta at 0"),
+        (["--method.objective.divergence", "MMD"], "MMD: needs two draws of z"),
+        (["--beta_schedule.init_args.cycles", "100"], "100 cycles in an epoch of 12 steps would keep beta at 0"),
         pytest.param(
             ["--training.accelerator", "mps"],
             "training.accelerator: ",
             marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is such a device"),
         ),
-        (["--data.batch_size", "1000"], "data.batch_size: 1000 is more than the 48 training images"),
+        (["--data.loading.batch_size", "1000"], "data.loading.batch_size: 1000 is more than the 48 training images"),
         (
-            ["--data.train_policy", "vkd_pyro.data.labels.policy.LabelPolicy", "--data.train_policy.uncertain", "keep"],
+            [
+                "--data.task.train_policy",
+                "vkd_pyro.data.labels.policy.LabelPolicy",
+                "--data.task.train_policy.uncertain",
+                "keep",
+            ],
             "'keep' wants a likelihood with an outcome 'uncertain', found BernoulliLikelihood",
         ),
-        (["--data.batchsize", "3"], "did you mean data.batch_size"),
+        (["--data.batchsize", "3"], "did you mean data.loading.batch_size"),
     ],
 )
 def test_what_would_not_train_is_one_line(options, found, config):
@@ -211,7 +221,7 @@ def test_what_would_not_train_is_one_line(options, found, config):
 
 
 def test_what_training_would_warn_of_is_told(config):
-    out = check(config, "--kl_schedule.init_args.cycles", "4")
+    out = check(config, "--beta_schedule.init_args.cycles", "4")
     assert "a cycle has only 3.0 steps" in out.split("warnings\n")[1]
 
 
@@ -228,8 +238,8 @@ def test_masked_studies_and_labels_are_counted():
                 study.report.clear()
             return study
 
-    data = StudyData(Gaps(), image_size=32, batch_size=8)
-    inspection = inspect_training(make_vkd(), data, kl_schedule=Constant(), training=SETTINGS)
+    data = StudyData(Selection(Gaps(), image_size=32), loading=Loading(batch_size=8))
+    inspection = inspect_training(make_vkd(), data, beta_schedule=Constant(), training=SETTINGS)
     assert inspection.model[1].masked == "8 of 24 values"
     assert inspection.guide[0].masked.endswith("of 8 studies")
     assert inspection.warnings == ("never positive in training, so not learnt: Upper Square",)
@@ -245,7 +255,7 @@ def test_reports_are_prepared_for_the_batch_alone():
 
     vkd = make_vkd()
     vkd.guide.report_encoder = Counting(64, 16)
-    inspect_training(vkd, make_data(), kl_schedule=Constant(), training=SETTINGS)
+    inspect_training(vkd, make_data(), beta_schedule=Constant(), training=SETTINGS)
     assert len(prepared) == 8
 
 
@@ -265,4 +275,4 @@ def test_an_error_in_a_part_of_the_users_own_is_one_line():
     vkd = make_vkd()
     vkd.model.prior = Broken(16, 4)
     with pytest.raises(UserError, match=r"^the model cannot be run: KeyError: 'loc'$"):
-        inspect_training(vkd, make_data(), kl_schedule=Constant(), training=Training(accelerator="cpu"))
+        inspect_training(vkd, make_data(), beta_schedule=Constant(), training=Training(accelerator="cpu"))

@@ -16,14 +16,16 @@ import torch
 from tests.conftest import TinyCorpus
 from vkd_pyro.artifacts.checkpoints import load_checked, newest, save_checked
 from vkd_pyro.data.images.transforms import Augmentation
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.model import VKD
+from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.schedules import Cyclical
 from vkd_pyro.training import fitting
-from vkd_pyro.training.module import VKDTrainer
+from vkd_pyro.training.module import MethodTraining
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError
 
@@ -37,9 +39,9 @@ def train(run: Path, workers: int = 0, kill_at: int | str | None = None, resume:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # of workers, which else outlive a process that is killed
-    step = VKDTrainer.training_step
+    step = MethodTraining.training_step
 
-    def killed(self: VKDTrainer, batch, batch_idx):
+    def killed(self: MethodTraining, batch, batch_idx):
         loss = step(self, batch, batch_idx)
         if self.trainer.fit_loop.epoch_loop.total_batch_idx == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -48,8 +50,11 @@ def train(run: Path, workers: int = 0, kill_at: int | str | None = None, resume:
     if kill_at == "calibrate":
         fitting.calibrate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     elif kill_at is not None:
-        VKDTrainer.training_step = killed  # type: ignore[method-assign]
-    data = StudyData(TinyCorpus(), image_size=32, batch_size=2, augmentation=Augmentation(), num_workers=workers)
+        MethodTraining.training_step = killed  # type: ignore[method-assign]
+    data = StudyData(
+        Selection(TinyCorpus(), image_size=32),
+        loading=Loading(batch_size=2, augmentation=Augmentation(), num_workers=workers),
+    )
     family = partial(DiagonalNormal, hidden=(16,), dropout=0.1)
     vkd = VKD(TinyCorpus.findings, ConvEncoder((8, 16)), WordEncoder(64, 16), 4, family, family)
     adam = partial(torch.optim.Adam, lr=1e-2)
@@ -59,7 +64,7 @@ def train(run: Path, workers: int = 0, kill_at: int | str | None = None, resume:
     settings = replace(settings, **changes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fitting.fit(vkd, data, run, kl_schedule=Cyclical(1), training=settings, progress=False, resume=resume)
+        fitting.fit(vkd, data, run, beta_schedule=Cyclical(1), training=settings, progress=False, resume=resume)
 
 
 def in_a_process(run: Path, **options) -> int | None:

@@ -38,7 +38,7 @@ model:
   report_encoder:
     class_path: vkd_pyro.encoders.report.WordEncoder
     init_args: {vocabulary_size: 32, width: 8, max_tokens: 16}
-kl_schedule:
+beta_schedule:
   class_path: vkd_pyro.schedules.Cyclical
   init_args: {cycles: 2}
 training:
@@ -146,8 +146,14 @@ def test_print_config_prints_yaml_and_trains_nothing(config, tmp_path):
     ("command", "options"),
     [
         ((), ["train", "evaluate", "predict"]),
-        (("train",), ["--config", "--run", "--resume", "--arm", "--seed", "--data.batch_size", "--model.latent_dim"]),
-        (("train",), ["--objective.auxiliary_weight", "--kl_schedule", "--training.max_epochs", "--print_config"]),
+        (
+            ("train",),
+            ["--config", "--run", "--resume", "--arm", "--seed", "--data.loading.batch_size", "--method.latent_dim"],
+        ),
+        (
+            ("train",),
+            ["--method.objective.auxiliary_weight", "--beta_schedule", "--training.max_epochs", "--print_config"],
+        ),
         (("evaluate",), ["run", "--split", "--num_samples"]),
         (("predict",), ["bundle", "images", "--num_samples", "--seed", "--format"]),
     ],
@@ -161,19 +167,30 @@ def test_help_names_the_options(command, options):
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        (["--data.batchsize", "3"], "--data.batchsize 3 (did you mean data.batch_size"),
-        (["--batch_sise", "3"], "--batch_sise 3 (did you mean data.batch_size"),
+        (["--data.batchsize", "3"], "--data.batchsize 3 (did you mean data.loading.batch_size"),
+        (["--batch_sise", "3"], "--batch_sise 3 (did you mean data.loading.batch_size"),
         (["--training.learning_rate", "3"], "--training.learning_rate 3 (did you mean training.learning_rate_schedule"),
-        (["--data.batch_size", "many"], "\"data.batch_size\": Expected a <class 'int'>. Got value: many"),
-        (["--data.batch_size", "0"], "image_size and batch_size must be at least 1"),
-        (["--data.batch_size", "1000"], "data.batch_size: 1000 is more than the 48 training images; set it lower"),
-        (["--arm", "vdk"], "Expected a typing.Literal['vkd', 'vkd_without_mi', 'no_report', 'image_only', 'rival']"),
-        (["--objective.alpha", "2"], "objective.alpha: found 2.0, expected a share between 0 and 1"),
         (
-            ["--data.corpus", "vkd_pyro.data.corpora.openi.OpenI", "--data.corpus.root", "no/where"],
+            ["--data.loading.batch_size", "many"],
+            "\"data.loading.batch_size\": Expected a <class 'int'>. Got value: many",
+        ),
+        (["--data.loading.batch_size", "0"], "image_size and batch_size must be at least 1"),
+        (
+            ["--data.loading.batch_size", "1000"],
+            "data.loading.batch_size: 1000 is more than the 48 training images; set it lower",
+        ),
+        (["--arm", "vdk"], "Expected a typing.Literal['vkd', 'vkd_without_mi', 'no_report', 'image_only', 'rival']"),
+        (["--method.objective.alpha", "2"], "objective.alpha: found 2.0, expected a share between 0 and 1"),
+        (
+            [
+                "--data.selection.corpus",
+                "vkd_pyro.data.corpora.openi.OpenI",
+                "--data.selection.corpus.root",
+                "no/where",
+            ],
             "no folder at no/where;",
         ),
-        (["--model.image_encoder", "vkd_pyro.encoders.image.ConvEncodr"], "has no attribute 'ConvEncodr'"),
+        (["--method.image_encoder", "vkd_pyro.encoders.image.ConvEncodr"], "has no attribute 'ConvEncodr'"),
         (["--config", "no/where.yaml"], "File does not exist: "),
     ],
 )
@@ -185,7 +202,11 @@ def test_a_mistaken_setting_is_one_line_and_leaves_no_run(changes, found, config
 @pytest.mark.parametrize(
     ("right", "wrong", "found"),
     [
-        ("batch_size", "batchsize", "Group 'data' does not accept option 'batchsize' (did you mean data.batch_size"),
+        (
+            "batch_size",
+            "batchsize",
+            "Group 'data' does not accept option 'batchsize' (did you mean data.loading.batch_size",
+        ),
         ("latent_dim", "latents", "Group 'model' does not accept option 'latents' (did you mean model.latent_dim"),
         ("channels", "chanels", "'chanels' is not accepted (did you mean channels?)"),
         ("cycles", "cycle", "'cycle' is not accepted (did you mean cycles?)"),
@@ -202,7 +223,7 @@ def test_a_mistaken_config_is_one_line_and_leaves_no_run(right, wrong, found, co
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        (["--kl_schedule.init_args.cycles", "100"], "100 cycles in an epoch of 12 steps would keep beta at 0"),
+        (["--beta_schedule.init_args.cycles", "100"], "100 cycles in an epoch of 12 steps would keep beta at 0"),
         (["--training.accelerator", "gpuu"], "gpuu"),
         (["--training.max_epochs", "0"], "max_epochs"),
     ],
@@ -214,7 +235,7 @@ def test_a_setting_that_training_refuses_leaves_no_run(changes, found, config, t
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_is_not_there_is_one_line_in_any_process(workers, config, tmp_path):
-    changes = ("--data.corpus", "tests.test_cli.BrokenCorpus", "--data.num_workers", workers)
+    changes = ("--data.selection.corpus", "tests.test_cli.BrokenCorpus", "--data.loading.num_workers", workers)
     message = refusal("train", "--config", config, "--run", tmp_path / "run", *changes)
     assert message == "vkd: no/where.png: no such image file\n"
 
@@ -224,7 +245,7 @@ def test_a_run_needs_a_name(config):
 
 
 def test_settings_that_are_needed_are_named():
-    assert "required: data.corpus, model.image_encoder, model.report_encoder" in refusal("train")
+    assert "required: data.selection.corpus, model.image_encoder, model.report_encoder" in refusal("train")
 
 
 def test_a_folder_in_use_is_left_as_it_is(config, copy):

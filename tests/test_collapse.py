@@ -20,8 +20,9 @@ from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.evaluation.collapse import LatentUse, beta_so_far, warn_if_ignored, warning_of
 from vkd_pyro.evaluation.evaluation import evaluate, load_evaluation, save_evaluation
 from vkd_pyro.evaluation.outputs import StudyOutputs, study_outputs
+from vkd_pyro.methods.image_only import ImageOnly
+from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.metrics import mutual_information_bound
-from vkd_pyro.model import VKD, ImageOnly
 from vkd_pyro.schedules import Constant, Cyclical
 
 NAN = float("nan")
@@ -215,7 +216,7 @@ def test_the_best_epoch_of_a_run_is_the_one_that_is_judged(tmp_path):
 @pytest.mark.filterwarnings("default:(z is|reports are) ignored")
 def test_training_that_ignores_the_report_says_so_at_its_end(tmp_path):
     with pytest.warns(UserWarning, match="less than 0.1: z knows of the report no more than the image told it"):
-        train(tmp_path / "run", objective=TraceVKD_ELBO(kl_scale=1e3), kl_schedule=Constant(0.5))
+        train(tmp_path / "run", objective=TraceVKD_ELBO(kl_scale=1e3), beta_schedule=Constant(0.5))
     table = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert (table[["val/largest_beta", "val/mean_beta"]] == 0.5).all(axis=None)
     names = ("kl_units", "largest_unit_kl", "mutual_information", "z_spread", "z_change")
@@ -271,7 +272,7 @@ def test_null_has_its_reason(tmp_path):
 
 def test_the_command_line_tells_of_a_collapse(tmp_path):
     (tmp_path / "tiny.yaml").write_text(CONFIG)
-    options = ("--objective.kl_scale", "1000", "--training.max_epochs", "1", "--kl_schedule", "Constant")
+    options = ("--method.objective.kl_scale", "1000", "--training.max_epochs", "1", "--beta_schedule", "Constant")
     code, _, err = vkd("train", "--config", tmp_path / "tiny.yaml", "--run", tmp_path / "run", *options)
     assert code == 0, err
     code, out, err = vkd("evaluate", tmp_path / "run", "--split", "train")

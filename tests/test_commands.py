@@ -39,7 +39,7 @@ model:
   report_encoder:
     class_path: vkd_pyro.encoders.report.WordEncoder
     init_args: {{vocabulary_size: 64, width: 8}}
-kl_schedule:
+beta_schedule:
   class_path: vkd_pyro.schedules.Constant
 training:
   max_epochs: 1
@@ -108,28 +108,30 @@ def test_a_bundle_keeps_the_label_policy_and_the_views(run):
 
 
 def test_label_policies_are_settings(config, tmp_path):
-    policy = ["--data.train_policy", "vkd_pyro.data.labels.policy.LabelPolicy"]
-    soft = [*policy, "--data.train_policy.uncertain", "soft", "--data.train_policy.soft_range", "[0.6, 0.7]"]
+    policy = ["--data.task.train_policy", "vkd_pyro.data.labels.policy.LabelPolicy"]
+    soft = [*policy, "--data.task.train_policy.uncertain", "soft", "--data.task.train_policy.soft_range", "[0.6, 0.7]"]
     out = done("train", "--config", config, "--run", tmp_path / "soft", *soft)
     assert "train_policy: uncertain soft" in out
-    keep = [*policy, "--data.train_policy.uncertain", "keep"]
+    keep = [*policy, "--data.task.train_policy.uncertain", "keep"]
     error = refusal("train", "--config", config, "--run", tmp_path / "kept", *keep)
     assert "'keep' wants a likelihood with an outcome 'uncertain', found BernoulliLikelihood" in error
     for choice in ("keep", "soft"):
         measured = [
-            "--data.eval_policy",
+            "--data.task.eval_policy",
             "vkd_pyro.data.labels.policy.LabelPolicy",
-            "--data.eval_policy.uncertain",
+            "--data.task.eval_policy.uncertain",
             choice,
         ]
-        assert "data.eval_policy.uncertain" in refusal("train", "--config", config, "--run", tmp_path / "e", *measured)
+        assert "data.task.eval_policy.uncertain" in refusal(
+            "train", "--config", config, "--run", tmp_path / "e", *measured
+        )
 
 
 # -------------------------------------------------------------------------------------- evaluation
 
 
 def test_image_level_has_a_row_an_image_and_study_level_is_its_mean(run):
-    both = ["--data.views", "all"]
+    both = ["--data.selection.views", "all"]
     done("evaluate", run, *both)
     done("evaluate", run, *both, "--level", "image")
     folder = run / "evaluation"
@@ -145,7 +147,7 @@ def test_image_level_has_a_row_an_image_and_study_level_is_its_mean(run):
 
 
 def test_the_product_of_priors_changes_studies_with_several_images_alone(run):
-    both = ["--data.views", "all", "--num_samples", "400"]
+    both = ["--data.selection.views", "all", "--num_samples", "400"]
     tables = {}
     for fusion in ("mean", "product"):
         done("evaluate", run, *both, "--fusion", fusion)
@@ -166,9 +168,14 @@ def test_a_run_is_evaluated_on_another_corpus(run, tmp_path):
     done("synthesize", "--layout", "chestxray14", "--output", folder, "--num_studies", "80", "--image_size", "32")
     finetune = ROOT / "configs" / "chestxray14_finetune.yaml"
     # The config is made for 224 pixels, the model for 32: the model's size holds, as the same data given plainly shows.
-    out = done("evaluate", run, "--config", finetune, "--data.corpus.init_args.root", folder)
+    out = done("evaluate", run, "--config", finetune, "--data.selection.corpus.init_args.root", folder)
     assert "chestxray14, test split" in out
-    plain = ["--data.corpus=ChestXray14", "--data.corpus.init_args.root", folder, "--data.batch_size=32"]
+    plain = [
+        "--data.selection.corpus=ChestXray14",
+        "--data.selection.corpus.init_args.root",
+        folder,
+        "--data.loading.batch_size=32",
+    ]
     assert done("evaluate", run, *plain).splitlines()[2:-1] == out.splitlines()[2:-1]
     written, _ = (run / "evaluation").glob("chestxray14-*-test/evaluation.json")
     known = json.loads(written.read_text())["findings"]
@@ -182,8 +189,19 @@ def test_a_run_goes_on_learning_on_another_corpus_without_reports(run, tmp_path)
     folder = tmp_path / "nih"
     done("synthesize", "--layout", "chestxray14", "--output", folder, "--num_studies", "80", "--image_size", "32")
     finetune = ROOT / "configs" / "chestxray14_finetune.yaml"
-    options = ["--data.corpus.init_args.root", folder, "--data.image_size=32", "--training.max_epochs=1"]
-    options += ["--data.num_workers=0", "--data.batch_size=8", "--training.accelerator=cpu", "--start_from", run]
+    options = [
+        "--data.selection.corpus.init_args.root",
+        folder,
+        "--data.selection.image_size=32",
+        "--training.max_epochs=1",
+    ]
+    options += [
+        "--data.loading.num_workers=0",
+        "--data.loading.batch_size=8",
+        "--training.accelerator=cpu",
+        "--start_from",
+        run,
+    ]
     start = {"--training.optimizer.init_args.lr=0": True, "--training.optimizer.init_args.lr=1e-3": False}
     before = load_bundle(run / "bundle").model.state_dict()
     for number, (rate, same) in enumerate(start.items()):
@@ -201,23 +219,31 @@ def test_what_is_no_complete_run_cannot_be_started_from(config, tmp_path):
 
 
 def test_findings_in_another_order_are_not_those_of_the_run(config, run, tmp_path):
-    options = ["--start_from", run, "--data.findings", '["Edema", "Cardiomegaly"]']
+    options = ["--start_from", run, "--data.task.findings", '["Edema", "Cardiomegaly"]']
     error = refusal("train", "--config", config, "--run", tmp_path / "run", *options)
     assert "has learned the findings No Finding, " in error
-    assert "data.findings is Edema, Cardiomegaly" in error
+    assert "data.task.findings is Edema, Cardiomegaly" in error
 
 
 def test_the_store_and_labels_of_a_run_are_not_those_of_other_data(config, tmp_path):
     """Two hospitals, the second with the opposite labels, their studies named alike: nothing of the first is reused."""
     for name, sign in (("a", 0), ("b", 1)):
         write_hospital(tmp_path / name, sign)
-    settings = ["--data.corpus=Manifest", f"--data.corpus.path={tmp_path}/a/studies.csv", "--data.image_size=32"]
-    settings += ["--data.corpus.name=one", "--model.image_encoder=ConvEncoder", "--model.report_encoder=WordEncoder"]
+    settings = [
+        "--data.selection.corpus=Manifest",
+        f"--data.selection.corpus.path={tmp_path}/a/studies.csv",
+        "--data.selection.image_size=32",
+    ]
+    settings += [
+        "--data.selection.corpus.name=one",
+        "--method.image_encoder=ConvEncoder",
+        "--method.report_encoder=WordEncoder",
+    ]
     done("prepare", *settings[:4], "--output", tmp_path / "store")
-    settings += [f"--data.store={tmp_path}/store", "--training.max_epochs=1", "--training.accelerator=cpu"]
-    done("train", *settings, "--arm=image_only", "--data.batch_size=8", "--run", tmp_path / "run")
+    settings += [f"--data.loading.store={tmp_path}/store", "--training.max_epochs=1", "--training.accelerator=cpu"]
+    done("train", *settings, "--arm=image_only", "--data.loading.batch_size=8", "--run", tmp_path / "run")
     done("evaluate", tmp_path / "run")
-    done("evaluate", tmp_path / "run", f"--data.corpus.path={tmp_path}/b/studies.csv")
+    done("evaluate", tmp_path / "run", f"--data.selection.corpus.path={tmp_path}/b/studies.csv")
     own, other = (
         pd.read_parquet(path / "predictions.parquet").set_index("study")
         for pattern in ("test", "one-*-test")
@@ -239,7 +265,7 @@ def write_hospital(folder, sign):
 
 
 def test_a_run_of_another_network_cannot_be_started_from(config, run, tmp_path):
-    options = ["--start_from", run, "--model.latent_dim", "6"]
+    options = ["--start_from", run, "--method.latent_dim", "6"]
     error = refusal("train", "--config", config, "--run", tmp_path / "run", *options)
     assert "best.ckpt: of another network than this arm and config describe" in error
     assert not (tmp_path / "run").exists()
@@ -251,13 +277,20 @@ def test_a_run_of_another_network_cannot_be_started_from(config, run, tmp_path):
 def test_a_store_is_prepared_and_trained_from(config, tmp_path):
     out = done("prepare", "--config", config, "--output", tmp_path / "store")
     assert "left out" in out
-    assert f"--data.store {tmp_path / 'store'}" in out
-    done("train", "--config", config, "--data.store", tmp_path / "store", "--run", tmp_path / "run")
+    assert f"--data.loading.store {tmp_path / 'store'}" in out
+    done("train", "--config", config, "--data.loading.store", tmp_path / "store", "--run", tmp_path / "run")
     error = refusal(
-        "train", "--config", config, "--data.store", tmp_path / "store", "--data.image_size=16", "--run", tmp_path / "r"
+        "train",
+        "--config",
+        config,
+        "--data.loading.store",
+        tmp_path / "store",
+        "--data.selection.image_size=16",
+        "--run",
+        tmp_path / "r",
     )
     assert "made with image transform {'size': 32}, found now {'size': 16}" in error
-    assert "data.corpus.init_args.root" not in refusal("prepare", "--output", tmp_path / "none")
+    assert "data.selection.corpus.init_args.root" not in refusal("prepare", "--output", tmp_path / "none")
 
 
 def test_labels_of_the_labeller_are_trained_with(config, tmp_path):
@@ -267,7 +300,7 @@ def test_labels_of_the_labeller_are_trained_with(config, tmp_path):
     table = pd.read_csv(tmp_path / "labels.csv", dtype=str, keep_default_na=False)
     assert tuple(table.columns) == ("study_id", *CHEXPERT_FINDINGS)
     assert set(np.unique(table[list(CHEXPERT_FINDINGS)])) == {"1", "0", "-1", ""}
-    done("train", "--config", config, "--data.labels", tmp_path / "labels.csv", "--run", tmp_path / "run")
+    done("train", "--config", config, "--data.selection.labels", tmp_path / "labels.csv", "--run", tmp_path / "run")
 
 
 def test_a_file_is_never_labelled_over(config, tmp_path):
@@ -277,7 +310,7 @@ def test_a_file_is_never_labelled_over(config, tmp_path):
 
 
 def test_a_corpus_without_reports_has_nothing_to_label_or_to_distil(config, tmp_path):
-    without = ["--config", config, "--data.corpus.init_args.reports", "none"]
+    without = ["--config", config, "--data.selection.corpus.init_args.reports", "none"]
     assert "nothing to label" in refusal("label", *without, "--output", tmp_path / "labels.csv")
     assert not (tmp_path / "labels.csv").exists()
     assert "no training study has a report, so the arm vkd" in refusal("train", *without, "--run", tmp_path / "vkd")
@@ -285,14 +318,16 @@ def test_a_corpus_without_reports_has_nothing_to_label_or_to_distil(config, tmp_
 
 
 def test_a_section_that_is_misspelt_is_refused(config, tmp_path):
-    options = ["--data.report.sections", "[impresion]", "--run", tmp_path / "run"]
+    options = ["--data.selection.report.sections", "[impresion]", "--run", tmp_path / "run"]
     error = refusal("train", "--config", config, *options)
     assert "no report has 'impresion' (did you mean impression?); found " in error
 
 
 def test_what_belongs_to_the_model_is_not_changed_in_evaluation(run):
-    assert "--data.image_size: belongs to the model" in refusal("evaluate", run, "--data.image_size=64")
-    assert "--data.findings: belongs to the model" in refusal("evaluate", run, "--data.findings", "[Edema]")
+    assert "--data.selection.image_size: belongs to the model" in refusal(
+        "evaluate", run, "--data.selection.image_size=64"
+    )
+    assert "--data.task.findings: belongs to the model" in refusal("evaluate", run, "--data.task.findings", "[Edema]")
 
 
 def test_a_mistake_in_a_policy_of_a_config_is_one_line(config, tmp_path):
@@ -386,7 +421,11 @@ def test_a_corpus_without_training_studies_is_one_line(tmp_path):
     table["split"] = ["validation", "test"] * (len(table) // 2)
     table["report"] = "Bright."
     table.to_csv(tmp_path / "a" / "studies.csv", index=False)
-    settings = ["--data.corpus=Manifest", f"--data.corpus.path={tmp_path}/a/studies.csv", "--data.image_size=32"]
-    settings += ["--model.image_encoder=ConvEncoder", "--model.report_encoder=WordEncoder"]
+    settings = [
+        "--data.selection.corpus=Manifest",
+        f"--data.selection.corpus.path={tmp_path}/a/studies.csv",
+        "--data.selection.image_size=32",
+    ]
+    settings += ["--method.image_encoder=ConvEncoder", "--method.report_encoder=WordEncoder"]
     assert "the train split is empty" in refusal("train", *settings, "--run", tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ import pytest
 from tests.test_cli import CONFIG, refusal, vkd
 from tests.test_evaluation import make_evaluation, make_full_evaluation
 from tests.test_posthoc import Pairs
-from vkd_pyro.cli.trained import load_trained
+from vkd_pyro.artifacts.run import load_run
 from vkd_pyro.evaluation.comparison import by_finding, paired_difference
 from vkd_pyro.evaluation.evaluation import load_evaluation, save_evaluation
 from vkd_pyro.reporting.write import _pictures, cases_of
@@ -94,7 +94,7 @@ def test_what_is_loaded_says_what_was_printed(runs, evaluated):
     folder, _, out = evaluated
     loaded = load_evaluation(folder)
     assert str(loaded).splitlines()[:12] == out.splitlines()[1:13]
-    trained = load_trained(runs / "vkd")
+    trained = load_run(runs / "vkd")
     assert loaded.how["bundle"] == trained.bundle.bundle_hash
     again, _ = trained.evaluate("test", 5)
     np.testing.assert_array_equal(loaded.probabilities, again.probabilities)
@@ -162,7 +162,7 @@ def test_images_are_evaluated_apart(by_image, evaluated):
 
 @pytest.mark.parametrize("level", ["study", "image"])
 def test_cases_show_the_rows_that_they_are_said_to_be(level, runs):
-    trained = load_trained(runs / "vkd")
+    trained = load_run(runs / "vkd")
     evaluation, rows = trained.evaluate("test", 5, level)
     (second, *_) = np.flatnonzero(pd.Series(rows.study_ids).duplicated()) if level == "image" else (1,)
     chosen = [len(rows.study_ids) - 1, second, second - 1]  # apart, two images of one study

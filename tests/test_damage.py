@@ -165,7 +165,7 @@ def some_file(draw, root):
 def outcome(corpus, root):
     """ "read" or "refused", and how many images cannot be read."""
     try:
-        studies = Selection(corpus, ImageTransform(SIZE), "all").read().studies
+        studies = Selection(corpus, SIZE, "all").read().studies
     except UserError as error:
         check_clear(error, root)
         return "refused", 0

@@ -14,17 +14,19 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
-from tests.conftest import TinyCorpus
+from tests.conftest import TinyCorpus, study_data
 from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.corpora.openi import MESH_TO_FINDING, OpenI, mesh_labels
 from vkd_pyro.data.dataset import ShuffledSampler, StudyDataset, derive_seed
 from vkd_pyro.data.images import transforms
 from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
+from vkd_pyro.data.study_data import StudyData
+from vkd_pyro.data.task import Task
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.utils.errors import UserError
 
@@ -340,7 +342,7 @@ def test_openi_says_how_images_should_be_named(layout, tmp_path):
 
 @real_openi
 def test_real_openi_has_2957_frontal_studies_of_which_65_are_not_indexed():
-    studies = Selection(OpenI(REAL_OPENI), ImageTransform(8)).read().studies
+    studies = Selection(OpenI(REAL_OPENI), 8).read().studies
     assert len(studies) == 2957
     assert sum(np.isnan(study.labels).all() for study in studies) == 65
     assert not any(np.isnan(study.labels).any() and not np.isnan(study.labels).all() for study in studies)
@@ -348,7 +350,7 @@ def test_real_openi_has_2957_frontal_studies_of_which_65_are_not_indexed():
 
 @real_openi
 def test_no_patient_of_real_openi_is_in_two_splits():
-    data = StudyData(OpenI(REAL_OPENI))
+    data = StudyData(Selection(OpenI(REAL_OPENI)))
     patients = [study.patient_id for split in ("train", "validation", "test") for study in data.studies(split)]
     assert len(patients) == len(set(patients)) == 2957
 
@@ -569,7 +571,7 @@ def test_several_images_of_one_seed_are_changed_alike():
 
 @pytest.mark.parametrize(("name", "value"), [("degrees", 181.0), ("shift", -0.1), ("scale", 1.0), ("contrast", 1.5)])
 def test_an_augmentation_out_of_range_is_refused(name, value):
-    with pytest.raises(UserError, match=rf"data.augmentation.{name}: found {value:g}, expected 0 to "):
+    with pytest.raises(UserError, match=rf"data.loading.augmentation.{name}: found {value:g}, expected 0 to "):
         Augmentation(**{name: value})
 
 
@@ -670,7 +672,9 @@ def corpus_of(*train, validation=("v",), test=("t",)):
 
 
 def test_a_study_with_two_images_has_two_rows():
-    data = StudyData(corpus_of(study("a", num_images=2), study("b")), image_size=8, batch_size=3)
+    data = StudyData(
+        Selection(corpus_of(study("a", num_images=2), study("b")), image_size=8), loading=Loading(batch_size=3)
+    )
     batch = next(iter(data.train_loader(None, seed=0)))
     assert sorted(batch.study_ids) == ["a", "a", "b"]
     rows = [i for i, name in enumerate(batch.study_ids) if name == "a"]
@@ -681,7 +685,7 @@ def test_a_study_with_two_images_has_two_rows():
 def test_evaluation_is_in_order_and_not_augmented():
     studies = [study(name, "test") for name in ("t1", "t02", "t003")]
     corpus = ListedCorpus([study("a"), study("v", "validation"), *studies])
-    data = StudyData(corpus, image_size=8, batch_size=2, augmentation=Augmentation())
+    data = StudyData(Selection(corpus, image_size=8), loading=Loading(batch_size=2, augmentation=Augmentation()))
     batches = list(data.evaluation_loader("test", None))
     assert [batch.study_ids for batch in batches] == [("t1", "t02"), ("t003",)]
     pixels = torch.cat([batch.images for batch in batches])
@@ -726,12 +730,15 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 
 
 def test_an_incomplete_training_batch_is_dropped():
-    data = StudyData(corpus_of(*map(study, "abcde")), image_size=8, batch_size=2)
+    data = StudyData(Selection(corpus_of(*map(study, "abcde")), image_size=8), loading=Loading(batch_size=2))
     assert [len(batch) for batch in data.train_loader(None, seed=0)] == [2, 2]
 
 
 def test_absent_reports_keep_one_token():
-    data = StudyData(corpus_of(study("a", report=None), study("b", report="clear")), image_size=8, batch_size=2)
+    data = StudyData(
+        Selection(corpus_of(study("a", report=None), study("b", report="clear")), image_size=8),
+        loading=Loading(batch_size=2),
+    )
     batch = next(iter(data.train_loader(WordEncoder(width=8), seed=0)))
     absent = batch.study_ids.index("a")
     assert batch.has_report[absent].item() is False
@@ -742,7 +749,9 @@ def test_absent_reports_keep_one_token():
 def test_worker_processes_give_the_same_batches():
     corpora = [corpus_of(*map(study, "abcd")) for _ in range(2)]
     loaders = [
-        StudyData(corpus, image_size=8, batch_size=2, augmentation=Augmentation(), num_workers=n).train_loader(None, 0)
+        StudyData(
+            Selection(corpus, image_size=8), loading=Loading(batch_size=2, augmentation=Augmentation(), num_workers=n)
+        ).train_loader(None, 0)
         for n, corpus in enumerate(corpora)
     ]
     for alone, by_worker in zip(*loaders, strict=True):
@@ -751,47 +760,49 @@ def test_worker_processes_give_the_same_batches():
 
 
 def test_labels_are_those_of_the_studies():
-    data = StudyData(corpus_of(study("a"), study("b")), image_size=8)
-    assert np.array_equal(data.targets("train", data.train_policy), [[1, np.nan]] * 2, equal_nan=True)
+    data = StudyData(Selection(corpus_of(study("a"), study("b")), image_size=8))
+    assert np.array_equal(data.targets("train"), [[1, np.nan]] * 2, equal_nan=True)
     assert data.findings == ("A", "B")
 
 
 def test_a_patient_in_two_splits_is_refused():
     corpus = corpus_of(study("a", patient="p"), validation=("p",))
     with pytest.raises(UserError, match="listed: 1 patients are in both train and validation; split by patient"):
-        StudyData(corpus).studies("train")
+        StudyData(Selection(corpus)).studies("train")
 
 
 def test_a_patient_may_have_several_studies_of_one_split():
-    data = StudyData(corpus_of(study("a", patient="p"), study("b", patient="p")))
+    data = StudyData(Selection(corpus_of(study("a", patient="p"), study("b", patient="p"))))
     assert [s.study_id for s in data.studies("train")] == ["a", "b"]
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_an_empty_split_is_refused(split):
     with pytest.raises(UserError, match=f"listed: the {split} split is empty"):
-        StudyData(corpus_of(study("a"), **{split: ()})).studies(split)
+        StudyData(Selection(corpus_of(study("a"), **{split: ()}))).studies(split)
 
 
 def test_an_unknown_split_is_refused():
     with pytest.raises(UserError, match="listed: 'valid' is no split; expected train, validation or test"):
-        StudyData(ListedCorpus([study("a", "valid")])).studies("train")
+        StudyData(Selection(ListedCorpus([study("a", "valid")]))).studies("train")
 
 
 def test_a_batch_larger_than_the_training_set_is_refused():
-    data = StudyData(corpus_of(study("a")), image_size=8, batch_size=2)
-    with pytest.raises(UserError, match=r"data.batch_size: 2 is more than the 1 training images; set it lower"):
+    data = StudyData(Selection(corpus_of(study("a")), image_size=8), loading=Loading(batch_size=2))
+    with pytest.raises(UserError, match=r"data.loading.batch_size: 2 is more than the 1 training images; set it lower"):
         data.train_loader(None, seed=0)
 
 
 @pytest.mark.parametrize("sizes", [{"batch_size": 0}, {"image_size": 0}, {"num_workers": -1}])
 def test_sizes_that_cannot_be_are_refused(sizes):
-    with pytest.raises(UserError, match="image_size and batch_size must be at least 1, num_workers at least 0"):
-        StudyData(corpus_of(study("a")), **sizes)
+    with pytest.raises(
+        UserError, match=r"data\.\w+\.(image_size|batch_size|num_workers): found (0|-1), expected at least [01]"
+    ):
+        study_data(corpus_of(study("a")), **sizes)
 
 
 def test_max_train_studies_shortens_training_alone():
-    whole, few = StudyData(TinyCorpus()), StudyData(TinyCorpus(), max_train_studies=5)
+    whole, few = StudyData(Selection(TinyCorpus())), StudyData(Selection(TinyCorpus()), task=Task(max_train_studies=5))
     assert [s.study_id for s in few.studies("train")] == [s.study_id for s in whole.studies("train")][:5]
     for split in ("validation", "test"):
         assert len(few.studies(split)) == len(whole.studies(split)) > 0
@@ -811,7 +822,7 @@ def test_studies_that_cannot_be_evaluated_are_refused(changes, message):
             return [dataclasses.replace(first, **changes), *others]
 
     with pytest.raises(UserError, match=message):
-        StudyData(Odd(), image_size=32).studies("train")
+        StudyData(Selection(Odd(), image_size=32)).studies("train")
 
 
 def test_a_study_shows_neither_report_nor_patient():

@@ -112,7 +112,7 @@ def test_batches_without_augmentation_are_those_of_the_usual_loader():
 
 def test_batches_from_a_store_are_those_of_the_usual_loader(tmp_path):
     words = WordEncoder(64, E)
-    prepare(Selection(Uneven(), ImageTransform(SIZE)), words, tmp_path / "store", progress=False)
+    prepare(Selection(Uneven(), SIZE), words, tmp_path / "store", progress=False)
     store = Store(tmp_path / "store")
     numbers = list(range(N))[::-2]  # some of them, in another order
     studies = store.some(numbers)
@@ -168,7 +168,8 @@ def test_a_dataset_that_does_not_fit_is_refused_before_it_is_read(monkeypatch):
     dataset = dataset_of()
     dataset.rows *= 2**14
     with pytest.raises(
-        UserError, match=r"reports and labels need 0.1 GiB, cuda:0 has 0.0 GiB free; set data.cache_on_device to"
+        UserError,
+        match=r"reports and labels need 0.1 GiB, cuda:0 has 0.0 GiB free; set data.loading.cache_on_device to",
     ):
         CachedLoader(dataset, StudyBatches([], 5), torch.device("cuda", 0))
 

@@ -17,26 +17,25 @@ import pytest
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from tests.conftest import TinyCorpus
+from tests.conftest import TinyCorpus, study_data
 from vkd_pyro.artifacts.checkpoints import load_checked
 from vkd_pyro.data.dataset import HalfLabelledSampler, Share, ShuffledSampler, StudyBatches, TrainingBatches
 from vkd_pyro.data.images.transforms import Augmentation
-from vkd_pyro.data.loading import StudyData
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Laplace, draw, noise_of_places
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.methods import LogitDistillation
-from vkd_pyro.model import VKD
+from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.schedules import Cyclical
 from vkd_pyro.training.fitting import fit
-from vkd_pyro.training.module import VKDTrainer, check_devices
+from vkd_pyro.training.module import MethodTraining, check_devices
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.test_devices"])
-STEP = VKDTrainer.training_step
+STEP = MethodTraining.training_step
 
 
 def train(folder: Path, devices: int, environment: dict[str, str], resume: bool = False, **options) -> None:
@@ -49,7 +48,7 @@ def train(folder: Path, devices: int, environment: dict[str, str], resume: bool 
 
     kill_at = options.pop("kill_at", None)
 
-    def step(self: VKDTrainer, batch, batch_idx):
+    def step(self: MethodTraining, batch, batch_idx):
         if self.trainer.fit_loop.epoch_loop.total_batch_idx == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         loss = STEP(self, batch, batch_idx)
@@ -57,10 +56,10 @@ def train(folder: Path, devices: int, environment: dict[str, str], resume: bool 
             file.write(json.dumps([loss.item(), *batch.study_ids]) + "\n")
         return loss
 
-    VKDTrainer.training_step = step  # type: ignore[method-assign]
+    MethodTraining.training_step = step  # type: ignore[method-assign]
     settings = {"max_epochs": 2, "freeze_batchnorm": True} | options.pop("training", {})
     share = {"label_share": options.pop("label_share", 1.0)}
-    data = StudyData(TinyCorpus(), image_size=32, batch_size=8 // devices, augmentation=Augmentation(), **share)
+    data = study_data(TinyCorpus(), image_size=32, batch_size=8 // devices, augmentation=Augmentation(), **share)
     family = partial(DiagonalNormal, hidden=(16,), dropout=0.0)
     heads = partial(BernoulliLikelihood, dropout=0.0)
     vkd = VKD(
@@ -73,7 +72,14 @@ def train(folder: Path, devices: int, environment: dict[str, str], resume: bool 
         warnings.simplefilter("ignore")
         schedule = Cyclical(1)
         fit(
-            vkd, data, folder / "run", kl_schedule=schedule, training=training, progress=False, resume=resume, **options
+            vkd,
+            data,
+            folder / "run",
+            beta_schedule=schedule,
+            training=training,
+            progress=False,
+            resume=resume,
+            **options,
         )
 
 
@@ -155,8 +161,8 @@ def test_torchrun_trains_from_the_command_line(tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "--", "vkd_pyro.cli", "train", "--config", "configs/synthetic.yaml", "--run", str(run)]
-    command += ["--training.devices", "2", "--training.max_epochs", "1", "--data.batch_size", "8"]
-    command += ["--data.corpus.init_args.num_studies", "120", "--training.accelerator", "cpu"]
+    command += ["--training.devices", "2", "--training.max_epochs", "1", "--data.loading.batch_size", "8"]
+    command += ["--data.selection.corpus.init_args.num_studies", "120", "--training.accelerator", "cpu"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=170, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )

@@ -20,9 +20,9 @@ from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.doctor import SIZE, Check, Diagnosis, examine
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import prepare
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.synthetic.layouts import synthesize
 from vkd_pyro.utils.errors import UserError
@@ -68,7 +68,7 @@ def copy(healthy, tmp_path):
 def trains(corpus):
     """Whether training gets to its first step, and through all of its images."""
     try:
-        data = StudyData(corpus)
+        data = StudyData(Selection(corpus))
         studies = [study for split in ("train", "validation", "test") for study in data.studies(split)]
         for study in studies:
             for image in study.images:
@@ -109,8 +109,8 @@ def test_the_last_line_says_how_to_train(healthy, layout):
     path = healthy / layout / "manifest.csv" if layout == "manifest" else healthy / layout
     *_, last = str(examine(healthy / layout, 1)).splitlines()
     assert last.startswith("Training would work: ")
-    assert f"--data.corpus {reader.__module__}.{reader.__name__} " in last
-    assert last.endswith(f"--data.corpus.init_args.{'path' if layout == 'manifest' else 'root'} {path}")
+    assert f"--data.selection.corpus {reader.__module__}.{reader.__name__} " in last
+    assert last.endswith(f"--data.selection.corpus.init_args.{'path' if layout == 'manifest' else 'root'} {path}")
 
 
 @every_layout
@@ -140,12 +140,12 @@ def test_the_same_images_are_opened_each_time(healthy):
 
 
 def test_a_prepared_store(healthy, tmp_path):
-    selection = Selection(CheXpert(healthy / "chexpert"), ImageTransform(16))
+    selection = Selection(CheXpert(healthy / "chexpert"), 16)
     prepare(selection, WordEncoder(), tmp_path / "store", progress=False)
     diagnosis = examine(tmp_path / "store")
     assert diagnosis.corpus == "store"
     assert diagnosis.can_train
-    assert f"--data.store {tmp_path / 'store'}" in str(diagnosis).splitlines()[-1]
+    assert f"--data.loading.store {tmp_path / 'store'}" in str(diagnosis).splitlines()[-1]
     assert "vkd_pyro.data.corpora.chexpert.CheXpert" in check_of(diagnosis, "made from").found
     (tmp_path / "store" / "store.json").unlink()
     diagnosis = examine(tmp_path / "store")
@@ -307,10 +307,10 @@ def test_where_no_view_is_known_the_setting_is_named(copy, layout, damage):
     diagnosis = examine(root, 10)
     check = check_of(diagnosis, "views")
     assert (check.verdict, diagnosis.can_train) == ("warning", True)
-    assert "--data.unknown_views keep" in check.fix
-    assert StudyData(READERS[layout](root), unknown_views="keep").studies("train")
-    with pytest.raises(UserError, match=r"see data.views and data.unknown_views"):
-        StudyData(READERS[layout](root)).studies("train")
+    assert "--data.selection.unknown_views keep" in check.fix
+    assert StudyData(Selection(READERS[layout](root), unknown_views="keep")).studies("train")
+    with pytest.raises(UserError, match=r"see data.selection.views and data.selection.unknown_views"):
+        StudyData(Selection(READERS[layout](root))).studies("train")
 
 
 WARNINGS = {

@@ -17,7 +17,10 @@ from vkd_pyro.distributions import KL, BalancedKL, DiagonalNormal, Distribution,
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
-from vkd_pyro.model import VKD, Guide, ImageOnly, Model
+from vkd_pyro.guide import Guide
+from vkd_pyro.methods.image_only import ImageOnly
+from vkd_pyro.methods.vkd import VKD
+from vkd_pyro.model import Model
 from vkd_pyro.schedules import Constant, Cyclical, Monotonic
 from vkd_pyro.utils.errors import UserError
 
@@ -629,7 +632,7 @@ def test_cycles_that_would_keep_beta_at_zero_are_refused():
     [lambda: Cyclical(cycles=0), lambda: Cyclical(rising=0.0), lambda: Cyclical(rising=1.5), lambda: Monotonic(0)],
 )
 def test_schedules_that_cannot_be_are_refused(make):
-    with pytest.raises(UserError, match="kl_schedule"):
+    with pytest.raises(UserError, match="beta_schedule"):
         make()
 
 

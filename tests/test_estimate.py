@@ -13,7 +13,9 @@ from transformers import BertConfig, BertModel
 from vkd_pyro.artifacts.checkpoints import load_checked
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.data.device_cache import needed
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.encoders.image import ConvEncoder
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
@@ -81,7 +83,7 @@ def test_what_one_takes_is_in_a_unit_of_its_size(number, unit, text):
 def test_cells_that_were_not_measured_are_empty():
     table = estimate.table_of(CPU)
     empty = {name for name, cells in table.items() if not any(cells.values())}
-    assert empty == {name for name in table if "GPU" in name and "data.cache_on_device" not in name}
+    assert empty == {name for name in table if "GPU" in name and "data.loading.cache_on_device" not in name}
     assert all(all(cells.values()) for name, cells in table.items() if name not in empty)
     assert {tuple(cells) for cells in table.values()} == {("measured", MIMIC, TEN_TIMES)}
 
@@ -141,7 +143,8 @@ def test_a_store_holds_the_bytes_of_its_pixels_and_embeddings(tmp_path):
 
     encoder = estimate.Embedded(768)
     data = StudyData(
-        MimicCXR(tmp_path / "corpus"), 64, views="all", unknown_views="keep", store=tmp_path / "store", batch_size=1
+        Selection(MimicCXR(tmp_path / "corpus"), 64, views="all", unknown_views="keep"),
+        loading=Loading(store=tmp_path / "store", batch_size=1),
     )
     dataset = data.train_loader(encoder, seed=0).dataset
     held = len(dataset) * found["held image"] + len(dataset.studies) * found["held embeddings"]

@@ -9,21 +9,20 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.conftest import TinyCorpus
+from tests.conftest import TinyCorpus, study_data
 from tests.test_cli import CONFIG, refusal, vkd
 from tests.test_store import assert_same_data, write
 from vkd_pyro.data.controls import NONE_PRESENT, labels_as_report, shuffled_reports
 from vkd_pyro.data.dataset import HalfLabelledSampler, ShuffledSampler
 from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.labels.policy import LabelPolicy
-from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.splits import Folds, keeps_labels, split_of
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import ReportEncoder
-from vkd_pyro.model import VKD
+from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.schedules import Constant
 from vkd_pyro.training.fitting import fit
-from vkd_pyro.training.module import VKDTrainer
+from vkd_pyro.training.module import MethodTraining
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError
 
@@ -66,7 +65,7 @@ class Letters(ReportEncoder):
 
 
 def data_of(num_studies=120, **options):
-    return StudyData(Clinic(num_studies), **({"image_size": 16, "batch_size": 2 * HALF} | options))
+    return study_data(Clinic(num_studies), **({"image_size": 16, "batch_size": 2 * HALF} | options))
 
 
 def texts_of(data, split, encoder):
@@ -155,8 +154,8 @@ def test_labels_are_hidden_in_training_alone_and_by_patient():
     whole, few = data_of(), data_of(label_share=0.3)
     for split in SPLITS:
         kept = np.array([split != "train" or keeps_labels("tiny", s.patient_id, 0.3) for s in whole.studies(split)])
-        expected = np.where(kept[:, None], whole.targets(split, LabelPolicy()), np.nan)
-        assert np.array_equal(few.targets(split, LabelPolicy()), expected, equal_nan=True)
+        expected = np.where(kept[:, None], whole.targets(split), np.nan)
+        assert np.array_equal(few.targets(split), expected, equal_nan=True)
         counts = few.count(split)
         assert counts["with a report"] == whole.count(split)["with a report"]
         assert counts["without any label"] == np.isnan(expected).all(1).sum()
@@ -239,16 +238,16 @@ def test_a_labelled_image_is_augmented_anew_each_time():
 def test_training_sees_the_batches_of_each_epoch(arm, rows, tmp_path, monkeypatch):
     seen = {}
 
-    def step(self, batch, batch_idx, usual=VKDTrainer.training_step):
+    def step(self, batch, batch_idx, usual=MethodTraining.training_step):
         seen.setdefault(self.current_epoch, []).append(batch.study_ids)
         return usual(self, batch, batch_idx)
 
-    monkeypatch.setattr(VKDTrainer, "training_step", step)
+    monkeypatch.setattr(MethodTraining, "training_step", step)
     torch.manual_seed(0)
     network = VKD(Clinic.findings, ConvEncoder((8,)), Letters(), 4)
     data = data_of(label_share=0.5, folds=Folds(1))
     training = Training(max_epochs=2, accelerator="cpu", num_samples=2)
-    fit(network, data, tmp_path / "run", arm, kl_schedule=Constant(), training=training, progress=False, seed=5)
+    fit(network, data, tmp_path / "run", arm, beta_schedule=Constant(), training=training, progress=False, seed=5)
     for epoch in range(2):
         expected = [batch.study_ids for batch in training_batches(data, Letters(), epoch, seed=5)]
         assert seen[epoch] == [names[:rows] for names in expected]
@@ -296,7 +295,7 @@ def test_labels_are_said_in_words():
 def test_labels_as_report_say_what_is_known_and_nothing_that_is_hidden(label_share):
     data = data_of(label_share=label_share, control="labels_as_report", train_policy=LabelPolicy(blank="ignore"))
     for split in SPLITS:
-        targets = data.targets(split, LabelPolicy())
+        targets = data.targets(split)
         for study, row in zip(data.studies(split), targets, strict=True):
             hidden = split == "train" and not keeps_labels("tiny", study.patient_id, label_share)
             assert np.isnan(row).all() == (hidden or np.isnan(study.labels).all())
@@ -343,18 +342,21 @@ def test_a_store_gives_the_same_batches_as_the_files(options, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Folds(5), r"data.folds.fold: found 5, expected 0 to 4"),
-        (lambda: Folds(-1, 3), r"data.folds.fold: found -1, expected 0 to 2"),
-        (lambda: Folds(0, 1), r"data.folds.num_folds: found 1, expected at least 2"),
-        (lambda: Folds(validation_share=0), r"data.folds.validation_share: found 0, expected between 0 and 1"),
-        (lambda: Folds(validation_share=1), r"data.folds.validation_share: found 1, expected between 0 and 1"),
-        (lambda: data_of(label_share=0), r"data.label_share: found 0, expected more than 0, at most 1"),
-        (lambda: data_of(label_share=1.5), r"data.label_share: found 1.5, expected more than 0"),
-        (lambda: data_of(label_share=0.5, batch_size=1), r"data.batch_size: found 1, expected at least 2 with"),
-        (lambda: data_of(control="noise"), r"data.control: found 'noise', expected one of none, shuffled_reports, lab"),
+        (lambda: Folds(5), r"data.task.folds.fold: found 5, expected 0 to 4"),
+        (lambda: Folds(-1, 3), r"data.task.folds.fold: found -1, expected 0 to 2"),
+        (lambda: Folds(0, 1), r"data.task.folds.num_folds: found 1, expected at least 2"),
+        (lambda: Folds(validation_share=0), r"data.task.folds.validation_share: found 0, expected between 0 and 1"),
+        (lambda: Folds(validation_share=1), r"data.task.folds.validation_share: found 1, expected between 0 and 1"),
+        (lambda: data_of(label_share=0), r"data.task.label_share: found 0, expected more than 0, at most 1"),
+        (lambda: data_of(label_share=1.5), r"data.task.label_share: found 1.5, expected more than 0"),
+        (lambda: data_of(label_share=0.5, batch_size=1), r"data.loading.batch_size: found 1, expected at least 2 with"),
+        (
+            lambda: data_of(control="noise"),
+            r"data.task.control: found 'noise', expected one of none, shuffled_reports, lab",
+        ),
         (
             lambda: data_of(label_share=1e-9).train_loader(None, 0),
-            r"data.label_share: 1e-09 leaves no training label known; set it higher",
+            r"data.task.label_share: 1e-09 leaves no training label known; set it higher",
         ),
     ],
 )
@@ -367,11 +369,11 @@ def test_settings_that_cannot_be_are_refused(make, message):
 def test_the_command_line_takes_them_and_keeps_them(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
-    experiment = ("--data.folds.fold=1", "--data.label_share=0.5", "--data.control=shuffled_reports")
+    experiment = ("--data.task.folds.fold=1", "--data.task.label_share=0.5", "--data.task.control=shuffled_reports")
     code, _, err = vkd("train", "--config", config, "--run", tmp_path / "run", *experiment)
     assert (code, err.count("error")) == (0, 0), err
     assert vkd("evaluate", tmp_path / "run")[0] == 0
     rows = pd.read_parquet(tmp_path / "run" / "evaluation" / "test" / "predictions.parquet")
     assert len(rows) == sum(Folds(1).split_of("tiny", f"patient-{n:04d}") == "test" for n in range(60))
-    message = refusal("train", "--config", config, "--run", tmp_path / "other", "--data.folds.fold=7")
-    assert "data.folds.fold: found 7, expected 0 to 4" in message
+    message = refusal("train", "--config", config, "--run", tmp_path / "other", "--data.task.folds.fold=7")
+    assert "data.task.folds.fold: found 7, expected 0 to 4" in message

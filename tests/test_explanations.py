@@ -23,7 +23,8 @@ from vkd_pyro.explanations.images import grad_cam, last_convolution, overlay
 from vkd_pyro.explanations.latent import embed
 from vkd_pyro.explanations.mismatch import Mismatch, mismatch, mismatch_auroc
 from vkd_pyro.explanations.reports import WordImportance, attention, integrated_gradients
-from vkd_pyro.model import Guide, ImageClassifier, Model
+from vkd_pyro.guide import Guide
+from vkd_pyro.model import ImageClassifier, Model
 from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")

@@ -45,7 +45,9 @@ from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
 from vkd_pyro.evaluation.outputs import study_outputs
-from vkd_pyro.model import VKD, Guide, Model
+from vkd_pyro.guide import Guide
+from vkd_pyro.methods.vkd import VKD
+from vkd_pyro.model import Model
 from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import build, describe

@@ -21,7 +21,7 @@ from vkd_pyro.distributions import Distribution, Family, FullNormal, Likelihood
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder
-from vkd_pyro.model import VKD
+from vkd_pyro.methods.vkd import VKD
 
 X, D, K = 2, 3, 3
 _generator = torch.Generator().manual_seed(7)

@@ -23,7 +23,10 @@ from vkd_pyro.cli.train import train_parser
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.labels.policy import LabelPolicy
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.study_data import StudyData
+from vkd_pyro.data.task import Task
 from vkd_pyro.distributions import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -40,7 +43,7 @@ from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.evaluation.evaluation import evaluate
-from vkd_pyro.model import VKD
+from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.schedules import Constant
 from vkd_pyro.training.fitting import fit
@@ -542,16 +545,18 @@ class OneEach(TinyCorpus):
 
 
 def train(name, run, corpus, policy="ignore", vkd=None, **options):
-    data = StudyData(corpus, image_size=32, batch_size=8, train_policy=LabelPolicy(policy))
+    data = StudyData(
+        Selection(corpus, image_size=32), task=Task(train_policy=LabelPolicy(policy)), loading=Loading(batch_size=8)
+    )
     vkd = vkd or make_vkd(name, corpus.findings)
-    settings = {"training": SETTINGS, "kl_schedule": Constant(0.1), "progress": False}
+    settings = {"training": SETTINGS, "beta_schedule": Constant(0.1), "progress": False}
     return fit(vkd, data, run, **(settings | options)), data
 
 
 def test_labels_that_stay_uncertain_are_learnt(tmp_path):
     settings = Training(8, SETTINGS.optimizer, accelerator="cpu", num_samples=3, patience=None)
     network, data = train("ThreeOutcome", tmp_path / "run", Hedged(), "keep", training=settings)
-    assert (data.targets("train", data.train_policy) == -1).any()
+    assert (data.targets("train") == -1).any()
     batch = next(iter(data.train_loader(network.guide.report_encoder, 0)))
     assert (batch.labels == -1).any()
     features = network.model.image_encoder(batch.images)
@@ -573,7 +578,7 @@ def test_a_corpus_of_uncertain_labels_is_learnt_from_the_command_line(tmp_path):
     config = {
         "data": {"corpus": corpus, "image_size": 32, "batch_size": 8, "train_policy": policy},
         "model": part | {"image_encoder": image_encoder, "report_encoder": report_encoder},
-        "kl_schedule": {"class_path": "vkd_pyro.schedules.Constant"},
+        "beta_schedule": {"class_path": "vkd_pyro.schedules.Constant"},
         "training": {"max_epochs": 1, "accelerator": "cpu", "num_samples": 3},
     }
     (tmp_path / "config.yaml").write_text(json.dumps(config))
@@ -623,7 +628,7 @@ def test_a_study_of_two_findings_is_named_before_training(tmp_path, monkeypatch)
 
 def test_balanced_weights_are_taken_once_and_kept(tmp_path, monkeypatch):
     network, data = train("Weighted-balanced", tmp_path / "run", TinyCorpus())
-    labels = data.targets("train", data.train_policy)
+    labels = data.targets("train")
     expected = torch.tensor((labels == 0).sum(0) / (labels == 1).sum(0), dtype=torch.float32)
     torch.testing.assert_close(network.model.likelihood.weights, expected)
     torch.testing.assert_close(network.guide.auxiliary.weights, expected)

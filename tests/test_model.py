@@ -10,7 +10,7 @@ from tests.test_elbo import D, K, make_batch, make_vkd
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, seeded
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.evaluation.outputs import StudyOutputs, study_outputs
-from vkd_pyro.model import ImageOnly
+from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.utils.errors import UserError
 

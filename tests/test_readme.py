@@ -66,9 +66,9 @@ def test_the_commands_run(tmp_path, monkeypatch, capsys):
     for command in commands:
         small = ["--training.max_epochs=1", "--training.accelerator=cpu"] if command[0] == "train" else []
         if "configs/synthetic.yaml" in command:
-            small.append("--data.corpus.init_args.num_studies=300")
+            small.append("--data.selection.corpus.init_args.num_studies=300")
         if "configs/manifest.yaml" in command and command[0] in ("train", "prepare"):
-            small.append("--data.image_size=32")
+            small.append("--data.selection.image_size=32")
         assert main(command + small) == 0
     shown = capsys.readouterr().out
     assert "macro" in shown
@@ -103,7 +103,11 @@ def test_the_family_of_ones_own_is_swapped_in_by_name(tmp_path, monkeypatch):
     (tmp_path / "swap.yaml").write_text(settings)
     monkeypatch.syspath_prepend(tmp_path)
     command = ["train", "--config", str(ROOT / "configs" / "synthetic.yaml"), "--config", str(tmp_path / "swap.yaml")]
-    small = ["--data.corpus.init_args.num_studies=300", "--training.max_epochs=1", "--training.accelerator=cpu"]
+    small = [
+        "--data.selection.corpus.init_args.num_studies=300",
+        "--training.max_epochs=1",
+        "--training.accelerator=cpu",
+    ]
     assert main([*command, *small, "--run", str(tmp_path / "run")]) == 0
     bundle = load_bundle(tmp_path / "run" / "bundle")
     assert type(bundle.model.prior).__name__ == "Logistic"
@@ -142,7 +146,7 @@ def test_the_settings_of_the_paper():
     assert settings.data.image_size == 224
     assert settings.model.image_encoder.init_args.name == "densenet121"
     assert settings.model.report_encoder.init_args.max_tokens == 256
-    assert (settings.kl_schedule.init_args.cycles, settings.kl_schedule.init_args.rising) == (4, 0.5)
+    assert (settings.beta_schedule.init_args.cycles, settings.beta_schedule.init_args.rising) == (4, 0.5)
     assert (settings.objective.likelihood_samples, settings.training.tolerance) == ("prior", 0.01)
 
 
@@ -161,7 +165,7 @@ def test_the_experiment_script_compares_arms(tmp_path):
     config = str(ROOT / "configs" / "synthetic.yaml")
     command = [sys.executable, ROOT / "scripts" / "experiment.py", f"{config}:no_report", f"{config}:vkd"]
     options = ["--seeds", "1", "--runs", tmp_path, "--json", tmp_path / "table.json", "--training.max_epochs=1"]
-    options += ["--data.corpus.init_args.num_studies=300", "--training.accelerator=cpu"]
+    options += ["--data.selection.corpus.init_args.num_studies=300", "--training.accelerator=cpu"]
     result = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "synthetic/no_report" in result.stdout

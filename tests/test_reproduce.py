@@ -29,7 +29,7 @@ OVERLAYS = sorted(
 )
 
 # So small a corpus lacks some finding, and so short an epoch has few values of beta.
-pytestmark = pytest.mark.filterwarnings("ignore:never positive in training", "ignore:kl_schedule. a cycle has only")
+pytestmark = pytest.mark.filterwarnings("ignore:never positive in training", "ignore:beta_schedule. a cycle has only")
 
 
 # -------------------------------------------------------------------------------------------- overlays
@@ -98,7 +98,7 @@ def test_the_papers_size_of_z_is_that_of_its_configs():
 def test_a_rival_is_trained_by_its_overlay(tmp_path):
     (tmp_path / "tiny.yaml").write_text(CONFIG)
     overlay = ROOT / "configs" / "rivals" / "contrastive_pretraining.yaml"
-    options = ("--kl_schedule.init_args.epochs=1", "--run", tmp_path / "run")
+    options = ("--beta_schedule.init_args.epochs=1", "--run", tmp_path / "run")
     code, _, err = vkd("train", "--config", tmp_path / "tiny.yaml", "--config", overlay, *options)
     assert code == 0, err
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
@@ -162,9 +162,9 @@ def test_a_row_is_named_by_its_files_and_its_arm():
         ("configs/synthetic.yaml",),
         ("--arm", "no_report"),
     )
-    row = experiment.row_named("configs/openi_cpu.yaml+configs/rivals/regression.yaml")
+    row = experiment.row_named("configs/openi_cpu.yaml+configs/methods/regression.yaml")
     assert (row.name, row.options) == ("openi_cpu/regression", ())
-    assert row.configs == ("configs/openi_cpu.yaml", "configs/rivals/regression.yaml")
+    assert row.configs == ("configs/openi_cpu.yaml", "configs/methods/regression.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -211,9 +211,9 @@ def test_other_settings_are_told_by_name(tiny):
 def test_a_run_that_fails_ends_it_with_its_line(tiny, tmp_path, capsys):
     row, plan = tiny
     with pytest.raises(SystemExit) as error:
-        experiment.evaluations([row], replace(plan, runs=tmp_path, options=("--data.batch_size=1000",)))
+        experiment.evaluations([row], replace(plan, runs=tmp_path, options=("--data.loading.batch_size=1000",)))
     assert error.value.code == 2
-    assert capsys.readouterr().err.startswith("vkd: data.batch_size: 1000 is more than the")
+    assert capsys.readouterr().err.startswith("vkd: data.loading.batch_size: 1000 is more than the")
 
 
 def test_each_of_several_has_a_device_and_its_share_of_the_cores(tmp_path, monkeypatch):
@@ -233,11 +233,11 @@ def test_each_of_several_has_a_device_and_its_share_of_the_cores(tmp_path, monke
 @pytest.mark.slow
 def test_several_at_once_are_as_one_after_the_other_and_a_failure_loses_nothing(tiny, tmp_path, capfd):
     row, plan = tiny
-    bad = replace(row, name="tiny/bad", options=("--data.batch_size=1000",))
+    bad = replace(row, name="tiny/bad", options=("--data.loading.batch_size=1000",))
     at_once = replace(plan, runs=tmp_path, seeds=2, jobs=2)
     with pytest.raises(SystemExit) as error:
         experiment.evaluations([row, bad], replace(at_once, seeds=1))
-    assert "bad-0: vkd: data.batch_size: 1000 is more than" in error.value.code
+    assert "bad-0: vkd: data.loading.batch_size: 1000 is more than" in error.value.code
     assert (tmp_path / "tiny" / "no_report-0" / "bundle").is_dir()
     found = experiment.evaluations([row], at_once)[row.name]
     assert len(found) == 2
@@ -308,13 +308,13 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, monkeypatch,
     assert len(lines) == 2 * 5
     assert all(line.startswith("vkd train --config ") and "bf16" in line for line in lines)
     assert f"--start_from {tmp_path}/runs/mimic_cxr/vkd-1" in lines[-1]
-    assert f"--data.corpus.init_args.root={tmp_path}/c" in lines[-1]
+    assert f"--data.selection.corpus.init_args.root={tmp_path}/c" in lines[-1]
     assert not (tmp_path / "runs").exists()
     run_script(monkeypatch, "openi", *corpora[:2], *common, "--rows", "openi_cpu/vkd_shuffled_reports")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 * 5
-    assert all("--data.control=shuffled_reports" in line for line in lines)
-    assert "--data.folds.fold=4 --data.folds.num_folds=5" in lines[-1]
+    assert all("--data.task.control=shuffled_reports" in line for line in lines)
+    assert "--data.task.folds.fold=4 --data.task.folds.num_folds=5" in lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def openi(tmp_path_factory):
 
 
 SMALL = ("--smoke", "--seeds", 1, "--resamples", 10)
-TRAINS_FAST = ("--training.accelerator=cpu", "--model.latent_dim=4")
+TRAINS_FAST = ("--training.accelerator=cpu", "--method.latent_dim=4")
 
 
 def test_the_comparison_of_openi_end_to_end(openi, tmp_path, monkeypatch, capsys):

@@ -12,8 +12,8 @@ from tests.test_elbo import make_batch, make_vkd
 from tests.test_training import SETTINGS, make_data, train
 from vkd_pyro.artifacts.bundle import load_bundle
 from vkd_pyro.evaluation.evaluation import evaluate
-from vkd_pyro.methods import Contrastive, FeatureRegression, LogitDistillation, Rival
-from vkd_pyro.model import ImageOnly
+from vkd_pyro.methods import Contrastive, FeatureRegression, LogitDistillation
+from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.schedules import Constant, Switch
 from vkd_pyro.utils.errors import UserError
 
@@ -151,7 +151,7 @@ def test_every_parameter_gets_a_gradient(name):
 @pytest.mark.parametrize("name", RIVALS)
 def test_a_run_of_a_rival_leaves_an_image_only_bundle(tmp_path, name):
     schedule = Switch(1, before=1.0, after=0.0) if "first" in name else Constant(0.5)
-    network = train(tmp_path / "run", "rival", objective=None, kl_schedule=schedule, rival=RIVALS[name])
+    network = train(tmp_path / "run", "rival", objective=None, beta_schedule=schedule, rival=RIVALS[name])
     assert isinstance(network, ImageOnly)
     averages = evaluate(network, make_data(), num_samples=1).averages()
     assert not math.isnan(averages["image"]["macro"])
@@ -169,7 +169,7 @@ def test_a_run_of_a_rival_leaves_an_image_only_bundle(tmp_path, name):
         (lambda: LogitDistillation(temperature=0.0), "temperature above 0"),
         (lambda: FeatureRegression(-1.0), "rival.weight: found -1.0"),
         (lambda: Contrastive(temperature=0.0), "found weight 1.0, temperature 0.0"),
-        (lambda: Switch(0), "kl_schedule.epochs: found 0"),
+        (lambda: Switch(0), "beta_schedule.epochs: found 0"),
     ],
 )
 def test_arguments_are_checked(make, message):

@@ -21,13 +21,12 @@ import torch
 import yaml
 from PIL import Image
 
-from tests.conftest import TinyCorpus
+from tests.conftest import TinyCorpus, study_data
 from tests.test_cli import CONFIG, vkd
 from tests.test_encoders import write_bert
 from vkd_pyro.data import store
 from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.labels.policy import LabelPolicy
-from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.report_text import ReportText
 from vkd_pyro.data.selection import BadImages, Selection, reindex_labels
 from vkd_pyro.data.store import Store, prepare
@@ -99,12 +98,12 @@ def write_files(root, num_studies=30):
 
 def write(folder, corpus, encoder=WORDS, bad_images=None, **options):
     """A store of a corpus, with images of 16 pixels."""
-    selection = Selection(corpus, ImageTransform(options.pop("image_size", 16)), **options)
+    selection = Selection(corpus, options.pop("image_size", 16), **options)
     return prepare(selection, encoder, folder, bad_images, progress=False)
 
 
 def data_of(corpus, folder=None, **options):
-    return StudyData(corpus, **({"image_size": 16, "batch_size": 4, "store": folder} | options))
+    return study_data(corpus, **({"image_size": 16, "batch_size": 4, "store": folder} | options))
 
 
 def contents(folder):
@@ -226,7 +225,7 @@ def test_a_model_trained_from_a_store_is_that_trained_from_the_files(tmp_path):
     for command in (
         ("prepare", *options, "--output", tmp_path / "store"),
         ("train", *options, "--run", tmp_path / "raw"),
-        ("train", *options, "--run", tmp_path / "stored", "--data.store", tmp_path / "store"),
+        ("train", *options, "--run", tmp_path / "stored", "--data.loading.store", tmp_path / "store"),
     ):
         code, _, err = vkd(*command)
         assert code == 0, err
@@ -443,7 +442,7 @@ def test_a_store_made_with_other_labels_is_refused(uneven, tmp_path):
         table.to_csv(tmp_path / f"{number}.csv", index=False)
     write(tmp_path / "store", Uneven(40), labels=tmp_path / "0.csv")
     data = data_of(Uneven(40), tmp_path / "store", labels=tmp_path / "0.csv")
-    assert (data.targets("test", LabelPolicy()) == 0).all()
+    assert (data.targets("test") == 0).all()
     with refused("labels [0-9a-f]{64}, found now [0-9a-f]{64};"):
         data_of(Uneven(40), tmp_path / "store", labels=tmp_path / "1.csv").studies("test")
     with refused("labels [0-9a-f]{64}, found now None;"):
@@ -578,7 +577,7 @@ def read_arrow(path):
 def test_no_padding_is_stored(kind, bert, small_shards, tmp_path):
     encoder = bert_encoder(bert) if kind == "embeddings" else WORDS
     write(tmp_path / "store", Uneven(40), encoder)
-    texts = Selection(Uneven(40), ImageTransform(16)).read().texts
+    texts = Selection(Uneven(40), 16).read().texts
     lengths = [report.numel() for report in encoder.prepare([text or "" for text in texts])]
     assert len(set(lengths)) > 3
     tables = [read_arrow(path)["tokens"] for path in sorted((tmp_path / "store").glob("*.reports.arrow"))]
@@ -737,7 +736,7 @@ def test_too_many_bad_images_are_refused(small_shards, tmp_path):
     files = Files(write_files(tmp_path / "files"))
     damage_three(tmp_path / "files")
     few = BadImages("skip", max_share=0.09)
-    message = "data.bad_images: 3 of 30 images cannot be read, more than max_share 0.09 allows; fetch them again, or"
+    message = "data.selection.bad_images: 3 of 30 images cannot be read, more than max_share 0.09 allows; fetch"
     with refused(message):
         write(tmp_path / "store", files, bad_images=few)
     with refused(message):
@@ -765,7 +764,7 @@ def test_no_readable_image_at_all_is_refused(tmp_path):
         image.write_bytes(b"")
     every = BadImages("skip", max_share=1.0)
     for use in (lambda: write(tmp_path / "store", files, bad_images=every), data_of(files, bad_images=every).summary):
-        with refused("data.bad_images: no image can be read"):
+        with refused("data.selection.bad_images: no image can be read"):
             use()
 
 
@@ -776,10 +775,10 @@ def test_the_identity_of_a_selection_has_no_path(tmp_path):
     root = write_files(tmp_path / "files")
     names = [study.study_id for study in Files(root).studies()]
     pd.DataFrame({"study_id": names} | dict.fromkeys(Files.findings, 1)).to_csv(tmp_path / "labels.csv", index=False)
-    identity = Selection(Files(root), ImageTransform(16), labels=tmp_path / "labels.csv").identity()
+    identity = Selection(Files(root), 16, labels=tmp_path / "labels.csv").identity()
     assert str(tmp_path) not in json.dumps(identity)
     moved = shutil.copytree(tmp_path, tmp_path.with_name("moved"))
-    assert Selection(Files(moved / "files"), ImageTransform(16), labels=moved / "labels.csv").identity() == identity
+    assert Selection(Files(moved / "files"), 16, labels=moved / "labels.csv").identity() == identity
 
 
 def test_labels_are_taken_by_the_name_of_their_finding():
@@ -791,18 +790,18 @@ def test_labels_are_taken_by_the_name_of_their_finding():
 
 
 def test_studies_without_a_chosen_view_are_counted():
-    read = Selection(Uneven(9), ImageTransform(16), views="lateral").read()
+    read = Selection(Uneven(9), 16, views="lateral").read()
     assert [study.study_id for study in read.studies] == [f"study-{n:04d}" for n in (1, 2, 4, 5, 7, 8)]
     assert read.left_out == {
         "images of frontal view": 9,
         "images of unknown view": 3,
         "studies without a chosen view": 3,
     }
-    kept = Selection(Uneven(9), ImageTransform(16), views="lateral", unknown_views="keep").read()
+    kept = Selection(Uneven(9), 16, views="lateral", unknown_views="keep").read()
     assert [study.views for study in kept.studies] == [("lateral",), ("lateral", "unknown")] * 3
     assert "images of unknown view" not in kept.left_out
 
 
 def test_a_selection_without_a_study_is_refused():
-    with refused("tiny: no study is left .*9 studies without a chosen view.*see data.views"):
-        Selection(TinyCorpus(9), ImageTransform(16), views="lateral").read()
+    with refused("tiny: no study is left .*9 studies without a chosen view.*see data.selection.views"):
+        Selection(TinyCorpus(9), 16, views="lateral").read()

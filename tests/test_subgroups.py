@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study import Study
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.data.subgroups import subgroup_names, subgroups
 from vkd_pyro.synthetic.corpus import SyntheticCorpus
 from vkd_pyro.utils.errors import UserError
@@ -98,7 +99,7 @@ def test_names_are_in_the_order_of_a_table_and_hold_every_subgroup():
 
 
 def test_the_synthetic_corpus_has_subgroups_of_both_sexes_and_all_ages():
-    found = subgroups(StudyData(SyntheticCorpus(200, 16), image_size=16).studies("train"))
+    found = subgroups(StudyData(Selection(SyntheticCorpus(200, 16), image_size=16)).studies("train"))
     assert set(found["sex"]) == {"female", "male"}
     assert set(found["age"]) == set(subgroup_names()["age"]) - {"unknown"}
     assert set(found["view"]) == {"frontal"}

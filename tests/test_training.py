@@ -12,17 +12,20 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from tests.conftest import TinyCorpus
+from tests.conftest import TinyCorpus, study_data
 from vkd_pyro.artifacts.bundle import load_bundle
 from vkd_pyro.artifacts.run import load_checkpoint
 from vkd_pyro.data.images.transforms import Augmentation
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import KL, DiagonalNormal, LowRankProbitLikelihood
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.evaluation.evaluation import evaluate
-from vkd_pyro.model import VKD, ImageOnly
+from vkd_pyro.methods.image_only import ImageOnly
+from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.schedules import Constant, Cyclical
 from vkd_pyro.training.callbacks import RelativeEarlyStopping
 from vkd_pyro.training.fitting import fit
@@ -43,11 +46,11 @@ def make_vkd(seed: int = 0) -> VKD:
 
 
 def make_data(**options) -> StudyData:
-    return StudyData(TinyCorpus(), image_size=32, batch_size=8, augmentation=Augmentation(), **options)
+    return study_data(TinyCorpus(), image_size=32, batch_size=8, augmentation=Augmentation(), **options)
 
 
 def train(run, arm="vkd", training=SETTINGS, data=None, **options):
-    settings = {"objective": TraceVKD_ELBO(), "kl_schedule": Cyclical(cycles=1)} | options
+    settings = {"objective": TraceVKD_ELBO(), "beta_schedule": Cyclical(cycles=1)} | options
     return fit(make_vkd(), data or make_data(), run, arm, training=training, progress=False, **settings)
 
 
@@ -109,7 +112,7 @@ def test_image_only_is_trained_without_z(tmp_path):
 
 
 def test_training_learns(tmp_path):
-    data = StudyData(TinyCorpus(300), image_size=32, batch_size=16)
+    data = StudyData(Selection(TinyCorpus(300), image_size=32), loading=Loading(batch_size=16))
     settings = Training(8, lambda p: torch.optim.Adam(p, lr=1e-2), "one_cycle", accelerator="cpu", patience=None)
     network = train(tmp_path / "run", training=settings, data=data, objective=TraceVKD_ELBO(kl_scale=0.01))
     averages = evaluate(network, data, "test").averages()
@@ -165,7 +168,7 @@ def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
 
 def test_a_network_in_eval_mode_is_trained_in_training_mode(tmp_path):
     vkd = make_vkd().eval()
-    fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, kl_schedule=Cyclical(1), progress=False)
+    fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, beta_schedule=Cyclical(1), progress=False)
     assert vkd.model.image_encoder.network[1].num_batches_tracked > 0
 
 
@@ -243,7 +246,7 @@ def test_a_finding_never_positive_in_training_is_named(tmp_path):
             study.labels[1] = 0
             return study
 
-    data = StudyData(WithoutLower(), image_size=32, batch_size=8)
+    data = StudyData(Selection(WithoutLower(), image_size=32), loading=Loading(batch_size=8))
     with pytest.warns(UserWarning, match="never positive in training, so not learnt: Lower Square"):
         train(tmp_path / "run", data=data)
 
@@ -300,12 +303,12 @@ def test_early_stopping_is_relative():
 
 
 def test_beta_of_the_last_epoch_follows_the_step_count(tmp_path):
-    train(tmp_path / "run", kl_schedule=Constant(0.25))
+    train(tmp_path / "run", beta_schedule=Constant(0.25))
     assert np.allclose(pd.read_csv(tmp_path / "run" / "metrics.csv")["train/beta"], 0.25)
 
 
 def test_validation_takes_beta_one(tmp_path):
-    train(tmp_path / "run", objective=TraceVKD_ELBO(kl_scale=1e6), kl_schedule=Constant(0.0))
+    train(tmp_path / "run", objective=TraceVKD_ELBO(kl_scale=1e6), beta_schedule=Constant(0.0))
     table = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert (table["val/loss"] > 1e3 * table["val/kl"].clip(lower=1e-3)).all()
     assert math.isfinite(table["train/loss"].iloc[0])
@@ -351,7 +354,7 @@ def test_what_does_not_go_together_is_one_line_and_leaves_nothing(tmp_path):
         vkd = make_vkd()
         vkd.model.prior = family(16, 4, (16,), 0.1)
         with pytest.raises(UserError, match=message):
-            fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, kl_schedule=Cyclical(cycles=1), progress=False)
+            fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, beta_schedule=Cyclical(cycles=1), progress=False)
         assert not (tmp_path / "run").exists()
 
 

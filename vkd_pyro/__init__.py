@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vkd_pyro.artifacts.bundle import load_bundle as load_bundle
-    from vkd_pyro.data.loading import StudyData as StudyData
+    from vkd_pyro.data.loading import Loading as Loading
+    from vkd_pyro.data.selection import Selection as Selection
+    from vkd_pyro.data.study_data import StudyData as StudyData
+    from vkd_pyro.data.task import Task as Task
     from vkd_pyro.elbo import TraceVKD_ELBO as TraceVKD_ELBO
     from vkd_pyro.evaluation.evaluation import evaluate as evaluate
-    from vkd_pyro.model import VKD as VKD
+    from vkd_pyro.methods.vkd import VKD as VKD
     from vkd_pyro.prediction import predict_files as predict_files
     from vkd_pyro.prediction.predictive import predict as predict
     from vkd_pyro.training.fitting import fit as fit
@@ -21,9 +24,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "VKD": "model",
+    "VKD": "methods.vkd",
     "TraceVKD_ELBO": "elbo",
-    "StudyData": "data.loading",
+    "StudyData": "data.study_data",
+    "Selection": "data.selection",
+    "Task": "data.task",
+    "Loading": "data.loading",
     "Training": "training.settings",
     "fit": "training.fitting",
     "evaluate": "evaluation.evaluation",

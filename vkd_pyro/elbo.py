@@ -24,25 +24,39 @@ class Terms:
     Attributes:
         log_likelihood: E log p(y | x_I, z), summed over known findings.
         auxiliary: E_q log q(y | z), summed over known findings; zero without a report.
-        kl: the divergence of the posterior from the prior; zero without a report.
+        alignment: what draws image and report together; for VKD the divergence of the posterior from the prior. Zero
+            without a report.
         auxiliary_weight: w_MI.
-        kl_weight: what multiplies the divergence: beta times the constant scale.
+        alignment_weight: what multiplies the alignment: beta times a constant.
         tightening: what the log of a mean over M draws has above the mean of their logs, at least 0; zero without
             `log_mean_exp`. Under posterior samples, with beta = 1, it vanishes where q is the exact posterior.
+        alignment_name: what the alignment is, for logs: "kl" for nothing but a KL.
     """
 
     log_likelihood: Tensor
     auxiliary: Tensor
-    kl: Tensor
+    alignment: Tensor
     auxiliary_weight: float
-    kl_weight: float
+    alignment_weight: float
     tightening: Tensor | float = 0.0
+    alignment_name: str = "alignment"
 
     @property
     def loss(self) -> Tensor:
         """The scalar that is minimised: the mean over studies of the weighted parts."""
         gains = self.log_likelihood + self.tightening + self.auxiliary_weight * self.auxiliary
-        return (self.kl_weight * self.kl - gains).mean()
+        return (self.alignment_weight * self.alignment - gains).mean()
+
+    def means(self) -> dict[str, Tensor]:
+        """The loss, and the mean over studies of each part before it is weighted, by name; scalars."""
+        parts = {
+            "loss": self.loss,
+            "log_likelihood": self.log_likelihood.mean(),
+            "auxiliary": self.auxiliary.mean(),
+            self.alignment_name: self.alignment.mean(),
+        }
+        tightening = {"tightening": self.tightening.mean()} if isinstance(self.tightening, Tensor) else {}
+        return parts | tightening
 
 
 class TraceVKD_ELBO(ELBO):
@@ -147,12 +161,13 @@ class TraceVKD_ELBO(ELBO):
             )
 
     def terms(self, model: Any, guide: Any, batch: Batch, kl_weight: float = 1.0) -> Terms:
-        """The parts of the objective for one batch, with the beta of this step.
+        """The parts of the objective for one batch, with the beta of this step; `guide` None is none.
 
         Model and guide run without being called, as a call of a `PyroModule` registers each parameter of its networks
         with Pyro's store: for `SVI`, which calls `loss_and_grads`, and in vain for a torch optimiser.
         """
-        return self._terms(getattr(model, "forward", model), getattr(guide, "forward", guide), batch, kl_weight)
+        guide = _no_guide if guide is None else getattr(guide, "forward", guide)
+        return self._terms(getattr(model, "forward", model), guide, batch, kl_weight)
 
     def _terms(self, model: Any, guide: Any, batch: Batch, kl_weight: float = 1.0) -> Terms:
         alpha, num_p, num_q = self.posterior_share, self.num_particles, self.num_auxiliary_particles
@@ -173,9 +188,10 @@ class TraceVKD_ELBO(ELBO):
             log_likelihood=(1 - alpha) * from_prior.mean(0) + alpha * from_posterior.mean(0),
             tightening=(1 - alpha) * self._tightening(from_prior) + alpha * self._tightening(log_weights),
             auxiliary=_observed_log_prob(guide_trace, batch)[:num_q].mean(0),
-            kl=divergence.mean(0),
+            alignment=divergence.mean(0),
             auxiliary_weight=self.auxiliary_weight,
-            kl_weight=weight,
+            alignment_weight=weight,
+            alignment_name="kl" if type(self.divergence) is KL else "divergence",
         )
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -259,6 +275,10 @@ class _Particles(Messenger):
         self.distributions[name] = distribution
         self.samples[name] = msg["value"] = torch.cat(parts)
         msg["done"] = True
+
+
+def _no_guide(batch: Batch) -> None:
+    """The guide of a model that learns without reports: no site at all."""
 
 
 def _given(posterior: _Particles, guide_trace: Any, num_particles: int) -> dict[str, tuple[Tensor, Tensor]]:

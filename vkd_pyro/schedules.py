@@ -1,4 +1,4 @@
-"""Schedules of beta, the weight of the KL (paper Eq. 9)."""
+"""Schedules of beta, the weight of what draws image and report together; of VKD's KL: paper Eq. 9."""
 
 import abc
 import math
@@ -8,7 +8,7 @@ from typing import Literal
 from vkd_pyro.utils.errors import UserError
 
 
-class KLSchedule(abc.ABC):
+class BetaSchedule(abc.ABC):
     """beta as a pure function of the step."""
 
     @abc.abstractmethod
@@ -35,44 +35,44 @@ RAMPS = {
 Ramp = Literal["linear", "cosine", "sigmoid"]
 
 
-class Constant(KLSchedule):
+class Constant(BetaSchedule):
     """beta = value."""
 
     def __init__(self, value: float = 1.0) -> None:
         self.value = value
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:
-        """See `KLSchedule`."""
+        """See `BetaSchedule`."""
         return self.value
 
 
-class Monotonic(KLSchedule):
+class Monotonic(BetaSchedule):
     """beta rises once, from 0 to 1, over the first `epochs` epochs."""
 
     def __init__(self, epochs: float = 1.0, ramp: Ramp = "linear") -> None:
         if epochs <= 0:
-            raise UserError(f"kl_schedule.epochs: found {epochs}, expected more than 0")
+            raise UserError(f"beta_schedule.epochs: found {epochs}, expected more than 0")
         self.epochs, self.ramp = epochs, ramp
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:
-        """See `KLSchedule`."""
+        """See `BetaSchedule`."""
         return RAMPS[self.ramp](min(1.0, (step - 1) / (self.epochs * steps_per_epoch)))
 
 
-class Switch(KLSchedule):
+class Switch(BetaSchedule):
     """beta = before for the first `epochs` epochs, then after: from 0 to 1, the report's branch learns first."""
 
     def __init__(self, epochs: float = 5.0, before: float = 0.0, after: float = 1.0) -> None:
         if epochs <= 0:
-            raise UserError(f"kl_schedule.epochs: found {epochs}, expected more than 0")
+            raise UserError(f"beta_schedule.epochs: found {epochs}, expected more than 0")
         self.epochs, self.before, self.after = epochs, before, after
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:
-        """See `KLSchedule`."""
+        """See `BetaSchedule`."""
         return self.before if step - 1 < self.epochs * steps_per_epoch else self.after
 
 
-class Cyclical(KLSchedule):
+class Cyclical(BetaSchedule):
     """Cyclical annealing (paper Eq. 9; Fu et al. 2019).
 
         tau = mod(t - 1, ceil(T / C)) / (T / C);   beta = g(tau / R) for tau <= R, else 1
@@ -86,12 +86,12 @@ class Cyclical(KLSchedule):
     def __init__(self, cycles: int = 4, rising: float = 0.5, ramp: Ramp = "linear") -> None:
         if cycles < 1 or not 0 < rising <= 1:
             raise UserError(
-                f"kl_schedule: found cycles {cycles} and rising {rising}, expected at least 1, and in (0, 1]"
+                f"beta_schedule: found cycles {cycles} and rising {rising}, expected at least 1, and in (0, 1]"
             )
         self.cycles, self.rising, self.ramp = cycles, rising, ramp
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:
-        """See `KLSchedule`."""
+        """See `BetaSchedule`."""
         cycle = steps_per_epoch / self.cycles
         tau = ((step - 1) % math.ceil(cycle)) / cycle
         return RAMPS[self.ramp](tau / self.rising) if tau <= self.rising else 1.0
@@ -100,12 +100,12 @@ class Cyclical(KLSchedule):
         """Raises where T <= C, since beta would be 0 for ever; warns where T < 4 C."""
         if steps_per_epoch <= self.cycles:
             raise UserError(
-                f"kl_schedule: {self.cycles} cycles in an epoch of {steps_per_epoch} steps would keep beta at 0; "
-                "set kl_schedule.init_args.cycles lower, or data.batch_size lower"
+                f"beta_schedule: {self.cycles} cycles in an epoch of {steps_per_epoch} steps would keep beta at 0; "
+                "set beta_schedule.init_args.cycles lower, or data.loading.batch_size lower"
             )
         if steps_per_epoch < 4 * self.cycles:
             warnings.warn(
-                f"kl_schedule: a cycle has only {steps_per_epoch / self.cycles:.1f} steps; "
+                f"beta_schedule: a cycle has only {steps_per_epoch / self.cycles:.1f} steps; "
                 "beta takes few values. Consider fewer cycles.",
                 stacklevel=2,
             )

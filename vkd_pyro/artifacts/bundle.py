@@ -4,7 +4,7 @@ bundle/
   config.json           format version, parts by class and arguments, findings, image transform, what was learned from
                         (views, label policies), what was fitted on the validation split, hash of the weights
   weights.safetensors   the model's parameters and buffers; nothing of the report branch
-  ood.safetensors   what features and z of training images were like
+  ood.safetensors       what features and z of training images were like
   card.md               what it was trained on, and what it is not for
 """
 
@@ -17,11 +17,13 @@ from typing import Any
 
 import safetensors.numpy
 import safetensors.torch
+from torch import nn
 
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.distributions import Family, Likelihood
 from vkd_pyro.encoders.image import ImageEncoder
-from vkd_pyro.model import ImageClassifier, Model
+from vkd_pyro.methods.base import Method
+from vkd_pyro.model import ImageModel
 from vkd_pyro.posthoc.calibration import Calibration
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration
@@ -30,8 +32,10 @@ from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json
 from vkd_pyro.utils.serialization import build, describe
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG, WEIGHTS, OOD, CARD = "config.json", "weights.safetensors", "ood.safetensors", "card.md"
+PARTS: dict[str, type] = {"image_encoder": ImageEncoder, "prior": Family, "likelihood": Likelihood}
+"""What a part of a model must be a subclass of, by its argument's name."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,11 @@ class Bundle:
         transform: what images must pass before the model.
         weights_hash: sha256 of the weights file.
         views: of the images that it learned from.
-        calibration: what was fitted on the validation split; None in bundles of earlier versions.
+        calibration: what was fitted on the validation split; None where nothing was.
         bundle_hash: sha256 over everything in the bundle but its card.
     """
 
-    model: Model | ImageClassifier
+    model: ImageModel
     findings: tuple[str, ...]
     transform: ImageTransform
     weights_hash: str
@@ -56,10 +60,15 @@ class Bundle:
     calibration: Calibration | None = None
     bundle_hash: str = ""
 
+    @property
+    def method(self) -> Method:
+        """The model as a method that reads no report and cannot train, to be evaluated."""
+        return Method(self.findings, self.model).eval()
+
 
 def save_bundle(
     folder: Path,
-    model: Model | ImageClassifier,
+    model: ImageModel,
     findings: tuple[str, ...],
     transform: ImageTransform,
     card: str,
@@ -152,7 +161,20 @@ def _read_config(folder: Path) -> dict[str, Any]:
     )
 
 
-def check_rebuildable(model: Model | ImageClassifier) -> None:
+def is_bundle(path: Path) -> bool:
+    """Whether a folder is one, rather than a run."""
+    return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
+
+
+def check_not_bundle(path: Path, option: str = "--output") -> None:
+    """Raises `UserError` where what shall be written is a bundle, or in one."""
+    for folder in (path.resolve(), *path.resolve().parents):
+        if is_bundle(folder):
+            is_it = "is" if folder == path.resolve() else "is in"
+            raise UserError(f"{option}: {path} {is_it} a bundle, which never changes; choose another folder")
+
+
+def check_rebuildable(model: ImageModel) -> None:
     """Raises `UserError` where a bundle of this model could not be written: better before training than after."""
     try:
         json.dumps(_describe_model(model))
@@ -160,14 +182,25 @@ def check_rebuildable(model: Model | ImageClassifier) -> None:
         raise UserError(f"a part of the model has an argument that JSON cannot hold: {error}") from error
 
 
-def _describe_model(model: Model | ImageClassifier) -> dict[str, Any]:
-    if isinstance(model, ImageClassifier):
-        return {"image_encoder": describe(model.image_encoder), "num_findings": model.num_findings}
-    return {name: describe(getattr(model, name)) for name in ("image_encoder", "prior", "likelihood")}
+def _describe_model(model: ImageModel) -> dict[str, Any]:
+    """A model by its class and arguments, of which those that are parts are described in turn."""
+    described = describe(model)
+    arguments = described["init_args"]
+    for name, value in arguments.items():
+        if isinstance(value, nn.Module):
+            if name not in PARTS:
+                raise UserError(
+                    f"{described['class_path']}: its argument {name} is a network, and a bundle can hold only "
+                    f"{', '.join(PARTS)}; make {name} in the constructor, from numbers"
+                )
+            arguments[name] = describe(value)
+    return described
 
 
-def _build_model(parts: dict[str, Any]) -> Model | ImageClassifier:
-    encoder = build(parts["image_encoder"], ImageEncoder, weights=None)  # what training started from is not needed
-    if "prior" not in parts:
-        return ImageClassifier(encoder, parts["num_findings"])
-    return Model(encoder, build(parts["prior"], Family), build(parts["likelihood"], Likelihood))
+def _build_model(description: dict[str, Any]) -> ImageModel:
+    """What `_describe_model` described; only such parts are built, whatever the file says."""
+    arguments = dict(description["init_args"])
+    for name in arguments.keys() & PARTS.keys():
+        unneeded = {"weights": None} if name == "image_encoder" else {}  # what training started from
+        arguments[name] = build(arguments[name], PARTS[name], **unneeded)
+    return build({**description, "init_args": arguments}, ImageModel)

@@ -13,18 +13,26 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from vkd_pyro.artifacts.bundle import load_bundle
+from vkd_pyro.artifacts.bundle import Bundle, load_bundle
 from vkd_pyro.artifacts.checkpoints import LAST, PREVIOUS, load_checked
-from vkd_pyro.model import VKD, ImageOnly
+from vkd_pyro.artifacts.config import add_data, add_method, new_parser, parse, read_yaml
+from vkd_pyro.data.study_data import StudyData
+from vkd_pyro.methods.base import Method
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import private_folder
 
 CHECKPOINTS, BUNDLE, CONFIG, METRICS = "checkpoints", "bundle", "config.yaml", "metrics.csv"
 DATA, BAD_IMAGES = "data.json", "bad_images.csv"
+OF_THE_RUN = ("loading.store", "selection.labels", "task.max_train_studies")
+"""Settings of a run's data that make no sense with any other."""
 
 
 def leads() -> bool:
@@ -63,32 +71,132 @@ def claimed(run: Path, resume: bool) -> Iterator[None]:
         raise
 
 
-def start_with(network: VKD | ImageOnly, run: Path) -> None:
-    """Puts the best weights of a complete run into a network of the same shape and the same findings.
+@dataclass(frozen=True)
+class Run:
+    """A complete run, loaded.
+
+    Attributes:
+        path: of its folder.
+        method: with the weights of its best epoch, on the device that its training would use.
+        data: it was trained on, or other data that was asked for.
+        bundle: that it left.
+    """
+
+    path: Path
+    method: Method
+    data: StudyData
+    bundle: Bundle
+
+
+def load_run(path: str | Path, changes: list[str] | None = None) -> Run:
+    """A complete run: its method, its data and its bundle.
+
+    Args:
+        path: of the run's folder, which may have been moved.
+        changes: options of `vkd train` that name other data (--config, --data.*). What belongs to the model (its
+            findings, its image size) and the rest of the run's data settings stay; what belongs to the data of the
+            run (its store, its labels, its number of studies; on another corpus its folds) does not.
 
     Raises:
-        UserError: the run is not complete, or its network or findings are others.
+        UserError: not a run, or one that is not complete; settings that do not go together.
+    """
+    path, changes = Path(path), changes or []
+    another_corpus = any(change == "--config" or change.startswith("--data.selection.corpus") for change in changes)
+    dropped = (*OF_THE_RUN, "task.folds") if another_corpus else OF_THE_RUN if changes else ()
+    config = read_yaml(config_of(path))
+    known = {name: config[name] for name in ("seed", "data", "method") if name in config}
+    arguments = ["--config", yaml.safe_dump(known), *(f"--data.{name}=null" for name in dropped), *changes]
+    parser = new_parser("evaluate", "")
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--seed", type=int, default=0)
+    add_data(parser)
+    add_method(parser)
+    settings = without_weights(parse(parser, arguments))
+    if not (path / BUNDLE).is_dir():
+        raise UserError(f"{path}: its training has not ended; go on with vkd train --resume {path}")
+    bundle = load_bundle(path / BUNDLE)
+    if changes:
+        settings.data.task.findings = list(bundle.findings)
+        settings.data.selection.image_size = bundle.transform.size
+    parts = parser.instantiate(settings)
+    load_checkpoint(parts.method, path)
+    on_gpu = torch.cuda.is_available() and (config.get("training") or {}).get("accelerator") != "cpu"
+    return Run(path, parts.method.to("cuda" if on_gpu else "cpu"), parts.data, bundle)
+
+
+def load_data(changes: list[str], bundle: Bundle) -> StudyData:
+    """Data that options of `vkd train` name (--config, --data.*), with the findings and image size of a bundle."""
+    parser = new_parser("evaluate", "")
+    parser.add_argument("--config", action="config")
+    add_data(parser)
+    settings = parse(parser, changes)
+    settings.data.task.findings = list(bundle.findings)
+    settings.data.selection.image_size = bundle.transform.size
+    return parser.instantiate(settings).data
+
+
+def without_weights(settings: Namespace) -> Namespace:
+    """Settings without the pretrained image weights that training started from, since a checkpoint follows."""
+    encoder = settings.method.init_args.get("image_encoder")
+    if encoder is not None and "weights" in encoder.init_args:
+        settings = settings.clone()
+        settings.method.init_args.image_encoder.init_args.weights = None
+    return settings
+
+
+def config_of(run: Path) -> Path:
+    """The config.yaml of a run.
+
+    Raises:
+        UserError: there is none, or it is damaged or empty.
+    """
+    path = run / CONFIG
+    if not path.is_file():
+        raise UserError(f"{run}: not a run; expected a folder with {CONFIG}, as vkd train writes")
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: damaged (not UTF-8); put back a copy of it") from error
+    if not text:
+        raise UserError(f"{path}: empty, since the run was made from Python; evaluate it there, by vkd_pyro.evaluate")
+    return path
+
+
+def start_with(method: Method, run: Path) -> None:
+    """Puts the best weights of a complete run into a method whose image model has the same shape and findings.
+
+    What only training needs is taken over too where this method has one.
+
+    Raises:
+        UserError: the run is not complete, or its model or findings are others.
     """
     theirs = load_bundle(run / BUNDLE).findings
-    if theirs != network.findings:
+    if theirs != method.findings:
         raise UserError(
-            f"start_from: {run} has learned the findings {', '.join(theirs)}, and data.findings is "
-            f"{', '.join(network.findings)}; leave data.findings to the run"
+            f"start_from: {run} has learned the findings {', '.join(theirs)}, and data.task.findings is "
+            f"{', '.join(method.findings)}; leave data.task.findings to the run"
         )
-    load_checkpoint(network, run)
+    load_checkpoint(method, run, parts=("model.",) if method.guide is None else ("model.", "guide."))
 
 
-def load_checkpoint(network: VKD | ImageOnly, run: Path, name: str = "best") -> None:
-    """Puts the weights of a run's checkpoint into a network of the same shape."""
+def load_checkpoint(
+    method: Method, run: Path, name: str = "best", parts: tuple[str, ...] = ("model.", "guide.")
+) -> None:
+    """Puts the weights of a run's checkpoint into a method of the same shape: of these parts.
+
+    Raises:
+        UserError: the checkpoint is missing, damaged, or of another network.
+    """
     path = run / CHECKPOINTS / f"{name}.ckpt"
     state = load_checked(path)["state_dict"]
-    theirs = {key.removeprefix("vkd."): value for key, value in state.items()}
-    ours = network.state_dict()
+    found = {key.removeprefix("method."): value for key, value in state.items()}
+    theirs = {key: value for key, value in found.items() if key.startswith(parts)}
+    ours = method.state_dict()
     for key in [*theirs, *ours]:
         shapes = [list(getattr(one[key], "shape", ())) if key in one else "none" for one in (theirs, ours)]
         if shapes[0] != shapes[1]:
             raise UserError(
-                f"{path}: of another network than this arm and config describe ({key}: found {shapes[0]}, expected "
-                f"{shapes[1]}); give the arm and the model of that run"
+                f"{path}: of another network than this method and config describe ({key}: found {shapes[0]}, expected "
+                f"{shapes[1]}); give the method of that run"
             )
-    network.load_state_dict(theirs)
+    method.load_state_dict(theirs)

@@ -1,6 +1,6 @@
 """`vkd check`."""
 
-from vkd_pyro.cli.settings import parse
+from vkd_pyro.artifacts.config import parse
 from vkd_pyro.cli.train import build, train_parser, with_config_of_a_run
 from vkd_pyro.utils.errors import UserError
 
@@ -18,15 +18,12 @@ def main(arguments: list[str]) -> None:
     settings = parse(parser, with_config_of_a_run(arguments))
     parts = build(settings, trained=settings.start_from is not None)
     inspection = inspect_training(
-        vkd=parts.model,
+        method=parts.method,
         data=parts.data,
-        arm=settings.arm,
-        objective=parts.objective,
-        kl_schedule=parts.kl_schedule,
+        beta_schedule=parts.beta_schedule,
         training=parts.training,
         seed=settings.seed,
         start_from=settings.start_from,
-        rival=parts.get("rival"),
     )
     print(inspection)
     if inspection.problems:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from vkd_pyro.cli.settings import new_parser, parse
+from vkd_pyro.artifacts.config import new_parser, parse
 
 
 def main(arguments: list[str]) -> None:

@@ -10,11 +10,11 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from vkd_pyro.cli.settings import new_parser, parse, parts_of_config
-from vkd_pyro.cli.trained import Trained, check_not_bundle, is_bundle, load_trained
+from vkd_pyro.artifacts.bundle import check_not_bundle, is_bundle
+from vkd_pyro.artifacts.config import new_parser, parse, parts_of_config
 from vkd_pyro.utils.errors import UserError
 
-OF_THE_MODEL = ("findings", "image_size")
+OF_THE_MODEL = ("task.findings", "selection.image_size")
 """Settings of a run's data that its model was made for."""
 
 
@@ -61,10 +61,12 @@ def main(arguments: list[str]) -> None:
         if settings[name] is not None:
             check_not_bundle(settings[name], f"--{name}")
     check_output(settings)
-    trained = load_trained(settings.run, changes)
+    from vkd_pyro.evaluation.evaluation import evaluate_run
+
+    trained = evaluated(settings.run, changes)
     folder = output_folder(settings, changes, trained.data.corpus.name)
-    evaluation, rows = trained.evaluate(
-        settings.split, settings.num_samples, settings.level, settings.fusion, settings.seed
+    evaluation, rows = evaluate_run(
+        trained, settings.split, settings.num_samples, settings.level, settings.fusion, settings.seed
     )
     kind = ", image" if settings.level == "image" else ", product" if settings.fusion == "product" else ""
     print(f"{settings.run}, {evaluation.data['corpus']}, {settings.split} split{kind}")
@@ -75,7 +77,7 @@ def main(arguments: list[str]) -> None:
         from vkd_pyro.reporting.write import save_samples
 
         draws = settings.samples, settings.num_samples, settings.seed
-        save_samples(trained.network, trained.data, settings.split, *draws)
+        save_samples(trained.method, trained.data, settings.split, *draws)
         print(f"written: {settings.samples}")
     if settings.page:
         beside = None if settings.beside is None else z_of(settings.beside, changes, settings, rows)
@@ -83,6 +85,21 @@ def main(arguments: list[str]) -> None:
         write_page(evaluation, folder, extras, settings.resamples)
     else:
         write_numbers(evaluation, folder)
+
+
+def evaluated(path: Path, changes: list[str]) -> Any:
+    """The `Run` to evaluate: a run, or a bundle as one, with the data that the changes name."""
+    from vkd_pyro.artifacts.bundle import load_bundle
+    from vkd_pyro.artifacts.run import Run, load_data, load_run
+
+    if not is_bundle(path):
+        return load_run(path, changes)
+    if not changes:
+        raise UserError(
+            f"{path}: a bundle names no data; give --config FILE, or --data.selection.corpus and what it wants"
+        )
+    bundle = load_bundle(path)
+    return Run(path, bundle.method, load_data(changes, bundle), bundle)
 
 
 def check_output(settings: Namespace) -> None:
@@ -120,14 +137,17 @@ def write_page(evaluation: Any, folder: Path, extras: Any, num_resamples: int) -
 
 def z_of(path: Path, changes: list[str], settings: Namespace, rows: Any) -> Any:
     """Means of z given the image by another run, of the studies of `rows`, [N, D]."""
-    theirs = load_trained(path, changes).evaluate(settings.split, 1, settings.level)[1]
+    from vkd_pyro.artifacts.run import load_run
+    from vkd_pyro.evaluation.evaluation import evaluate_run
+
+    theirs = evaluate_run(load_run(path, changes), settings.split, 1, settings.level)[1]
     if theirs.study_ids.tolist() != rows.study_ids.tolist():
         raise UserError(f"--beside: {path} has other studies in its {settings.split} split; name a run on the same")
     return theirs.prior_locs
 
 
 def extras_of(
-    trained: Trained, evaluation: Any, rows: Any, settings: Namespace, beside: Any = None, command: str = ""
+    trained: Any, evaluation: Any, rows: Any, settings: Namespace, beside: Any = None, command: str = ""
 ) -> Any:
     """The `Extras` of the page: what is computed or read for it alone; `beside` is z of another run."""
     from vkd_pyro.artifacts.bundle import CARD
@@ -146,8 +166,8 @@ def extras_of(
         training=training_table(trained.path),
         maps=maps,
         of_maps=of_maps,
-        mismatch=mismatch_of(trained.network, trained.data, settings.split) if with_report else None,
-        cases=cases_of(trained.network, trained.data, evaluation, settings.cases) if settings.cases else None,
+        mismatch=mismatch_of(trained.method, trained.data, settings.split) if with_report else None,
+        cases=cases_of(trained.method, trained.data, evaluation, settings.cases) if settings.cases else None,
         card=card.read_text() if card.is_file() else "",
         command=command,
     )
@@ -172,7 +192,7 @@ def _data_options(arguments: list[str]) -> tuple[list[str], list[str]]:
         if not option.startswith("--data."):
             own.append(option)
             continue
-        if option.split("=")[0].split(".")[1] in OF_THE_MODEL:
+        if option.split("=")[0].removeprefix("--data.") in OF_THE_MODEL:
             raise UserError(f"{option.split('=')[0]}: belongs to the model of the run; leave it out")
         data.append(option)
         if "=" not in option:

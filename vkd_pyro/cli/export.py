@@ -5,7 +5,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser
 
-from vkd_pyro.cli.settings import new_parser, parse
+from vkd_pyro.artifacts.config import new_parser, parse
 
 
 def export_parser() -> ArgumentParser:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from vkd_pyro.cli.settings import add_data, new_parser, parse, with_parts_of_config
+from vkd_pyro.artifacts.config import add_data, new_parser, parse, with_parts_of_config
 from vkd_pyro.utils.errors import UserError
 
 
@@ -14,7 +14,7 @@ def label_parser() -> ArgumentParser:
     parser = new_parser(
         "label",
         "Labels the reports of a corpus with the 14 CheXpert findings: 1, 0, -1 uncertain, blank not mentioned. "
-        "Train with them by --data.labels.",
+        "Train with them by --data.selection.labels.",
     )
     parser.add_argument("--config", action="config", help="a config; its data part counts")
     parser.add_argument("--output", type=Path, required=True, help="CSV file to write")

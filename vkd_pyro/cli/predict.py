@@ -10,7 +10,7 @@ import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from vkd_pyro.cli.settings import new_parser, parse
+from vkd_pyro.artifacts.config import new_parser, parse
 from vkd_pyro.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,26 +1,25 @@
 """`vkd prepare`."""
 
 from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
-from vkd_pyro.cli.settings import add_data, new_parser, parse, with_parts_of_config
+from vkd_pyro.artifacts.config import add_data, add_method, new_parser, parse, with_parts_of_config
 
 
 def prepare_parser() -> ArgumentParser:
     """Arguments of `vkd prepare`."""
-    from vkd_pyro.encoders.report import ReportEncoder
-
     parser = new_parser(
         "prepare",
         "Writes a store: images resized, what the report encoder computes before training, labels. Train from it with "
-        "the same config and --data.store. Interrupted, the same command goes on. Without a report encoder, in the "
-        "config or as --model.report_encoder, no report is prepared.",
+        "the same config and --data.loading.store. Interrupted, the same command goes on. Without a method that reads "
+        "reports, in the config or as --method, no report is prepared.",
     )
-    parser.add_argument("--config", action="config", help="the config that will be trained")
+    parser.add_argument("--config", action="config", help="the config that will be trained; or a name of vkd configs")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     add_data(parser)
-    parser.add_subclass_arguments(ReportEncoder, "model.report_encoder", required=False)
+    add_method(parser, required=False)
     return parser
 
 
@@ -29,15 +28,33 @@ def main(arguments: list[str]) -> None:
     from vkd_pyro.data.store import prepare
     from vkd_pyro.training.settings import Training
 
-    parser = prepare_parser()
-    settings = parse(parser, with_parts_of_config(arguments, "data", "model.report_encoder"))
-    settings.data.store = None  # of the config: where training will read, not what is read now
-    parts = parser.instantiate(settings)
-    encoder = parts.get("model.report_encoder")
+    settings = parse(prepare_parser(), with_parts_of_config(arguments, "data", "method"))
+    settings.data.loading.store = None  # of the config: where training will read, not what is read now
+    encoder, data = report_encoder_of(settings), data_of(settings)
     if encoder is not None:
         encoder.to(Training().device)
-    counts = prepare(parts.data.selection, encoder, settings.output, parts.data.bad_images)
+    counts = prepare(data.selection, encoder, settings.output, data.selection.bad_images)
     print(f"prepared: {settings.output}: {', '.join(f'{counts[n]:,} {n}' for n in ('studies', 'images', 'reports'))}")
     for reason, count in counts["left_out"].items():
         print(f"  left out {count:>8,} {reason}")
-    print(f"next: vkd train with the same config and --data.store {settings.output}")
+    print(f"next: vkd train with the same config and --data.loading.store {settings.output}")
+
+
+def data_of(settings: Namespace) -> Any:
+    """The data alone."""
+    parser = new_parser("prepare", "")
+    add_data(parser)
+    return parser.instantiate(Namespace(data=settings.data)).data
+
+
+def report_encoder_of(settings: Namespace) -> Any:
+    """The report encoder alone, without the method around it; None where there is none."""
+    from vkd_pyro.encoders.report import ReportEncoder
+
+    method = settings.get("method")
+    described = None if method is None else method.init_args.get("report_encoder")
+    if described is None:
+        return None
+    parser = new_parser("prepare", "")
+    parser.add_subclass_arguments(ReportEncoder, "report_encoder")
+    return parser.instantiate(Namespace(report_encoder=described)).report_encoder

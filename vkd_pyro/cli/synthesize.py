@@ -5,7 +5,7 @@ from typing import Literal
 
 from jsonargparse.typing import PositiveInt
 
-from vkd_pyro.cli.settings import new_parser, parse
+from vkd_pyro.artifacts.config import new_parser, parse
 
 
 def main(arguments: list[str]) -> None:

@@ -7,37 +7,30 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace, lazy_instance
 
-from vkd_pyro.cli.settings import add_data, new_parser, parse, read_yaml
+from vkd_pyro.artifacts.config import add_data, add_method, new_parser, parse, read_yaml
 from vkd_pyro.utils.errors import UserError
 
 
 def train_parser() -> ArgumentParser:
     """Every setting of a training; groups are named after what they make."""
-    from vkd_pyro.elbo import TraceVKD_ELBO
-    from vkd_pyro.methods import Rival
-    from vkd_pyro.model import VKD
-    from vkd_pyro.schedules import Cyclical, KLSchedule
-    from vkd_pyro.training.fitting import Arm
+    from vkd_pyro.schedules import BetaSchedule, Cyclical
     from vkd_pyro.training.posthoc import Posthoc
     from vkd_pyro.training.settings import Training
 
     parser = new_parser(
-        "train", "Trains one arm and writes a run. Any field of the config is an option too: --data.batch_size 16"
+        "train",
+        "Trains a method and writes a run. Any field of the config is an option too: --data.loading.batch_size 16",
     )
-    parser.add_argument("--config", action="config", help="YAML with any of these fields")
+    parser.add_argument("--config", action="config", help="YAML with any of these fields; or a name of vkd configs")
     parser.add_argument("--run", type=Path, help="folder to write, e.g. runs/mine; refused if it holds another run")
     parser.add_argument("--resume", type=Path | None, help="a run to go on with, from its last epoch; its own config")
     parser.add_argument(
         "--start_from", type=Path | None, help="a complete run whose model and best weights to begin with (fine-tuning)"
     )
-    parser.add_argument("--arm", type=Arm, default="vkd", help="what is trained")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and noise")
     add_data(parser)
-    parser.add_class_arguments(VKD, "model")
-    parser.link_arguments("data.findings", "model.findings", apply_on="instantiate")
-    parser.add_class_arguments(TraceVKD_ELBO, "objective")
-    parser.add_subclass_arguments(Rival, "rival", required=False)
-    parser.add_subclass_arguments(KLSchedule, "kl_schedule", default=lazy_instance(Cyclical))
+    add_method(parser)
+    parser.add_subclass_arguments(BetaSchedule, "beta_schedule", default=lazy_instance(Cyclical))
     parser.add_class_arguments(Training, "training")
     parser.add_class_arguments(Posthoc, "posthoc")
     return parser
@@ -61,19 +54,16 @@ def main(arguments: list[str]) -> None:
     if leads():
         print(describe_data(parts.data.summary()), flush=True)
     fit(
-        vkd=parts.model,
+        method=parts.method,
         data=parts.data,
         run=settings.run,
-        arm=settings.arm,
-        objective=parts.objective,
-        kl_schedule=parts.kl_schedule,
+        beta_schedule=parts.beta_schedule,
         training=parts.training,
+        posthoc=parts.posthoc,
         seed=settings.seed,
         config=train_parser().dump(settings, skip_unset=False),
         start_from=settings.start_from,
         resume=resume,
-        rival=parts.get("rival"),
-        posthoc=parts.posthoc,
     )
     if not leads():
         return
@@ -88,18 +78,10 @@ def build(settings: Namespace, trained: bool = False) -> Namespace:
     """
     import torch
 
-    if trained and "weights" in settings.model.image_encoder.init_args:
-        settings = settings.clone()
-        settings.model.image_encoder.init_args.weights = None
+    from vkd_pyro.artifacts.run import without_weights
+
     torch.manual_seed(settings.seed)
-    return train_parser().instantiate(settings)
-
-
-def read_run(run: Path, changes: list[str] | None = None) -> Namespace:
-    """The settings of a run, from its config.yaml, with changes as options; its folder may have been moved."""
-    settings = parse(train_parser(), ["--config", str(_config_of(run)), *(changes or [])])
-    settings.run = run
-    return settings
+    return train_parser().instantiate(without_weights(settings) if trained else settings)
 
 
 def describe_data(summary: dict[str, Any]) -> str:
@@ -119,7 +101,9 @@ def describe_data(summary: dict[str, Any]) -> str:
 
 
 def with_config_of_a_run(arguments: list[str]) -> list[str]:
-    """`--resume RUN` stands for all the settings of a run, `--start_from RUN` for its model and its findings."""
+    """`--resume RUN` stands for all the settings of a run, `--start_from RUN` for its method and its findings."""
+    from vkd_pyro.artifacts.run import config_of
+
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     options.add_argument("--resume", type=Path, nargs="?")
     options.add_argument("--start_from", type=Path, nargs="?")
@@ -129,32 +113,17 @@ def with_config_of_a_run(arguments: list[str]) -> list[str]:
         if others or chosen.config or chosen.start_from:
             other = [*others, "--config" if chosen.config else "--start_from"][0]
             raise UserError(f"--resume: a run goes on with its own settings; leave out {other}")
-        return ["--config", str(_config_of(chosen.resume)), "--resume", str(chosen.resume)]
+        return ["--config", str(config_of(chosen.resume)), "--resume", str(chosen.resume)]
     if chosen.start_from is not None:
-        return ["--config", yaml.safe_dump(_model_of(chosen.start_from)), *arguments]
+        return ["--config", yaml.safe_dump(_method_of(chosen.start_from)), *arguments]
     return arguments
 
 
-def _model_of(run: Path) -> dict[str, Any]:
+def _method_of(run: Path) -> dict[str, Any]:
     from vkd_pyro.artifacts.bundle import load_bundle
-    from vkd_pyro.artifacts.run import BUNDLE
+    from vkd_pyro.artifacts.run import BUNDLE, config_of
 
     if not (run / BUNDLE).is_dir():
         raise UserError(f"--start_from: {run} is not a complete run; expected a folder that vkd train has written")
     findings = list(load_bundle(run / BUNDLE).findings)
-    return {"model": read_yaml(_config_of(run))["model"], "data": {"findings": findings}}
-
-
-def _config_of(run: Path) -> Path:
-    from vkd_pyro.artifacts.run import CONFIG
-
-    path = run / CONFIG
-    if not path.is_file():
-        raise UserError(f"{run}: not a run; expected a folder with {CONFIG}, as vkd train writes")
-    try:
-        text = path.read_text()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: damaged (not UTF-8); put back a copy of it") from error
-    if not text:
-        raise UserError(f"{path}: empty, since the run was made from Python; evaluate it there, by vkd_pyro.evaluate")
-    return path
+    return {"method": read_yaml(config_of(run))["method"], "data": {"task": {"findings": findings}}}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vkd_pyro.data.dataset import derive_seed
-from vkd_pyro.encoders.report import ReportEncoder
+from vkd_pyro.data.preparation import Preparation
 
 Control = Literal["none", "shuffled_reports", "labels_as_report"]
 
@@ -49,8 +49,8 @@ def labels_as_report(targets: NDArray[np.float32], findings: Sequence[str]) -> l
     return [text_of(row) for row in targets]
 
 
-def prepare_once(encoder: ReportEncoder, texts: Sequence[str | None]) -> list[Tensor]:
-    """What the encoder prepares of each text, [T] or [T, E]; the same texts are prepared once."""
+def prepare_once(preparation: Preparation, texts: Sequence[str | None]) -> list[Tensor]:
+    """What is prepared of each text, [T] or [T, E]; the same texts are prepared once."""
     different = sorted({text or "" for text in texts})
-    prepared = dict(zip(different, encoder.prepare(different), strict=True))
+    prepared = dict(zip(different, preparation.prepare(different), strict=True))
     return [prepared[text or ""] for text in texts]

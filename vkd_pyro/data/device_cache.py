@@ -113,8 +113,8 @@ def _check_fits(wanted: int, device: torch.device) -> None:
     free, _ = torch.cuda.mem_get_info(device)
     if wanted > free:
         raise UserError(
-            f"data.cache_on_device: the images, reports and labels need {wanted / 2**30:.1f} GiB, {device} has "
-            f"{free / 2**30:.1f} GiB free; set data.cache_on_device to false, or data.image_size lower"
+            f"data.loading.cache_on_device: the images, reports and labels need {wanted / 2**30:.1f} GiB, {device} has "
+            f"{free / 2**30:.1f} GiB free; set data.loading.cache_on_device to false, or image_size lower"
         )
 
 

@@ -22,10 +22,10 @@ from vkd_pyro.data.corpora.mimic_cxr import HAND_LABELS, PATIENT_COLUMNS, PATIEN
 from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.loading import StudyData
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import PLAN, Store
 from vkd_pyro.data.study import Corpus, Study
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.data.tables import find_table, read_table
 from vkd_pyro.utils.errors import UserError
 
@@ -36,7 +36,7 @@ SIZE = 224
 
 IMAGES, ARCHIVES = (".png", ".jpg", ".jpeg"), (".zip", ".tgz", ".tar.gz", ".tar")
 
-VIEWS_FIX = "see data.views and data.unknown_views; of Open-I, indiana_projections.csv alone tells the views"
+VIEWS_FIX = "see data.selection.views and unknown_views; of Open-I, indiana_projections.csv alone tells the views"
 
 SHOWN = 3
 """So many files are named of those with the same fault."""
@@ -92,10 +92,10 @@ class Diagnosis:
 
     def _arguments(self) -> str:
         if self.corpus == STORE:
-            return f"--data.store {self.folder}, with the settings it was made from"
+            return f"--data.loading.store {self.folder}, with the settings it was made from"
         kind = next(kind for kind in KINDS if kind.name == self.corpus)
         path = kind.place(self.folder)
-        return f"--data.corpus {kind.class_path} --data.corpus.init_args.{kind.argument} {path}"
+        return f"--data.selection.corpus {kind.class_path} --data.selection.corpus.init_args.{kind.argument} {path}"
 
 
 # ------------------------------------------------------------------------------------- which corpus
@@ -398,7 +398,9 @@ def _content_checks(has_reports: bool, corpus: Corpus, studies: Sequence[Study])
     found = f"{len(studies) - unlabelled:,} of {len(studies):,} studies have them"
     found += f"; never positive: {', '.join(never)}" if never else ""
     if unlabelled == len(studies) or len(never) == len(corpus.findings):
-        yield Check("labels", "warning", found, "there is nothing to learn from; see data.labels and vkd label")
+        yield Check(
+            "labels", "warning", found, "there is nothing to learn from; see data.selection.labels and vkd label"
+        )
     else:
         yield Check("labels", "ok", found)
 
@@ -409,19 +411,19 @@ def _training_checks(
     """What `vkd train` does before its first step: the views, the splits, and a sample of the images."""
     unknown: Literal["keep", "drop"] = "keep" if views == "all" else "drop"
     try:
-        selected = Selection(corpus, ImageTransform(SIZE), views, unknown).read()
+        selected = Selection(corpus, SIZE, views, unknown).read()
         kinds = "frontal images" if views == "frontal" else "images"
         yield Check("views", "ok", f"{len(selected.studies):,} studies have {kinds}")
     except UserError as error:
         unknown = "keep"
         try:
-            selected = Selection(corpus, ImageTransform(SIZE), views, unknown).read()
+            selected = Selection(corpus, SIZE, views, unknown).read()
         except UserError:
             yield Check("views", "failure", str(error).split("; see ")[0], VIEWS_FIX)
             return
         found = f"no frontal image is known; the view of those of {len(selected.studies):,} studies is not"
-        yield Check("views", "warning", found, "train with --data.unknown_views keep, or tell the views")
-    data = StudyData(corpus, SIZE, views=views, unknown_views=unknown)
+        yield Check("views", "warning", found, "train with --data.selection.unknown_views keep, or tell the views")
+    data = StudyData(Selection(corpus, SIZE, views=views, unknown_views=unknown))
     try:
         sizes = {split: len(data.studies(split)) for split in ("train", "validation", "test")}
     except UserError as error:
@@ -438,7 +440,9 @@ def _training_checks(
             problems.append(str(error))
     if problems:
         found = f"{len(problems)} of {len(chosen)} opened are unreadable: {'; '.join(problems[:SHOWN])}"
-        yield Check("image files", "failure", found, "fetch them again, or train with --data.bad_images.policy skip")
+        yield Check(
+            "image files", "failure", found, "fetch them again, or train with --data.selection.bad_images.policy skip"
+        )
     else:
         yield Check("image files", "ok", f"{len(chosen)} opened, all readable")
 

@@ -85,7 +85,9 @@ class ReportText:
         if found and (absent := sorted(set(self.sections) - set(found) - usual)):
             near = difflib.get_close_matches(absent[0], found, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise UserError(f"data.report.sections: no report has {absent[0]!r}{hint}; found {', '.join(found)}")
+            raise UserError(
+                f"data.selection.report.sections: no report has {absent[0]!r}{hint}; found {', '.join(found)}"
+            )
         texts = [self._compose(report) for report in reports]
         if not self.mask_label_words:
             return texts

@@ -51,23 +51,37 @@ class Selected:
 
 @dataclass(frozen=True)
 class Selection:
-    """Everything that decides what is read of a corpus, and so what a prepared store holds.
+    """What is chosen of a corpus: everything that decides what is read of it, and so what a prepared store holds.
 
     Attributes:
-        corpus: the reader.
-        transform: of images.
-        views: which images of a study.
-        unknown_views: whether images whose view is unknown are kept.
-        report: which text of a report.
-        labels: a CSV file of labels to use in place of the corpus's own, or None.
+        corpus: where the studies come from.
+        image_size: side of the images, in pixels.
+        views: which images of a study: "frontal", "lateral", or "all".
+        unknown_views: "keep" or "drop" images whose view is unknown.
+        report: which text of a report is read.
+        labels: a CSV file of labels to use in place of the corpus's own: `vkd label`'s, the CheXpert labeller's.
+        bad_images: what to do with images that cannot be read.
+
+    Raises:
+        UserError: an image size below 1.
     """
 
     corpus: Corpus
-    transform: ImageTransform
+    image_size: int = 224
     views: Views = "frontal"
     unknown_views: Literal["keep", "drop"] = "drop"
-    report: ReportText = field(default_factory=ReportText)
+    report: ReportText = ReportText()
     labels: Path | None = None
+    bad_images: BadImages = BadImages()
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise UserError(f"data.selection.image_size: found {self.image_size}, expected at least 1")
+
+    @property
+    def transform(self) -> ImageTransform:
+        """What makes a tensor of an image."""
+        return ImageTransform(self.image_size)
 
     def read(self) -> Selected:
         """Reads the corpus; images are not opened.
@@ -81,11 +95,11 @@ class Selection:
         if not studies:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count) or "none found"
             raise UserError(
-                f"{self.corpus.name}: no study is left ({reasons}); see data.views and data.unknown_views, "
+                f"{self.corpus.name}: no study is left ({reasons}); see data.selection.views and unknown_views, "
                 "or run vkd doctor on the folder"
             )
         if self.labels is not None:
-            labels = read_outside_labels(self.labels, studies, self.corpus.findings)
+            labels = read_outside_labels(Path(self.labels), studies, self.corpus.findings)
             studies = [replace(study, labels=row) for study, row in zip(studies, labels, strict=True)]
         return Selected(studies, self.report([study.report for study in studies]), +left_out)
 
@@ -104,7 +118,7 @@ class Selection:
             "unknown_views": self.unknown_views,
             "report.sections": list(self.report.sections),
             "report.mask_label_words": self.report.mask_label_words,
-            "labels": None if self.labels is None else hashlib.sha256(self.labels.read_bytes()).hexdigest(),
+            "labels": None if self.labels is None else hashlib.sha256(Path(self.labels).read_bytes()).hexdigest(),
         }
 
     def _choose_views(self, study: Study, left_out: Counter[str]) -> Study | None:
@@ -161,7 +175,7 @@ def keep_images(selected: Selected, kept: Sequence[Sequence[int]]) -> Selected:
         if numbers:
             pairs.append((study.only(numbers), text))
     if not pairs:
-        raise UserError("data.bad_images: no image can be read; see vkd doctor on the folder")
+        raise UserError("data.selection.bad_images: no image can be read; see vkd doctor on the folder")
     studies, texts = (list(column) for column in zip(*pairs, strict=True))
     return Selected(studies, texts, +left_out)
 
@@ -170,7 +184,7 @@ def check_share(bad: int, images: int, policy: BadImages) -> None:
     """Raises `UserError` where the share of bad images is more than the policy allows."""
     if bad > policy.max_share * images:
         raise UserError(
-            f"data.bad_images: {bad:,} of {images:,} images cannot be read, more than max_share "
+            f"data.selection.bad_images: {bad:,} of {images:,} images cannot be read, more than max_share "
             f"{policy.max_share:g} allows; fetch them again, or raise it"
         )
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from vkd_pyro.data.selection import BadImages, Selected, Selection, without_bad_images
+from vkd_pyro.data.preparation import Preparation
+from vkd_pyro.data.selection import Selected, Selection, without_bad_images
 from vkd_pyro.data.study import Study
-from vkd_pyro.encoders.report import ReportEncoder
 
 
 class Source(abc.ABC):
@@ -31,8 +31,8 @@ class Source(abc.ABC):
         return [self.studies[i] for i in studies]
 
     @abc.abstractmethod
-    def reports(self, encoder: ReportEncoder, studies: Sequence[int]) -> Sequence[Tensor]:
-        """What the encoder prepares of the reports of the studies with these numbers."""
+    def reports(self, preparation: Preparation, studies: Sequence[int]) -> Sequence[Tensor]:
+        """What is prepared of the reports of the studies with these numbers."""
 
 
 class RawSource(Source):
@@ -43,12 +43,12 @@ class RawSource(Source):
         self.has_report = [text is not None for text in selected.texts]
 
     @classmethod
-    def read(cls, selection: Selection, bad_images: BadImages) -> "RawSource":
+    def read(cls, selection: Selection) -> "RawSource":
         """Reads the corpus; its images only where bad ones are to be skipped."""
-        if bad_images.policy == "skip":
-            return cls(*without_bad_images(selection.read(), selection.transform, bad_images))
+        if selection.bad_images.policy == "skip":
+            return cls(*without_bad_images(selection.read(), selection.transform, selection.bad_images))
         return cls(selection.read(), [])
 
-    def reports(self, encoder: ReportEncoder, studies: Sequence[int]) -> list[Tensor]:
+    def reports(self, preparation: Preparation, studies: Sequence[int]) -> list[Tensor]:
         """See `Source`."""
-        return encoder.prepare([self.texts[i] or "" for i in studies])
+        return list(preparation.prepare([self.texts[i] or "" for i in studies]))

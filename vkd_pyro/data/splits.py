@@ -37,11 +37,13 @@ class Folds:
 
     def __post_init__(self) -> None:
         if self.num_folds < 2:
-            raise UserError(f"data.folds.num_folds: found {self.num_folds}, expected at least 2")
+            raise UserError(f"data.task.folds.num_folds: found {self.num_folds}, expected at least 2")
         if not 0 <= self.fold < self.num_folds:
-            raise UserError(f"data.folds.fold: found {self.fold}, expected 0 to {self.num_folds - 1}")
+            raise UserError(f"data.task.folds.fold: found {self.fold}, expected 0 to {self.num_folds - 1}")
         if not 0 < self.validation_share < 1:
-            raise UserError(f"data.folds.validation_share: found {self.validation_share:g}, expected between 0 and 1")
+            raise UserError(
+                f"data.task.folds.validation_share: found {self.validation_share:g}, expected between 0 and 1"
+            )
 
     def split_of(self, corpus: str, patient: str) -> str:
         """The split of a patient: sha256 of "fold:corpus:patient" says the part, that of "validation:..." the rest."""

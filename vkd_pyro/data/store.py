@@ -35,10 +35,10 @@ from tqdm import tqdm
 
 from vkd_pyro.data.images.quiet import quiet_readers
 from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import BadImages, Selected, Selection, check_share, keep_images
 from vkd_pyro.data.source import Source
 from vkd_pyro.data.study import Study
-from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import private_folder, write_json, written
 
@@ -59,7 +59,7 @@ Readers count by it, so another number is another `VERSION`."""
 
 def prepare(
     selection: Selection,
-    encoder: ReportEncoder | None,
+    encoder: Preparation | None,
     folder: str | Path,
     bad_images: BadImages | None = None,
     progress: bool = True,
@@ -210,7 +210,7 @@ def write_images(
             written_before.result()
 
 
-def write_reports(texts: Sequence[str | None], encoder: ReportEncoder, folder: Path, progress: bool) -> None:
+def write_reports(texts: Sequence[str | None], encoder: Preparation, folder: Path, progress: bool) -> None:
     """The shards of reports that are missing. A row a study: token ids, or token embeddings one after the other;
     `width` is that of one token, 0 for ids."""
     for path, part in tqdm(_missing(folder, texts, "reports"), "reports", unit="shard", disable=not progress):
@@ -334,7 +334,7 @@ class Store(Source):
         """Raises `UserError` where the store was made from another selection."""
         _check_same(self.folder, self.made_from, selection.identity())
 
-    def reports(self, encoder: ReportEncoder, studies: Sequence[int]) -> "StoredReports":
+    def reports(self, encoder: Preparation, studies: Sequence[int]) -> "StoredReports":
         """What the encoder prepared of the reports of these studies; `UserError` where it was another encoder."""
         _check_same(self.folder, self.made_from, {"report encoder": encoder.preparation})
         return StoredReports(self.folder, [self.rows[study] for study in studies])

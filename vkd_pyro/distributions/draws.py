@@ -88,7 +88,7 @@ def common_draws(
         num_samples: S.
         seed: of the draws.
         device: of z.
-    Returns: float [S, B, D].
+    Returns: float [S, B, D]; with gradients where the distribution has `rsample`.
     """
     if _independent_normals(z):
         normal = z.base_dist
@@ -99,5 +99,6 @@ def common_draws(
     for row in range(z.batch_shape[-1]):
         one = rows(slice(row, row + 1))
         with seeded(seed, device):
-            drawn.append(one.expand((num_samples, 1)).sample())
+            repeated = one.expand((num_samples, 1))
+            drawn.append(repeated.rsample() if repeated.has_rsample else repeated.sample())
     return torch.cat(drawn, dim=1)

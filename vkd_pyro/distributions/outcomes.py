@@ -123,6 +123,6 @@ def check_one_hot(labels: Tensor, known: Tensor) -> None:
     if wrong.any():
         raise UserError(
             f"labels: {int(wrong.sum()):,} of {int(known.sum()):,} studies have other than one finding present, and "
-            "CategoricalLikelihood expects exactly one; choose data.findings of which each study has one, or take "
+            "CategoricalLikelihood expects exactly one; choose data.task.findings of which each study has one, or take "
             "BernoulliLikelihood"
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vkd_pyro import metrics
 from vkd_pyro.evaluation.outputs import StudyOutputs
-from vkd_pyro.schedules import KLSchedule
+from vkd_pyro.schedules import BetaSchedule
 
 UNIT_KL = 0.01
 """Nats above which a dimension of z counts as used: what `active_units` asks of a variance, asked of the KL."""
@@ -149,11 +149,11 @@ def warning_of(columns: dict[str, float]) -> str | None:
     kl, spread, change = (columns.get(name, NAN) for name in ("kl", "z_spread", "z_change"))
     if math.isnan(kl):
         return None
-    found, cures = [], ["objective.likelihood_samples posterior or mixture"]
+    found, cures = [], ["method.objective.likelihood_samples posterior or mixture"]
     if change < NEGLIGIBLE_CHANGE:
         noise = f", though its draws move it by {spread:.3f}: z is noise" if spread >= NEGLIGIBLE_CHANGE else ""
         found.append(f"another study's z moves a probability by {change:.4f}, less than {NEGLIGIBLE_CHANGE}{noise}")
-        cures.append("model.likelihood_inputs z")
+        cures.append("method.likelihood_inputs z")
     if kl < NEGLIGIBLE_KL and not columns.get("mutual_information", NAN) > NEGLIGIBLE_KL:
         found.append(
             f"KL(q(z | report) || p(z | image)) is {kl:.4f} nats, less than {NEGLIGIBLE_KL}: z knows of the report "
@@ -162,8 +162,8 @@ def warning_of(columns: dict[str, float]) -> str | None:
         if not math.isnan(beta := columns.get("largest_beta", NAN)):
             found[-1] += f" (beta so far at most {beta:.2f}, on average {columns.get('mean_beta', NAN):.2f})"
         cures += [
-            "a lower objective.kl_scale (e.g. 0.02)",
-            "objective.divergence BalancedKL or FreeBits",
+            "a lower method.objective.kl_scale (e.g. 0.02)",
+            "method.objective.divergence BalancedKL or FreeBits",
         ]
     if not found:
         return None
@@ -171,7 +171,7 @@ def warning_of(columns: dict[str, float]) -> str | None:
     return f"{ignored}: {'; '.join(found)}. Try {', or '.join(cures)}"
 
 
-def beta_so_far(schedule: KLSchedule, steps: int, steps_per_epoch: int) -> dict[str, float]:
+def beta_so_far(schedule: BetaSchedule, steps: int, steps_per_epoch: int) -> dict[str, float]:
     """The largest beta of the optimiser steps done, and their mean; NaN before the first.
 
     From the schedule, which is a function of the step alone: so a resumed training knows of the steps before it.

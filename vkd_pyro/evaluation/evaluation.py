@@ -12,11 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vkd_pyro import __version__, metrics
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.artifacts.run import Run
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.data.subgroups import subgroup_names, subgroups
 from vkd_pyro.evaluation.collapse import LatentUse
 from vkd_pyro.evaluation.outputs import Fusion, StudyOutputs, outputs_of_images, signals
-from vkd_pyro.model import VKD, ImageBranch, ImageOnly
+from vkd_pyro.methods.base import Method
 from vkd_pyro.posthoc.calibration import Calibration
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import private_folder, write_json, written
@@ -191,11 +192,10 @@ class Evaluation:
 
 
 def evaluate(
-    network: VKD | ImageOnly | ImageBranch,
+    method: Method,
     data: StudyData,
     split: str = "test",
     num_samples: int = 100,
-    use_reports: bool = True,
     level: Literal["study", "image"] = "study",
     fusion: Literal["mean", "product"] = "mean",
     seed: int = 0,
@@ -204,38 +204,51 @@ def evaluate(
     """Predicts every study of a split.
 
     Args:
-        network: trained; in eval mode afterwards.
+        method: trained; in eval mode afterwards. Of a bundle, its `method`.
         data: the corpus.
         split: "train", "validation" or "test".
         num_samples: S, draws of z for each image.
-        use_reports: also evaluate the report's classifier; False where the guide was not trained.
         level: a row a study, its images averaged in probability; or a row an image.
         fusion: whether z of a study's images is drawn from each one's prior, or from the product of their priors.
         seed: of the draws.
         calibration: of the bundle; without, nothing is recalibrated, answered or called novel.
     """
-    images = outputs_of_split(network, data, split, num_samples, use_reports, level, fusion, seed)
+    images = outputs_of_split(method, data, split, num_samples, level, fusion, seed)
     how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
-    return evaluation_of(images, data, how, network.findings, calibration)
+    return evaluation_of(images, data, how, method.findings, calibration)
+
+
+def evaluate_run(
+    run: Run,
+    split: str = "test",
+    num_samples: int = 100,
+    level: Literal["study", "image"] = "study",
+    fusion: Literal["mean", "product"] = "mean",
+    seed: int = 0,
+) -> tuple[Evaluation, StudyOutputs]:
+    """A run on a split, as its bundle was calibrated, and the outputs it was made of; args as of `evaluate`."""
+    images = outputs_of_split(run.method, run.data, split, num_samples, level, fusion, seed)
+    how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
+    how["bundle"] = run.bundle.bundle_hash
+    rows = images if level == "image" else images.mean_over_images()
+    return evaluation_of(images, run.data, how, run.method.findings, run.bundle.calibration), rows
 
 
 def outputs_of_split(
-    network: VKD | ImageOnly | ImageBranch,
+    method: Method,
     data: StudyData,
     split: str,
     num_samples: int,
-    use_reports: bool,
     level: Literal["study", "image"] = "study",
     fusion: Literal["mean", "product"] = "mean",
     seed: int = 0,
 ) -> StudyOutputs:
-    """What a network says of a split, a row an image; args as of `evaluate`."""
-    if tuple(data.findings) != network.findings:
-        raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(network.findings)}")
-    network.eval()
-    encoder = getattr(network.guide, "report_encoder", None) if use_reports else None
+    """What a method says of a split, a row an image; args as of `evaluate`."""
+    if tuple(data.findings) != method.findings:
+        raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(method.findings)}")
+    method.eval()
     fused: Fusion = "none" if level == "image" else fusion
-    return outputs_of_images(network, data, split, num_samples, encoder, fused, seed)
+    return outputs_of_images(method, data, split, num_samples, method.report_encoder, fused, seed)
 
 
 def evaluation_of(

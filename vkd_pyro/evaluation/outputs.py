@@ -13,13 +13,13 @@ from torch.distributions import Independent
 
 from vkd_pyro import metrics
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.preparation import Preparation
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import KL, Distribution, product
-from vkd_pyro.encoders.image import encode
-from vkd_pyro.encoders.report import ReportEncoder
-from vkd_pyro.methods import ReportClassifier
-from vkd_pyro.model import VKD, Guide, ImageBranch, ImageOnly, Model, probabilities_given
+from vkd_pyro.methods.base import Method
+from vkd_pyro.model import ImageModel
 from vkd_pyro.posthoc.ood import Signals
+from vkd_pyro.sampling import PosteriorPredictive, probabilities_given
 from vkd_pyro.utils.errors import UserError
 
 Fusion = Literal["mean", "product", "none"]
@@ -94,54 +94,53 @@ class StudyOutputs:
 
 
 @torch.no_grad()
-def study_outputs(
-    network: VKD | ImageOnly | ImageBranch, batch: Batch, num_samples: int, seed: int, fusion: Fusion = "mean"
-) -> StudyOutputs:
-    """Predictions of both classifiers, and both distributions of z, for one batch; the network in eval mode.
+def study_outputs(method: Method, batch: Batch, num_samples: int, seed: int, fusion: Fusion = "mean") -> StudyOutputs:
+    """Predictions of both classifiers, and both distributions of z, for one batch; the method in eval mode.
 
     With fusion "product", all images of a study share the product of their priors. Fused, the batch holds whole
     studies, whose rows are alike in what is said of the study. No row depends on the other studies of the batch, but
     for `z_change`.
     """
-    model, guide = network.model, network.guide
-    device, rows = batch.images.device, len(batch)
+    model, device = method.model, batch.images.device
     group = torch.as_tensor(pd.factorize(np.array(batch.study_ids))[0], device=device)
-    features = encode(model.image_encoder, batch.images)
+    features = model.encode(batch.images)
+    latent = model.latent(features)
+    if fusion == "product":
+        if latent is None:
+            raise UserError("fusion: 'product' is of the priors of z, and this model has none; use mean")
+        latent = product(latent, group)
+    said = model.posterior_predictive(features, num_samples if latent else 1, seed, latent)
     labels = batch.labels.masked_fill(~batch.known, torch.nan)
-    by_finding = torch.full_like(batch.labels, torch.nan)
-    prior = model.prior(features) if isinstance(model, Model) else None
-    by_dimension = by_finding.new_full((rows, prior.event_shape[0] if prior else 1), torch.nan)
-    outputs = dict.fromkeys(("report_probabilities", "report_log_probs", "z_variance", "z_change"), by_finding)
-    outputs |= dict.fromkeys(("kl_per_dimension", "prior_locs", "posterior_locs"), by_dimension)
-    outputs |= {"labels": labels, "kl": by_dimension[:, 0], "features": features}
-    if prior is not None and isinstance(model, Model):
-        if fusion == "product":
-            prior = product(prior, group)
-        z = model.draw(features, num_samples, seed, prior)
-        samples = probabilities_given(model.likelihood, z, features)
-        outputs["prior_locs"] = prior.mean
+    outputs = _unknown(labels, latent) | {"labels": labels, "features": features}
+    if said.latent is not None:
+        outputs["prior_locs"] = said.latent.mean
         if num_samples > 1:
-            outputs |= _moved_by_z(model, features, z, samples, group)
-        if isinstance(guide, Guide) and batch.has_report.any():
-            outputs |= _of_report(guide, batch, prior, labels, num_samples, seed)
-    elif fusion == "product":
-        raise UserError("fusion: 'product' is of the priors of z, and image_only has none; use mean")
-    else:
-        samples = model.probabilities(features, 1)
-    outputs |= _of_samples(samples if fusion == "none" else _mean_of_groups(samples, group))
-    if isinstance(guide, ReportClassifier) and batch.has_report.any():
-        teacher = guide(batch, features)[1].sigmoid()
-        outputs["report_probabilities"] = teacher.masked_fill(~batch.has_report[:, None], torch.nan)
+            outputs |= _moved_by_z(model, features, said, group)
+    if batch.has_report.any():
+        read = method.report_predictive(batch, features, max(num_samples, KL_DRAWS), seed)
+        outputs |= _of_report(read, said, batch, labels, num_samples) if read else {}
+    outputs |= _of_samples(said.samples if fusion == "none" else _mean_of_groups(said.samples, group))
     arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
     return StudyOutputs(study_ids=np.array(batch.study_ids), **arrays | {"features": features.float().cpu().numpy()})
 
 
+def _unknown(labels: Tensor, latent: Distribution | None) -> dict[str, Tensor]:
+    """What a batch may lack: NaN of each in its shape."""
+    by_finding = torch.full_like(labels, torch.nan)
+    by_dimension = by_finding.new_full((len(labels), latent.event_shape[0] if latent else 1), torch.nan)
+    return {
+        **dict.fromkeys(("report_probabilities", "report_log_probs", "z_variance", "z_change"), by_finding),
+        **dict.fromkeys(("kl_per_dimension", "prior_locs", "posterior_locs"), by_dimension),
+        "kl": by_dimension[:, 0],
+    }
+
+
 def outputs_of_images(
-    network: VKD | ImageOnly | ImageBranch,
+    method: Method,
     data: StudyData,
     split: str,
     num_samples: int,
-    encoder: ReportEncoder | None = None,
+    preparation: Preparation | None = None,
     fusion: Fusion = "none",
     seed: int = 0,
     max_images: int | None = None,
@@ -149,13 +148,13 @@ def outputs_of_images(
     """What model and guide say of a split, not augmented, a row an image; fused, the rows of a study are alike.
 
     Args:
-        network: in eval mode.
-        encoder: of reports; without, none is read.
+        method: in eval mode.
+        preparation: of reports; without, none is read.
         max_images: about how many at most, spread over the split; None for all.
     """
-    device = next(network.parameters()).device
-    loader = data.evaluation_loader(split, encoder, max_images)
-    parts = [study_outputs(network, cast(Batch, batch).to(device), num_samples, seed, fusion) for batch in loader]
+    device = next(method.model.parameters()).device
+    loader = data.evaluation_loader(split, preparation, max_images)
+    parts = [study_outputs(method, cast(Batch, batch).to(device), num_samples, seed, fusion) for batch in loader]
     return StudyOutputs.concatenate(parts)
 
 
@@ -177,34 +176,29 @@ def _of_samples(samples: Tensor) -> dict[str, Tensor]:
     return found | dict(zip(("low", "high"), samples.quantile(tails, dim=0), strict=True))
 
 
-def _moved_by_z(model: Model, features: Tensor, z: Tensor, samples: Tensor, group: Tensor) -> dict[str, Tensor]:
+def _moved_by_z(model: ImageModel, features: Tensor, said: PosteriorPredictive, group: Tensor) -> dict[str, Tensor]:
     """How much p(y | x_I, z), float [S, B, K], owes to z: to its draws, and to whether it is another study's."""
     shift = len(features) // 2
-    others = probabilities_given(model.likelihood, z, features.roll(shift, 0)).roll(-shift, 1)
-    moved = samples - others  # draw by draw, which share their noise
-    squares = moved.mean(0).square() - moved.var(0) / len(samples)
+    z = cast(Tensor, said.z)
+    others = probabilities_given(model.likelihood.probabilities, z, features.roll(shift, 0)).roll(-shift, 1)
+    moved = said.samples - others  # draw by draw, which share their noise
+    squares = moved.mean(0).square() - moved.var(0) / len(moved)
     same = group == group.roll(-shift)
-    return {"z_variance": samples.var(0), "z_change": squares.masked_fill(same[:, None], torch.nan)}
+    return {"z_variance": said.samples.var(0), "z_change": squares.masked_fill(same[:, None], torch.nan)}
 
 
 def _of_report(
-    guide: Guide, batch: Batch, prior: Distribution, labels: Tensor, num_samples: int, seed: int
+    read: PosteriorPredictive, said: PosteriorPredictive, batch: Batch, labels: Tensor, num_samples: int
 ) -> dict[str, Tensor]:
     """What of `StudyOutputs` comes from reports; NaN in the rows that have none."""
-    features = guide.report_encoder(batch.report, batch.report_mask)
-    posterior = guide.posterior(features)
-    z = guide.draw(features, max(num_samples, KL_DRAWS), seed, posterior)
-    samples = probabilities_given(guide.auxiliary, z[:num_samples])
-    total, parts = _kl(posterior, prior, z[:KL_DRAWS])
-    p = samples.clamp(1e-7, 1 - 1e-7)
-    log_probs = torch.where(labels == 1, p.log(), (1 - p).log()).mean(0).masked_fill(labels.isnan(), torch.nan)
-    found = {
-        "report_probabilities": samples.mean(0),
-        "report_log_probs": log_probs,
-        "kl": total,
-        "kl_per_dimension": parts,
-        "posterior_locs": posterior.mean,
-    }
+    samples = read.samples[:num_samples]
+    found = {"report_probabilities": samples.mean(0)}
+    if read.z is not None and read.latent is not None and said.latent is not None:
+        p = samples.clamp(1e-7, 1 - 1e-7)
+        log_probs = torch.where(labels == 1, p.log(), (1 - p).log()).mean(0).masked_fill(labels.isnan(), torch.nan)
+        total, parts = _kl(read.latent, said.latent, read.z[:KL_DRAWS])
+        found |= {"report_log_probs": log_probs, "kl": total, "kl_per_dimension": parts}
+        found["posterior_locs"] = read.latent.mean
     absent = ~batch.has_report
     return {
         name: tensor.masked_fill(absent.view(-1, *[1] * (tensor.dim() - 1)), torch.nan)

@@ -8,10 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vkd_pyro.distributions import seeded
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.explanations import library, log_odds
-from vkd_pyro.model import ImageClassifier, Model
+from vkd_pyro.model import ImageModel
 from vkd_pyro.utils.errors import UserError
 
 OPACITY = 0.6
@@ -19,7 +18,7 @@ OPACITY = 0.6
 
 
 def grad_cam(
-    model: Model | ImageClassifier,
+    model: ImageModel,
     images: Tensor,
     finding: int | Sequence[int],
     num_samples: int = 8,
@@ -32,7 +31,7 @@ def grad_cam(
         l = 1/S sum_s log-odds of p(y_k = 1 | x_I, z^(s)),   z^(s) ~ p(z | x_I)
 
     where A are the channels of `layer`. The gradient goes through z as well where the prior has `rsample`, which all
-    families here have; else z is held fixed. Each image has the same noise, so its map does not depend on the others.
+    families here have; else z is fixed. Each image has the same noise, so its map does not depend on the others.
 
     Args:
         model: in eval mode.
@@ -52,9 +51,9 @@ def grad_cam(
     if layer is None:
         layer = last_convolution(model.image_encoder, images[:1])
 
-    def mean_log_odds(pictures: Tensor) -> Tensor:
-        rows = model.image_encoder(pictures).split(1)
-        return torch.cat([_log_odds(model, features, num_samples, seed) for features in rows])
+    def mean_log_odds(images: Tensor) -> Tensor:
+        samples = model.posterior_predictive(model.image_encoder(images), num_samples, seed).samples
+        return log_odds(samples).mean(0)
 
     explained = captum.LayerGradCam(mean_log_odds, layer)
     unused = {"allow_unused": True, "materialize_grads": True}  # p may depend on no feature of the image
@@ -66,17 +65,6 @@ def grad_cam(
         return torch.where(largest > 0, cam / largest, 0.0)
 
     return map_of(finding) if isinstance(finding, int) else torch.stack([map_of(k) for k in finding], dim=1)
-
-
-def _log_odds(model: Model | ImageClassifier, features: Tensor, num_samples: int, seed: int) -> Tensor:
-    """l of `grad_cam`. Args: float [1, F]. Returns: float [1, K]."""
-    if not isinstance(model, Model):
-        return log_odds(model.probabilities(features, 1))[0]
-    prior = model.prior(features)
-    prior = prior.expand((num_samples, *prior.batch_shape))
-    with seeded(seed, features.device):
-        z = prior.rsample() if prior.has_rsample else prior.sample()
-    return log_odds(model.likelihood.probabilities(z, features)).mean(0)
 
 
 @torch.no_grad()

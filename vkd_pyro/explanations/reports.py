@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vkd_pyro.encoders.report import LanguageModelEncoder, ReportEncoder, TransformerBlock, WordEncoder
 from vkd_pyro.explanations import library, log_odds
-from vkd_pyro.model import Guide
+from vkd_pyro.guide import Guide
 from vkd_pyro.utils.errors import UserError
 
 ROWS_AT_ONCE = 8

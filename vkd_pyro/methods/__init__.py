@@ -1,17 +1,31 @@
-"""What a user would try in place of VKD: other ways to learn from reports, on the same encoders, data and training."""
+"""Ways of learning to read X-rays, a file each. All train by the same `fit`, and leave an image-only model.
 
-from vkd_pyro.elbo import Terms
-from vkd_pyro.methods.base import ReportClassifier, Rival, log_likelihood
+`VKD`                 the report's posterior teaches the image's prior through a KL
+`NoReport`            the same network without reports
+`ImageOnly`           image encoder and a linear head
+`LogitDistillation`   the image learns what a teacher that reads the report makes of each study
+`FeatureRegression`   the image's features learn to predict the report's
+`Contrastive`         an image and its own report are closer than it and those of others
+
+`Method` (`base.py`) says what a method is.
+"""
+
+from vkd_pyro.methods.base import Method, ReportClassifier, log_likelihood
 from vkd_pyro.methods.contrastive import Contrastive
 from vkd_pyro.methods.feature_regression import FeatureRegression
+from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.methods.logit_distillation import LogitDistillation
+from vkd_pyro.methods.no_report import NoReport
+from vkd_pyro.methods.vkd import VKD
 
 __all__ = [
+    "VKD",
     "Contrastive",
     "FeatureRegression",
+    "ImageOnly",
     "LogitDistillation",
+    "Method",
+    "NoReport",
     "ReportClassifier",
-    "Rival",
-    "Terms",
     "log_likelihood",
 ]

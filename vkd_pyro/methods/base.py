@@ -1,7 +1,6 @@
-"""What all rivals share: an image classifier without z, a report branch beside it, and an objective of both."""
+"""What a method is: a network that reads X-rays, what only its training needs, and an objective."""
 
-import abc
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyro.nn import PyroModule
@@ -11,28 +10,59 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.elbo import Terms
 from vkd_pyro.encoders.report import ReportEncoder
-from vkd_pyro.model import VKD, ImageOnly
+from vkd_pyro.model import ImageModel
+from vkd_pyro.sampling import PosteriorPredictive
 
 
-class Rival(abc.ABC):
-    """A network and an objective. Both see the encoders that VKD would have; the image's side is `image_only`'s.
+class Method(PyroModule):
+    """A way of learning to read X-rays. One's own is a subclass in a file of its own, named in a config:
 
-    What is aligned between the branches stands where VKD has its KL, and is weighted by the same schedule.
+        method:
+          class_path: my_method.MyMethod
+          init_args: {...}
+
+    Its constructor takes `findings`, names of the K labels, whatever else it likes, and hands on the first three below.
+
+    Args:
+        findings: names of the K labels.
+        model: reads X-rays; it alone is kept after training.
+        guide: what only training needs; None for nothing. What reads reports is its `report_encoder`.
+
+    Attributes:
+        reads_reports: whether training reads reports.
+        fills_unknown_labels: whether labels that are not known are taken from the report.
     """
 
-    def network(self, vkd: VKD) -> ImageOnly:
-        """The image classifier and the report branch, on the encoders of `vkd`."""
-        image_encoder = vkd.model.image_encoder
-        guide = self.report_branch(image_encoder.features_dim, vkd.guide.report_encoder, len(vkd.findings))
-        return ImageOnly(vkd.findings, image_encoder, guide)
+    model: ImageModel
+    guide: Any  # of its own kind in each method
+    reads_reports: ClassVar[bool] = True
+    fills_unknown_labels: bool = False
 
-    @abc.abstractmethod
-    def report_branch(self, image_features: int, report_encoder: ReportEncoder, num_findings: int) -> PyroModule:
-        """What reads reports, and whatever else only training needs; `report_encoder` is an attribute of it."""
+    def __init__(self, findings: tuple[str, ...], model: ImageModel, guide: PyroModule | None = None) -> None:
+        super().__init__()
+        self.findings = tuple(findings)
+        self.model, self.guide = model, guide
 
-    @abc.abstractmethod
-    def terms(self, model: Any, guide: Any, batch: Batch, kl_weight: float = 1.0) -> Terms:
-        """The objective on one batch; `kl_weight` is what the schedule says for this step."""
+    def terms(self, batch: Batch, beta: float = 1.0) -> Terms:
+        """The objective on one batch, in its parts.
+
+        Args: a batch; beta, what the schedule says for this step: the weight of what draws image and report together.
+        """
+        raise NotImplementedError
+
+    def report_predictive(
+        self, batch: Batch, features: Tensor, num_samples: int, seed: int
+    ) -> PosteriorPredictive | None:
+        """What the reports of a batch say of the findings; None where nothing in the method classifies reports.
+
+        Args: a batch; features of its images, float [B, F]; S; seed of the draws.
+        """
+        return None
+
+    @property
+    def report_encoder(self) -> ReportEncoder | None:
+        """What reads reports while learning; None where nothing does."""
+        return getattr(self.guide, "report_encoder", None) if self.reads_reports else None
 
 
 class ReportClassifier(PyroModule):
@@ -61,6 +91,10 @@ class ReportClassifier(PyroModule):
         if self.image_features and image_features is not None:
             seen = torch.cat([features, image_features.detach()], dim=-1)
         return features, self.head(seen).float()
+
+    def posterior_predictive(self, batch: Batch, image_features: Tensor) -> PosteriorPredictive:
+        """t(y_k = 1 | x_T), float [1, B, K]; there is nothing to draw."""
+        return PosteriorPredictive(self(batch, image_features)[1].sigmoid()[None])
 
 
 def log_likelihood(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:

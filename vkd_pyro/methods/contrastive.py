@@ -1,7 +1,5 @@
 """Contrastive alignment: an image and its own report are closer than it and the reports of others."""
 
-from typing import Any
-
 import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
@@ -10,8 +8,10 @@ from torch.nn.functional import normalize
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.distributions.base import no_autocast
 from vkd_pyro.elbo import Terms
+from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder
-from vkd_pyro.methods.base import Rival, log_likelihood
+from vkd_pyro.methods.base import Method, log_likelihood
+from vkd_pyro.model import ImageClassifier
 from vkd_pyro.utils.errors import UserError
 
 
@@ -30,7 +30,7 @@ class Projections(PyroModule):
         return normalize(self.of_images(image_features).float(), dim=-1), normalize(reports.float(), dim=-1)
 
 
-class Contrastive(Rival):
+class Contrastive(Method):
     r"""ConVIRT (Zhang et al. 2022, arXiv 2010.00747), jointly with the labels or before them.
 
         jointly        loss = L(f, y) + beta w A
@@ -43,6 +43,9 @@ class Contrastive(Rival):
     A study without a report has no A.
 
     Args:
+        findings: names of the K labels.
+        image_encoder: reads X-rays.
+        report_encoder: reads reports.
         weight: w.
         temperature: tau.
         image_share: lambda, the share of finding the report of an image.
@@ -52,6 +55,9 @@ class Contrastive(Rival):
 
     def __init__(
         self,
+        findings: tuple[str, ...],
+        image_encoder: ImageEncoder,
+        report_encoder: ReportEncoder,
         weight: float = 1.0,
         temperature: float = 0.1,
         image_share: float = 0.75,
@@ -60,26 +66,27 @@ class Contrastive(Rival):
     ) -> None:
         if weight < 0 or temperature <= 0 or not 0 <= image_share <= 1:
             raise UserError(
-                f"rival: found weight {weight}, temperature {temperature} and image_share {image_share}, expected at "
+                f"method: found weight {weight}, temperature {temperature} and image_share {image_share}, expected at "
                 "least 0, above 0, and a share between 0 and 1"
             )
+        super().__init__(
+            findings,
+            ImageClassifier(image_encoder, len(findings)),
+            Projections(image_encoder.features_dim, report_encoder, width),
+        )
         self.weight, self.temperature, self.image_share = weight, temperature, image_share
         self.width, self.pretraining = width, pretraining
 
-    def report_branch(self, image_features: int, report_encoder: ReportEncoder, num_findings: int) -> PyroModule:
-        """See `Rival`: the projections."""
-        return Projections(image_features, report_encoder, self.width)
-
-    def terms(self, model: Any, guide: Any, batch: Batch, kl_weight: float = 1.0) -> Terms:
-        """See `Rival`; `kl` is A."""
-        features = model.image_encoder(batch.images)
-        supervised = log_likelihood(model.head(features).float(), batch.labels, batch.known)
+    def terms(self, batch: Batch, beta: float = 1.0) -> Terms:
+        """The parts above; the alignment is A."""
+        features = self.model.image_encoder(batch.images)
+        supervised = log_likelihood(self.model.head(features).float(), batch.labels, batch.known)
         return Terms(
-            log_likelihood=supervised * ((1 - kl_weight) if self.pretraining else 1.0),
+            log_likelihood=supervised * ((1 - beta) if self.pretraining else 1.0),
             auxiliary=torch.zeros_like(supervised),
-            kl=self._alignment(guide(batch, features), batch),
+            alignment=self._alignment(self.guide(batch, features), batch),
             auxiliary_weight=0.0,
-            kl_weight=kl_weight * self.weight,
+            alignment_weight=beta * self.weight,
         )
 
     def _alignment(self, vectors: tuple[Tensor, Tensor], batch: Batch) -> Tensor:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from vkd_pyro import metrics
 from vkd_pyro.artifacts.bundle import Bundle
-from vkd_pyro.artifacts.export.engines import Computed, Export, engine_of
+from vkd_pyro.artifacts.export import Export
 from vkd_pyro.posthoc.calibration import Calibration
 from vkd_pyro.posthoc.ood import Signals
 from vkd_pyro.prediction.images import ImageFile, Unread, read_images
-from vkd_pyro.prediction.predictive import Prediction, Summary, UncertaintySources, predict_with
+from vkd_pyro.prediction.predictive import Prediction, Summary, UncertaintySources, joined, predict_with
+from vkd_pyro.sampling import PosteriorPredictive
 from vkd_pyro.utils.errors import UserError
 
 Floats = NDArray[np.floating]
@@ -143,6 +144,7 @@ def _predicted(
         yield from (file if isinstance(file, Unread) else next(said) for file in some)
 
 
+@torch.no_grad()
 def _said_of(
     members: Sequence[Predictor], files: Sequence[ImageFile], uncertainty: UncertaintySources, level: float
 ) -> list[Predicted]:
@@ -150,14 +152,18 @@ def _said_of(
     findings, calibration = members[0].findings, calibration_of(members)
     images = torch.stack([file.pixels for file in files]).float() / 255
     if calibration or _is_usual(uncertainty):
-        computed = [engine_of(member)(images, uncertainty.num_samples, uncertainty.seed) for member in members]
-        prediction = usual = _joined(computed, findings)
+        features = [member.model.encode(images) for member in members]
+        said = [
+            member.model.posterior_predictive(one, uncertainty.num_samples, uncertainty.seed)
+            for member, one in zip(members, features, strict=True)
+        ]
+        prediction = usual = joined(said, findings, ensemble=len(members) > 1)
     if not _is_usual(uncertainty):
         prediction = _by_other_networks(members, images, uncertainty)
     summary = prediction.summary(level)
     if calibration:
         interval = summary if prediction.sources else None
-        judged = _judged(calibration, usual.probabilities, interval, _signals(computed[0], usual))
+        judged = _judged(calibration, usual.probabilities, interval, _signals(features[0], said[0], usual))
     else:
         judged = _unjudged(summary)
     arrays = vars(summary) | judged
@@ -170,16 +176,6 @@ def _is_usual(uncertainty: UncertaintySources) -> bool:
     return not (uncertainty.num_masks or uncertainty.num_augmentations)
 
 
-def _joined(computed: Sequence[Computed], findings: tuple[str, ...]) -> Prediction:
-    """What one network says, or several, which are an ensemble."""
-    samples = np.stack([each.samples for each in computed])
-    found = {
-        "z": samples.shape[1] > 1 and any(each.latents is not None for each in computed),
-        "ensemble": len(computed) > 1,
-    }
-    return Prediction(samples, findings, tuple(name for name, there in found.items() if there))
-
-
 def _by_other_networks(members: Sequence[Predictor], images: Tensor, uncertainty: UncertaintySources) -> Prediction:
     """By masks of dropout, or of augmented pictures: only PyTorch has the networks for it."""
     models = [member.model for member in members if isinstance(member, Bundle)]
@@ -190,9 +186,11 @@ def _by_other_networks(members: Sequence[Predictor], images: Tensor, uncertainty
 # ------------------------------------------------------------------------------ what calibration says
 
 
-def _signals(computed: Computed, usual: Prediction) -> Signals:
-    """What out-of-distribution score looks at, as `posthoc.signals` has it."""
-    return Signals(computed.features, computed.latents, metrics.entropy(usual.probabilities).sum(axis=-1))
+def _signals(features: Tensor, said: PosteriorPredictive, usual: Prediction) -> Signals:
+    """What an `OODDetector` looks at, as `evaluation.outputs.signals` has it."""
+    latents = None if said.latent is None else said.latent.mean.double().cpu().numpy()
+    uncertainty = metrics.entropy(usual.probabilities).sum(axis=-1)
+    return Signals(features.float().cpu().numpy(), latents, uncertainty)
 
 
 def _judged(

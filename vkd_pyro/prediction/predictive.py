@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from vkd_pyro import metrics
 from vkd_pyro.data.images.transforms import Augmentation
-from vkd_pyro.encoders.image import encode
-from vkd_pyro.model import ImageClassifier, Model
+from vkd_pyro.model import ImageModel
+from vkd_pyro.sampling import PosteriorPredictive
 from vkd_pyro.utils.errors import UserError
 
 Array = NDArray[np.float32]
@@ -61,7 +61,7 @@ class Prediction:
     """What the model says of N images.
 
     Attributes:
-        samples: p(y_k = 1 | x_I, z^(s)) by V networks (or of V pictures), float [V, S, N, K] in [0, 1].
+        samples: p(y_k = 1 | x_I, z^(s)) by V networks (or of V versions of an image), float [V, S, N, K] in [0, 1].
         findings: names of the K labels.
         sources: what differs between samples: "z", "ensemble", "dropout", "augmentation".
     """
@@ -111,7 +111,7 @@ class UncertaintySources:
     Attributes:
         num_samples: S, draws of z by each network.
         num_masks: masks of dropout, each a network; 0 for none.
-        num_augmentations: augmented versions of each picture; 0 for the picture itself.
+        num_augmentations: augmented versions of each image; 0 for the image itself.
         seed: of all draws.
     """
 
@@ -127,7 +127,7 @@ class UncertaintySources:
 
 
 def predict(
-    model: Model | ImageClassifier | Sequence[Model | ImageClassifier],
+    model: ImageModel | Sequence[ImageModel],
     images: Tensor,
     findings: tuple[str, ...],
     num_samples: int = 100,
@@ -151,34 +151,47 @@ def predict(
 @torch.no_grad()
 def predict_with(
     uncertainty: UncertaintySources,
-    model: Model | ImageClassifier | Sequence[Model | ImageClassifier],
+    model: ImageModel | Sequence[ImageModel],
     images: Tensor,
     findings: tuple[str, ...],
 ) -> Prediction:
     """As `predict`."""
     models = [model] if isinstance(model, nn.Module) else list(model)
-    pictures = list(_pictures(images, uncertainty))
-    samples = [array for network in models for picture in pictures for array in _by_mask(network, picture, uncertainty)]
-    found = {
-        "z": uncertainty.num_samples > 1 and any(isinstance(network, Model) for network in models),
-        "ensemble": len(models) > 1,
-        "dropout": uncertainty.num_masks > 1,
-        "augmentation": uncertainty.num_augmentations > 1,
-    }
-    return Prediction(np.stack(samples), tuple(findings), tuple(name for name, there in found.items() if there))
+    versions = list(_versions(images, uncertainty))
+    said = [one for network in models for version in versions for one in _by_mask(network, version, uncertainty)]
+    return joined(
+        said,
+        findings,
+        ensemble=len(models) > 1,
+        dropout=uncertainty.num_masks > 1,
+        augmentation=uncertainty.num_augmentations > 1,
+    )
 
 
-def _by_mask(model: Model | ImageClassifier, images: Tensor, uncertainty: UncertaintySources) -> Iterator[Array]:
-    """float32 [S, N, K] of the network, or of each of its masks; encoded once, unless the encoder has dropout."""
+def joined(said: Sequence[PosteriorPredictive], findings: tuple[str, ...], **sources: bool) -> Prediction:
+    """What one network, or several, of one image, or of versions of it, say together.
+
+    Args:
+        said: V of them, of the same N images and as many draws.
+        findings: names of the K labels.
+        sources: whether what they differ in, besides z, is a source of uncertainty.
+    """
+    samples = np.stack([one.samples.float().cpu().numpy() for one in said])
+    found = {"z": samples.shape[1] > 1 and any(one.latent is not None for one in said), **sources}
+    return Prediction(samples, tuple(findings), tuple(name for name, there in found.items() if there))
+
+
+def _by_mask(model: ImageModel, images: Tensor, uncertainty: UncertaintySources) -> Iterator[PosteriorPredictive]:
+    """What the network, or each of its masks, says; encoded once, unless the encoder has dropout."""
     features = None
     for mask in range(uncertainty.num_masks or 1):
         with dropout_mask(model, uncertainty.seed + mask) if uncertainty.num_masks else ExitStack():
             if features is None or _dropouts(model.image_encoder):
-                features = model.image_encoder(images) if uncertainty.num_masks else encode(model.image_encoder, images)
-            yield model.probabilities(features, uncertainty.num_samples, uncertainty.seed).float().cpu().numpy()
+                features = model.image_encoder(images) if uncertainty.num_masks else model.encode(images)
+            yield model.posterior_predictive(features, uncertainty.num_samples, uncertainty.seed)
 
 
-def _pictures(images: Tensor, uncertainty: UncertaintySources) -> Iterator[Tensor]:
+def _versions(images: Tensor, uncertainty: UncertaintySources) -> Iterator[Tensor]:
     """The images; or augmented versions, one after the other, all images of one turned and shifted alike."""
     if not uncertainty.num_augmentations:
         yield images

@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.evaluation.evaluation import Evaluation, save_evaluation
 from vkd_pyro.explanations.images import grad_cam, overlay
 from vkd_pyro.explanations.latent import embed
 from vkd_pyro.explanations.mismatch import Mismatch, mismatch
-from vkd_pyro.model import VKD, Guide, ImageBranch, ImageOnly
+from vkd_pyro.methods.base import Method
 from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.reporting.figures import save
 from vkd_pyro.reporting.page import write_page
@@ -24,8 +24,6 @@ from vkd_pyro.utils.files import private_folder
 
 MAX_POINTS = 1000
 """Studies on a map of z: t-SNE of more takes minutes and shows no more."""
-
-Network = VKD | ImageOnly | ImageBranch
 
 
 def save_all(evaluation: Evaluation, folder: Path, extras: Extras, num_resamples: int = 1000) -> Assessment:
@@ -68,23 +66,22 @@ def shown_finding(evaluation: Evaluation) -> int:
     return int(np.where(np.array(evaluation.findings) == "No Finding", 0.5, positives).argmax())
 
 
-def mismatch_of(network: Network, data: StudyData, split: str) -> Mismatch | None:
-    """How far reports are from their own and from others' pictures; None where no guide reads reports that are true."""
-    if data.control != "none" or not isinstance(network, VKD) or not isinstance(network.guide, Guide):
+def mismatch_of(method: Method, data: StudyData, split: str) -> Mismatch | None:
+    """`mismatch` of a split; None where no posterior of z reads reports that are true."""
+    if data.task.control != "none" or not hasattr(method.guide, "posterior"):
         return None
-    device = next(network.parameters()).device
-    encoder = network.guide.report_encoder
-    return mismatch(network, (batch.to(device) for batch in data.evaluation_loader(split, encoder)))
+    device = next(method.parameters()).device
+    return mismatch(method, (batch.to(device) for batch in data.evaluation_loader(split, method.report_encoder)))
 
 
 def with_mismatch(evaluation: Evaluation, found: Mismatch) -> Evaluation:
-    """The evaluation with the excess of each study's KL; NaN without a report."""
-    excess = pd.Series(found.excess, index=found.study_ids).reindex(list(evaluation.study_ids))
+    """The evaluation with the mismatch score of each study; NaN without a report."""
+    excess = pd.Series(found.score, index=found.study_ids).reindex(list(evaluation.study_ids))
     return replace(evaluation, mismatch_score=np.asarray(excess, np.float64))
 
 
 def cases_of(
-    network: Network, data: StudyData, evaluation: Evaluation, number: int
+    method: Method, data: StudyData, evaluation: Evaluation, number: int
 ) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
     """The studies with the highest probability of the finding with most positives, and the most uncertain, in turn.
 
@@ -95,7 +92,7 @@ def cases_of(
     orders = np.argsort(-p), np.argsort(-evaluation.uncertainty[:, k])
     chosen = list(dict.fromkeys(row for pair in zip(*orders, strict=True) for row in pair))[:number]
     pixels = _pictures(data, evaluation, chosen)
-    maps = grad_cam(network.model, pixels.to(next(network.parameters()).device), k).cpu().numpy()
+    maps = grad_cam(method.model, pixels.to(next(method.parameters()).device), k).cpu().numpy()
     gray = pixels[:, 0].numpy()
     overlays = np.stack([overlay(image, cam) for image, cam in zip(gray, maps, strict=True)])
     said = {1.0: "present", 0.0: "absent"}
@@ -115,9 +112,7 @@ def _pictures(data: StudyData, evaluation: Evaluation, chosen: list[int]) -> tor
     return torch.stack([images[row] for row in chosen])
 
 
-def save_samples(
-    network: Network, data: StudyData, split: str, path: Path, num_samples: int = 100, seed: int = 0
-) -> int:
+def save_samples(method: Method, data: StudyData, split: str, path: Path, num_samples: int = 100, seed: int = 0) -> int:
     """Writes p(y | x_I, z) of every draw of z, image by image, to netCDF for ArviZ, beside the labels.
 
     In a stream: memory does not grow with the split. A study with several images has a row each, numbered from 0 after
@@ -125,15 +120,15 @@ def save_samples(
     """
     from vkd_pyro.evaluation.arviz_export import SampleWriter
 
-    device = next(network.parameters()).device
+    device = next(method.parameters()).device
     several = any(len(study.images) > 1 for study in data.studies(split))
-    with SampleWriter(path, network.findings, 1, num_samples) as writer:
+    with SampleWriter(path, method.findings, 1, num_samples) as writer:
         for batch in data.evaluation_loader(split, None):
             names, seen = [], Counter[str]()
             for study in batch.study_ids:  # a batch holds whole studies
                 names.append(f"{study}/{seen[study]}" if several else study)
                 seen[study] += 1
-            samples = predict(network.model, batch.images.to(device), network.findings, num_samples, seed).samples
+            samples = predict(method.model, batch.images.to(device), method.findings, num_samples, seed).samples
             writer.append(samples, names, batch.labels.masked_fill(~batch.known, torch.nan).numpy())
         return writer.num_studies
 

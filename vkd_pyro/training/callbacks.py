@@ -6,8 +6,9 @@ from typing import Any
 
 import lightning as L
 import pandas as pd
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 
+from vkd_pyro.artifacts.checkpoints import LAST, PREVIOUS
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import written
 
@@ -29,6 +30,41 @@ class BestCheckpoint(ModelCheckpoint):
         state |= {key: moved(state[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
         state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}
         super().load_state_dict(state)
+
+
+class LastCheckpoint(Checkpoint):
+    """last.ckpt: after each epoch, and every so many optimiser steps within it; previous.ckpt: the one before.
+
+    The last step of an epoch is left to the checkpoint after its validation.
+
+    Args:
+        folder: of both.
+        every_n_steps: None for the ends of epochs alone.
+    """
+
+    def __init__(self, folder: Path, every_n_steps: int | None = None) -> None:
+        self.folder, self.every_n_steps = folder, every_n_steps
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        batches = batch_idx + 1
+        if self.every_n_steps is None or batches == trainer.num_training_batches:
+            return
+        if batches % (self.every_n_steps * trainer.accumulate_grad_batches) == 0:
+            self._save(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save(trainer, pl_module)
+
+    def _save(self, trainer: L.Trainer, module: Any) -> None:
+        module.check_loss()
+        module.check_weights()
+        module.average_statistics()  # what is saved is one process's
+        last = self.folder / LAST
+        if trainer.is_global_zero and last.is_file():
+            last.replace(self.folder / PREVIOUS)
+        trainer.save_checkpoint(last)
 
 
 class RelativeEarlyStopping(Callback):

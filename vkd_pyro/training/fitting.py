@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
+from lightning import Trainer
 
 from vkd_pyro.artifacts.bundle import save_bundle
 from vkd_pyro.artifacts.checkpoints import LAST, load_checked, newest
@@ -25,102 +26,97 @@ from vkd_pyro.artifacts.run import (
     start_with,
 )
 from vkd_pyro.data.dataset import Share, TrainingBatches
-from vkd_pyro.data.loading import StudyData
-from vkd_pyro.elbo import TraceVKD_ELBO
+from vkd_pyro.data.loading import Loader
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.evaluation.collapse import warn_if_ignored
-from vkd_pyro.methods import Rival
-from vkd_pyro.methods.arms import Arm, ready_for_arm, show_labels, warn_of_absent_findings
-from vkd_pyro.model import VKD, ImageOnly
-from vkd_pyro.schedules import Cyclical, KLSchedule
+from vkd_pyro.methods.base import Method
+from vkd_pyro.schedules import BetaSchedule, Cyclical
 from vkd_pyro.training.callbacks import BestCheckpoint, rows_before
-from vkd_pyro.training.module import VKDTrainer, compile_encoders, make_trainer, quiet
+from vkd_pyro.training.module import MethodTraining, compile_encoders, make_trainer, quiet
 from vkd_pyro.training.posthoc import Posthoc, calibrate
+from vkd_pyro.training.requirements import check_trainable, observe_labels, warn_of_absent_findings
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import write_json, written
 
-__all__ = ["Arm", "Training", "fit"]
-
 
 def fit(
-    vkd: VKD,
+    method: Method,
     data: StudyData,
     run: str | Path,
-    arm: Arm = "vkd",
-    objective: TraceVKD_ELBO | None = None,
-    kl_schedule: KLSchedule | None = None,
+    beta_schedule: BetaSchedule | None = None,
     training: Training | None = None,
+    posthoc: Posthoc | None = None,
     seed: int = 0,
     config: str = "",
     start_from: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
-    rival: Rival | None = None,
-    posthoc: Posthoc | None = None,
-) -> VKD | ImageOnly:
-    """Trains one arm and writes a run; returns the network of the best epoch, in eval mode.
+) -> Method:
+    """Trains a method and writes a run; returns it with the weights of the best epoch, in eval mode.
 
     With several devices it runs in as many processes, of which the first alone writes; all must see the run's folder.
 
     Args:
-        vkd: with fresh weights; `image_only` uses its image encoder alone.
+        method: with fresh weights.
         data: the corpus, ready for training.
         run: folder to write, refused if it holds another run.
-        arm: "vkd"; "vkd_without_mi" (w_MI = 0); "no_report" (no KL, no auxiliary); "image_only" (no z);
-            "rival" (no z, reports by another method).
-        objective: `TraceVKD_ELBO()` by default.
-        kl_schedule: `Cyclical()` by default.
+        beta_schedule: of the weight of what draws image and report together; `Cyclical()` by default.
         training: how to train.
+        posthoc: how the trained model is calibrated; `Posthoc()` by default.
         seed: of the order, the augmentation and the noise; the weights' seed is the caller's.
         config: text of `config.yaml`, so that the run can be evaluated and resumed from the command line.
-        start_from: a run of the same arm or of the same network, whose best weights to begin with (fine-tuning).
+        start_from: a run of the same image model, whose best weights to begin with (fine-tuning).
         resume: go on from the newest whole checkpoint of `run`.
         progress: show a progress bar.
-        rival: the method of the arm "rival"; it takes the place of `objective`.
-        posthoc: how the trained model is calibrated; `Posthoc()` by default.
     """
     run, training = Path(run), training or Training()
     if leads():
         check_ready(run, resume)
-    network, method, use_reports = ready_for_arm(arm, vkd, data, objective or TraceVKD_ELBO(), rival)
+    check_trainable(method, data)
     # What cannot be written is found before training.
     description, summary = (json.loads(json.dumps(d, default=str)) for d in (data.description(), data.summary()))
     if resume:
         check_same_data(run, summary)
     goes_on = resume and has_checkpoint(run)  # else from the beginning
     if not goes_on:  # one that goes on finds in its checkpoint what was taken from the labels
-        show_labels(network, data)
+        observe_labels(method, data)
         if start_from is not None:
-            start_with(network, Path(start_from))
+            start_with(method, Path(start_from))
     best = BestCheckpoint(run / CHECKPOINTS)
     with quiet():
         trainer = make_trainer(training, run, best, progress)
-    share = Share(trainer.global_rank, trainer.world_size)
     if leads():
         warn_of_absent_findings(data)
-    encoder = vkd.guide.report_encoder.to(training.device) if use_reports else None
-    train_loader = data.train_loader(encoder, seed, share, training.device)
-    loaders = train_loader, data.evaluation_loader("validation", encoder, share=share)
+    train_loader, validation_loader = loaders(method, data, training, seed, trainer)
     batches = cast(TrainingBatches, train_loader.batch_sampler)
     last = resume_from(run, batches, seed) if goes_on else None
     if training.compile:
-        compile_encoders(network)
-    module = VKDTrainer(network, method, kl_schedule or Cyclical(), training, seed, use_reports, batches.batch_size)
+        compile_encoders(method)
+    module = MethodTraining(method, beta_schedule or Cyclical(), training, seed, batches.batch_size)
     with quiet(), claimed(run, resume) if leads() else nullcontext():
         if leads() and not goes_on:
-            begin(run, config, summary, data.bad_list)
-        network.train()  # Lightning keeps the mode it finds
+            begin(run, config, summary, data.unreadable)
+        method.train()  # Lightning keeps the mode it finds
         try:
-            trainer.fit(module, *loaders, ckpt_path=last, weights_only=True)
+            trainer.fit(module, train_loader, validation_loader, ckpt_path=last, weights_only=True)
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
-    load_checkpoint(network, run)
+    load_checkpoint(method, run)
     if leads():
-        card = write_card(arm, data, float(best.best_model_score or math.nan))
-        calibration = calibrate(network.to(training.device), data, posthoc)
-        save_bundle(run / BUNDLE, network.model, network.findings, data.transform, card, description, calibration)
+        card = write_card(method, data, float(best.best_model_score or math.nan))
+        calibration = calibrate(method.to(training.device), data, posthoc)
+        save_bundle(run / BUNDLE, method.model, method.findings, data.transform, card, description, calibration)
         warn_if_ignored(run / METRICS)
-    return network.eval()
+    return method.eval()
+
+
+def loaders(method: Method, data: StudyData, training: Training, seed: int, trainer: Trainer) -> tuple[Loader, Loader]:
+    """Batches of the training and of the validation split for this process; reports prepared where they are read."""
+    share = Share(trainer.global_rank, trainer.world_size)
+    preparation = None if method.report_encoder is None else method.report_encoder.to(training.device)
+    train = data.train_loader(preparation, seed, share, training.device)
+    return train, data.evaluation_loader("validation", preparation, share=share)
 
 
 def begin(run: Path, config: str, summary: dict[str, Any], bad_images: list[tuple[str, str]]) -> None:
@@ -166,11 +162,11 @@ def check_same_data(run: Path, summary: dict[str, Any]) -> None:
         raise UserError(f"{path}: the data is not what this run began with; put it back, or start a new run")
 
 
-def write_card(arm: Arm, data: StudyData, nll: float) -> str:
+def write_card(method: Method, data: StudyData, nll: float) -> str:
     """The bundle's model card, in Markdown."""
     sizes = {split: len(data.studies(split)) for split in ("train", "validation")}
     return (
-        f"# Findings in chest X-rays: {arm}\n\n"
+        f"# Findings in chest X-rays: {type(method).__name__}\n\n"
         f"Trained on {data.corpus.name}: {sizes['train']} studies, chosen on {sizes['validation']} "
         f"(negative log-likelihood {nll:.4f} nats a label).\n\n"
         f"Findings: {', '.join(data.findings)}.\n\n"

@@ -25,18 +25,17 @@ from torch.distributed import is_torchelastic_launched
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from vkd_pyro import metrics
-from vkd_pyro.artifacts.checkpoints import CheckedIO, LastCheckpoint
+from vkd_pyro.artifacts.checkpoints import CheckedIO
 from vkd_pyro.artifacts.run import CHECKPOINTS, METRICS
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.dataset import derive_seed
 from vkd_pyro.distributions import noise_of_places, seeded
-from vkd_pyro.elbo import Terms, TraceVKD_ELBO
+from vkd_pyro.elbo import Terms
 from vkd_pyro.evaluation.collapse import LatentUse, beta_so_far
 from vkd_pyro.evaluation.outputs import StudyOutputs, study_outputs
-from vkd_pyro.methods import Rival
-from vkd_pyro.model import VKD, ImageOnly
-from vkd_pyro.schedules import KLSchedule
-from vkd_pyro.training.callbacks import MetricsTable, RelativeEarlyStopping
+from vkd_pyro.methods.base import Method
+from vkd_pyro.schedules import BetaSchedule
+from vkd_pyro.training.callbacks import LastCheckpoint, MetricsTable, RelativeEarlyStopping
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError, one_line
 
@@ -44,28 +43,19 @@ CHECK_EVERY = 50
 """Steps between two looks at whether the loss is still a number."""
 
 
-class VKDTrainer(L.LightningModule):
+class MethodTraining(L.LightningModule):
     """What happens in one step, and what is measured after each epoch."""
 
-    def __init__(
-        self,
-        vkd: VKD | ImageOnly,
-        objective: TraceVKD_ELBO | Rival,
-        kl_schedule: KLSchedule,
-        training: Training,
-        seed: int,
-        use_reports: bool,
-        rows: int,
-    ) -> None:
+    def __init__(self, method: Method, beta_schedule: BetaSchedule, training: Training, seed: int, rows: int) -> None:
         super().__init__()
-        self.vkd, self.objective, self.kl_schedule, self.training_settings = vkd, objective, kl_schedule, training
-        self.seed, self.use_reports, self.rows = seed, use_reports, rows
+        self.method, self.beta_schedule, self.training_settings = method, beta_schedule, training
+        self.seed, self.rows = seed, rows
         self.epoch_so_far = EpochMeans()
         self._validated: list[Validated] = []
 
     def on_train_start(self) -> None:
-        if self.use_reports:
-            self.kl_schedule.validate(self.steps_per_epoch)
+        if self.method.reads_reports:
+            self.beta_schedule.validate(self.steps_per_epoch)
         if self.training_settings.freeze_batchnorm:
             for layer in self._normalisations():
                 layer.eval()
@@ -77,18 +67,11 @@ class VKDTrainer(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         if batch_idx % CHECK_EVERY == 0:
             self.check_loss()
-        beta = self.kl_schedule(self.global_step + 1, self.steps_per_epoch)
+        beta = self.beta_schedule(self.global_step + 1, self.steps_per_epoch)
         noise = derive_seed(self.seed, "z", self.current_epoch, batch_idx)
         with noise_of_places(noise, self.global_rank, self.trainer.world_size):
             terms = self._terms(batch, beta)
-        parts = {
-            "loss": terms.loss,
-            "log_likelihood": terms.log_likelihood.mean(),
-            "auxiliary": terms.auxiliary.mean(),
-            "kl": terms.kl.mean(),
-        }
-        if isinstance(terms.tightening, Tensor):
-            parts["tightening"] = terms.tightening.mean()
+        parts = terms.means()
         self.epoch_so_far.add({name: value.detach() for name, value in parts.items()} | {"beta": torch.tensor(beta)})
         return terms.loss
 
@@ -132,7 +115,7 @@ class VKDTrainer(L.LightningModule):
         number = batch_idx * self.trainer.world_size + self.global_rank
         with seeded(derive_seed("validation", number), batch.images.device):
             loss = self._terms(batch, beta=1.0).loss.item()
-        outputs = study_outputs(self.vkd, batch, self.training_settings.num_samples, seed=0)
+        outputs = study_outputs(self.method, batch, self.training_settings.num_samples, seed=0)
         self._validated.append(Validated(number, loss, outputs))
 
     def on_validation_epoch_end(self) -> None:
@@ -147,8 +130,8 @@ class VKDTrainer(L.LightningModule):
             raise UserError(
                 "val/nll is not a number: no label of the validation split is known; more studies are needed"
             )
-        steps = self.global_step if self.use_reports else 0  # without reports beta weighs nothing
-        betas = beta_so_far(self.kl_schedule, steps, self.steps_per_epoch)
+        steps = self.global_step if self.method.reads_reports else 0  # without reports beta weighs nothing
+        betas = beta_so_far(self.beta_schedule, steps, self.steps_per_epoch)
         self.log_dict(summary | {f"val/{name}": beta for name, beta in betas.items()})
         if self.training_settings.learning_rate_schedule == "plateau":
             cast(ReduceLROnPlateau, self.lr_schedulers()).step(summary["val/nll"])
@@ -172,7 +155,7 @@ class VKDTrainer(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.training_settings
-        optimizer = settings.optimizer([p for p in self.vkd.parameters() if p.requires_grad])
+        optimizer = settings.optimizer([p for p in self.method.parameters() if p.requires_grad])
         schedule: LRScheduler
         if settings.learning_rate_schedule == "one_cycle":
             total = int(self.trainer.estimated_stepping_batches)
@@ -195,7 +178,7 @@ class VKDTrainer(L.LightningModule):
         # to Pyro's global store.
         try:
             with validation_enabled(first or not self.training), pyro.get_param_store().scope():
-                terms = self.objective.terms(self.vkd.model, self.vkd.guide, batch, kl_weight=beta)
+                terms = self.method.terms(batch, beta)
             if first and not terms.loss.isfinite():
                 raise UserError(
                     f"the loss of the first batch is {terms.loss.item()}: do prior and posterior have the same "
@@ -217,7 +200,7 @@ class ProgressBar(TQDMProgressBar):
     """With the mean loss of the epoch so far."""
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        so_far = cast(VKDTrainer, pl_module).epoch_so_far
+        so_far = cast(MethodTraining, pl_module).epoch_so_far
         return {"loss": float(so_far.sums["loss"]) / so_far.batches} if so_far.batches else {}
 
 
@@ -275,7 +258,7 @@ def gathered(parts: list[Any]) -> list[Any]:
 
 
 def summarise(outputs: list[StudyOutputs]) -> dict[str, float]:
-    """Metrics of a validation epoch; those of the report are NaN in arms without reports."""
+    """Metrics of a validation epoch; those of the report are NaN where no report is read."""
     rows = StudyOutputs.concatenate(outputs).mean_over_images()
     image, report, labels = rows.probabilities, rows.report_probabilities, rows.labels
     return {
@@ -334,13 +317,13 @@ def make_trainer(training: Training, run: Path, best: ModelCheckpoint, progress:
         raise UserError(f"training.accelerator: {one_line(error)}") from error
 
 
-def compile_encoders(network: VKD | ImageOnly, backend: str = "inductor") -> None:
+def compile_encoders(method: Method, backend: str = "inductor") -> None:
     """Compiles, in place and when first used, what reads images, and of what reads reports the block that is trained.
 
     Weights keep their names. Reports differ in length from batch to batch, so their code is made for any.
     """
-    network.model.image_encoder.compile(backend=backend)
-    block = getattr(getattr(network.guide, "report_encoder", None), "block", None)
+    method.model.image_encoder.compile(backend=backend)
+    block = getattr(method.report_encoder, "block", None)
     if block is not None:
         block.compile(backend=backend, dynamic=True)
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from vkd_pyro.data.loading import StudyData
+from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.evaluation.outputs import outputs_of_images, signals
-from vkd_pyro.model import VKD, ImageOnly
+from vkd_pyro.methods.base import Method
 from vkd_pyro.posthoc.calibration import Calibration
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration, Temperature
@@ -42,24 +42,24 @@ class Posthoc:
             raise UserError(f"posthoc.alpha: found {self.alpha}, expected a number above 0 and below 1")
 
 
-def calibrate(network: VKD | ImageOnly, data: StudyData, settings: Posthoc | None = None) -> Calibration:
+def calibrate(method: Method, data: StudyData, settings: Posthoc | None = None) -> Calibration:
     """Recalibration, thresholds and conformal sets by the validation split; the OOD detector.
 
     Args:
-        network: trained; in eval mode afterwards.
+        method: trained; in eval mode afterwards.
         data: the corpus it was trained on.
         settings: how; `Posthoc()` by default.
     """
     settings = settings or Posthoc()
-    network.eval()
-    validation = outputs_of_images(network, data, "validation", settings.num_samples)
-    training = outputs_of_images(network, data, "train", 1, max_images=settings.max_reference_images)
+    method.eval()
+    validation = outputs_of_images(method, data, "validation", settings.num_samples)
+    training = outputs_of_images(method, data, "train", 1, max_images=settings.max_reference_images)
     studies = validation.mean_over_images()
-    recalibration = settings.recalibration.fit(studies.probabilities, studies.labels, network.findings)
+    recalibration = settings.recalibration.fit(studies.probabilities, studies.labels, method.findings)
     honest = recalibration(studies.probabilities)
     return Calibration(
         recalibration,
-        OperatingPoints.fit(honest, studies.labels, network.findings, settings.rule or BySensitivity(0.9)),
-        Conformal.fit(honest, studies.labels, network.findings, settings.alpha),
+        OperatingPoints.fit(honest, studies.labels, method.findings, settings.rule or BySensitivity(0.9)),
+        Conformal.fit(honest, studies.labels, method.findings, settings.alpha),
         OODDetector.fit(signals(training), signals(validation)),
     )

@@ -10,28 +10,45 @@ export/
 
 import json
 import shutil
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from vkd_pyro import __version__
 from vkd_pyro.artifacts.bundle import CARD, CONFIG, OOD, WEIGHTS, Bundle, load_bundle, read_calibration
-from vkd_pyro.artifacts.export.engines import Engine, Export, GraphEngine, TorchEngine
+from vkd_pyro.artifacts.export.graph_model import GraphModel
 from vkd_pyro.artifacts.export.graphs import SUFFIXES, Format, Precision, compiled, graphs_of, write_graph
 from vkd_pyro.artifacts.export.noise import Part
 from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.posthoc.calibration import Calibration
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 FROM_BUNDLE = ("findings", "image_transform", "data", "weights_sha256", "calibration", "ood_sha256")
 MAX_DIFFERENCE = 1e-3
 """Of a probability to the bundle's, in fp32; rounding alone is some 1e-6."""
 
 CHECKED_IMAGES, CHECKED_DRAWS = 8, 8
+
+
+@dataclass(frozen=True)
+class Export:
+    """A bundle's model as graphs, ready to predict. What has the name of an attribute of `Bundle` is the bundle's.
+
+    Attributes:
+        model: encodes and predicts by graphs.
+    """
+
+    model: GraphModel
+    findings: tuple[str, ...]
+    transform: ImageTransform
+    weights_hash: str
+    views: tuple[str, ...]
+    calibration: Calibration | None
+    bundle_hash: str
 
 
 def export_bundle(
@@ -60,7 +77,7 @@ def export_bundle(
     try:
         for name in ("encoder", "head"):
             write_graph(getattr(graphs, name), unfinished / f"{name}{SUFFIXES[format]}")
-        difference = _difference(bundle, _engine(unfinished, format, precision, graphs.noise))
+        difference = _difference(bundle, _graph_model(unfinished, format, precision, graphs.noise))
         if precision == "fp32" and not difference <= MAX_DIFFERENCE:
             raise UserError(
                 f"export: probabilities differ by {difference:.2g} from the bundle's, expected at most "
@@ -89,19 +106,20 @@ def _check(folder: Path, format: Format, precision: Precision) -> None:
         raise UserError(f"--precision {precision} is OpenVINO's; found --format {format}; leave one of them out")
 
 
-def _engine(folder: Path, format: Format, precision: Precision, noise: tuple[Part, ...]) -> GraphEngine:
+def _graph_model(folder: Path, format: Format, precision: Precision, noise: tuple[Part, ...]) -> GraphModel:
     by = "torch" if format == "torch" else "openvino"
     encoder = compiled(folder / f"encoder{SUFFIXES[format]}", precision, by)
-    return GraphEngine(encoder, compiled(folder / f"head{SUFFIXES[format]}", "fp32", by), noise)
+    return GraphModel(encoder, compiled(folder / f"head{SUFFIXES[format]}", "fp32", by), noise)
 
 
-def _difference(bundle: Bundle, engine: Engine) -> float:
+@torch.no_grad()
+def _difference(bundle: Bundle, graphs: GraphModel) -> float:
     """The largest of a probability, on random images; as many at once as no graph was traced with."""
     images = torch.rand(
         CHECKED_IMAGES, 1, bundle.transform.size, bundle.transform.size, generator=torch.Generator().manual_seed(0)
     )
-    ours, theirs = (one(images, CHECKED_DRAWS, 0).samples for one in (TorchEngine(bundle.model), engine))
-    return float(np.abs(ours - theirs).max())
+    ours, theirs = (one.posterior_predictive(one.encode(images), CHECKED_DRAWS) for one in (bundle.model, graphs))
+    return float((ours.samples - theirs.samples).abs().max())
 
 
 def _write_config(folder: Path, bundle_folder: Path, bundle: Bundle, made: dict[str, Any]) -> None:
@@ -141,7 +159,7 @@ def load_export(folder: str | Path) -> Export:
     try:
         noise = tuple(Part(**part) for part in config["noise"])
         return Export(
-            _engine(folder, config["format"], config["precision"], noise),
+            _graph_model(folder, config["format"], config["precision"], noise),
             tuple(config["findings"]),
             ImageTransform(**config["image_transform"]),
             config["weights_sha256"],
@@ -183,6 +201,6 @@ def load_predictor(folder: str | Path, engine: Literal["auto", "torch", "openvin
 def converted(bundle: Bundle) -> Export:
     """A bundle's model for OpenVINO, in fp32, of which nothing is written."""
     graphs = graphs_of(bundle.model, bundle.transform.size)
-    engine = GraphEngine(compiled(graphs.encoder), compiled(graphs.head), graphs.noise)
-    shared = [field.name for field in fields(Export) if field.name != "engine"]
-    return Export(engine, **{name: getattr(bundle, name) for name in shared})
+    model = GraphModel(compiled(graphs.encoder), compiled(graphs.head), graphs.noise)
+    shared = [field.name for field in fields(Export) if field.name != "model"]
+    return Export(model, **{name: getattr(bundle, name) for name in shared})

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from vkd_pyro.artifacts.export.noise import Part, from_noise, parts_of
-from vkd_pyro.model import ImageClassifier, Model
+from vkd_pyro.model import ImageModel
 from vkd_pyro.utils.errors import UserError
 
 Format = Literal["openvino", "onnx", "torch"]
@@ -47,10 +47,10 @@ class SamplingHead(nn.Module):
     """From features and noise to probabilities and prior means.
 
     Args:
-        model: of which it takes prior and likelihood.
+        model: with z, of which it takes prior and likelihood.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: ImageModel) -> None:
         super().__init__()
         self.prior, self.likelihood = model.prior, model.likelihood
 
@@ -60,20 +60,20 @@ class SamplingHead(nn.Module):
         return self.likelihood.probabilities(from_noise(prior, noise), features), prior.mean
 
 
-class ClassifierHead(nn.Module):
-    """From features to probabilities."""
+class PlainHead(nn.Module):
+    """From features to probabilities, without z."""
 
-    def __init__(self, model: ImageClassifier) -> None:
+    def __init__(self, model: ImageModel) -> None:
         super().__init__()
-        self.head = model.head
+        self.model = model
 
     def forward(self, features: Tensor) -> Tensor:
         """Args: float [N, F]. Returns: float [N, K] in [0, 1]."""
-        return self.head(features).sigmoid()
+        return self.model.posterior_predictive(features, 1).samples[0]
 
 
 @torch.no_grad()
-def graphs_of(model: Model | ImageClassifier, size: int) -> Graphs:
+def graphs_of(model: ImageModel, size: int) -> Graphs:
     """Traces a model.
 
     Args:
@@ -85,8 +85,8 @@ def graphs_of(model: Model | ImageClassifier, size: int) -> Graphs:
     """
     pixels, features = torch.rand(2, 1, size, size), torch.rand(2, model.image_encoder.features_dim)
     images = {0: Dim("images")}
-    if isinstance(model, ImageClassifier):
-        head = _traced(ClassifierHead(model), (features,), (images,))
+    if model.latent(features) is None:
+        head = _traced(PlainHead(model), (features,), (images,))
         return Graphs(_traced(model.image_encoder, (pixels,), (images,)), head, ())
     noise = parts_of(model.prior)
     example = torch.rand(3, sum(part.width for part in noise))

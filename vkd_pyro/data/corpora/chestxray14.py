@@ -42,10 +42,10 @@ class ChestXray14(Corpus):
     ) -> None:
         self.root, self.vocabulary, self.wider = Path(root), vocabulary, tuple(wider)
         if wider and vocabulary == "own":
-            raise UserError("data.corpus.wider: is of the vocabulary chexpert; leave it out with own")
+            raise UserError("data.selection.corpus.wider: is of the vocabulary chexpert; leave it out with own")
         if strange := sorted(set(wider) - set(CHESTXRAY14_WIDER)):
             raise UserError(
-                f"data.corpus.wider: no such map {strange[0]!r}; expected among {', '.join(CHESTXRAY14_WIDER)}"
+                f"data.selection.corpus.wider: no such map {strange[0]!r}; expected {', '.join(CHESTXRAY14_WIDER)}"
             )
 
     @property
@@ -66,7 +66,7 @@ class ChestXray14(Corpus):
         path = next((found for name in TABLES if (found := find_table(self.root, name))), None)
         if path is None:
             raise UserError(
-                f"{self.root}: {TABLES[0]} not found (nor {TABLES[1]}); point data.corpus.root at its folder"
+                f"{self.root}: {TABLES[0]} not found (nor {TABLES[1]}); point data.selection.corpus.root at its folder"
             )
         table = read_table(path, ("Image Index", "Finding Labels", "Patient ID", "View Position"))
         check_known(path, table, "Image Index", r"\S+\.png")

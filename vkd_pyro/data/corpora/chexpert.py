@@ -39,7 +39,7 @@ class CheXpert(Corpus):
     def studies(self) -> list[Study]:
         """Studies with at least one image file, in the order of the files `train.csv`, `valid.csv`."""
         if not self.root.is_dir():
-            raise UserError(f"data.corpus.root: no folder at {self.root}; expected a CheXpert download")
+            raise UserError(f"data.selection.corpus.root: no folder at {self.root}; expected a CheXpert download")
         self.left_out.clear()
         return [*self._read("train"), *self._read("valid")]
 

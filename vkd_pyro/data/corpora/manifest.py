@@ -105,7 +105,9 @@ class Manifest(Corpus):
     @cached_property
     def _table(self) -> pd.DataFrame:
         if not self.path.is_file():
-            raise UserError(f"data.corpus.path: no file at {self.path}; expected a CSV file with {', '.join(REQUIRED)}")
+            raise UserError(
+                f"data.selection.corpus.path: no file at {self.path}; expected a CSV file with {', '.join(REQUIRED)}"
+            )
         table = read_table(self.path, REQUIRED).apply(lambda column: column.str.strip())
         if (blank := (table[list(REQUIRED)] == "").any(axis=1)).any():
             raise UserError(f"{self.path}: row {int(np.flatnonzero(blank)[0]) + 2} names no image or no patient")

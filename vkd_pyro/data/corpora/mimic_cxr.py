@@ -76,7 +76,7 @@ class MimicCXR(Corpus):
     def studies(self) -> list[Study]:
         """Studies with at least one image file, in the order of the metadata."""
         if not self.root.is_dir():
-            raise UserError(f"data.corpus.root: no folder at {self.root}; expected a MIMIC-CXR-JPG download")
+            raise UserError(f"data.selection.corpus.root: no folder at {self.root}; expected a MIMIC-CXR-JPG download")
         images = self._images()
         labels, hand_labels = self._labels(), self._hand_labels()
         report_of, person_of = self._report_reader(), self._person_reader()
@@ -145,7 +145,9 @@ class MimicCXR(Corpus):
             return lambda subject, study: {}
         root = self.root if self.reports is None else Path(self.reports)
         if not root.exists():
-            raise UserError(f"data.corpus.reports: nothing at {root}; expected a folder, {ZIP} or {SECTIONED}")
+            raise UserError(
+                f"data.selection.corpus.reports: nothing at {root}; expected a folder, {ZIP} or {SECTIONED}"
+            )
         for sectioned in (root, root / SECTIONED, root / f"{SECTIONED}.gz"):
             if sectioned.is_file() and ".csv" in sectioned.name:
                 return _sectioned_reader(sectioned)
@@ -156,7 +158,7 @@ class MimicCXR(Corpus):
             if next(folder.glob("p1[0-9]/p*/s*.txt"), None):
                 return _folder_reader(folder)
         raise UserError(
-            f"{root}: no report found; fetch {ZIP} (from MIMIC-CXR, not -JPG) and set data.corpus.reports to it, "
+            f"{root}: no report found; fetch {ZIP} (from MIMIC-CXR, not -JPG) and set data.selection.corpus.reports, "
             "or to none"
         )
 

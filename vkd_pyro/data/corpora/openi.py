@@ -136,7 +136,7 @@ class OpenI(Corpus):
 
     def _records(self) -> list[_Record]:
         if not self.root.is_dir():
-            raise UserError(f"data.corpus.root: no folder at {self.root}; expected an Open-I download")
+            raise UserError(f"data.selection.corpus.root: no folder at {self.root}; expected an Open-I download")
         xml_files = sorted(self.root.rglob("ecgen-radiology/*.xml"))
         if xml_files:
             return [_read_xml(path) for path in xml_files]
@@ -145,7 +145,7 @@ class OpenI(Corpus):
             return self._read_kaggle(table)
         raise UserError(
             f"{self.root}: neither ecgen-radiology/*.xml nor indiana_reports.csv found; "
-            "unpack NLMCXR_reports.tgz there, or point data.corpus.root at the Kaggle download"
+            "unpack NLMCXR_reports.tgz there, or point data.selection.corpus.root at the Kaggle download"
         )
 
     def _read_kaggle(self, path: Path) -> list[_Record]:

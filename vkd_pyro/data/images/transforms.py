@@ -122,7 +122,9 @@ class Augmentation:
         self.degrees, self.shift, self.scale, self.contrast = degrees, shift, scale, contrast
         for name, most in {"degrees": 180, "shift": 1, "scale": 0.9, "contrast": 1}.items():
             if not 0 <= getattr(self, name) <= most:
-                raise UserError(f"data.augmentation.{name}: found {getattr(self, name):g}, expected 0 to {most}")
+                raise UserError(
+                    f"data.loading.augmentation.{name}: found {getattr(self, name):g}, expected 0 to {most}"
+                )
         self._middle = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
         self._largest = torch.tensor([degrees, shift, shift, scale, contrast, contrast])
 

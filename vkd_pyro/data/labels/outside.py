@@ -30,7 +30,7 @@ def read_outside_labels(path: Path, studies: Sequence[Study], findings: Sequence
         UserError: not such a file, or it has none of the studies.
     """
     if not path.is_file():
-        raise UserError(f"data.labels: no file at {path}; expected a CSV file, e.g. of vkd label")
+        raise UserError(f"data.selection.labels: no file at {path}; expected a CSV file, e.g. of vkd label")
     table = read_table(path, findings)
     key = next((column for column in (*ID_COLUMNS, *TEXT_COLUMNS) if column in table), None)
     if key is None:

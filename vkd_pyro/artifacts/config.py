@@ -1,4 +1,4 @@
-"""Settings of all commands: parsers from signatures, configs, and errors that name what was meant."""
+"""Configs: typed settings from YAML files and options, and errors that name what was meant."""
 
 import argparse
 import difflib
@@ -12,6 +12,8 @@ from typing import Any, cast
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from vkd_pyro.data.study_data import StudyData
+from vkd_pyro.methods.base import Method
 from vkd_pyro.utils.errors import UserError, one_line
 
 CORPORA = (
@@ -24,24 +26,45 @@ CORPORA = (
 )
 
 
+CONFIGS = Path(__file__).parent.parent / "configs"
+"""The configs that ship with the package."""
+
+
 def new_parser(command: str, description: str) -> ArgumentParser:
     """An empty parser of a command."""
     return ArgumentParser(prog=f"vkd {command}", description=description, exit_on_error=False, allow_abbrev=False)
 
 
 def add_data(parser: ArgumentParser) -> None:
-    """The arguments of `StudyData`, as --data.corpus and so on."""
+    """The arguments of `StudyData`, as --data.selection.corpus and so on."""
     for name in CORPORA:  # so that --help lists them
         import_module(f"vkd_pyro.{name}")
-    from vkd_pyro.data.loading import StudyData
-
     parser.add_class_arguments(StudyData, "data")
+
+
+def add_method(parser: ArgumentParser, required: bool = True) -> None:
+    """A `Method` by its class, as --method NoReport and --method.latent_dim; its findings are those of the data."""
+    import_module("vkd_pyro.methods")  # so that --help lists them
+    parser.add_subclass_arguments(Method, "method", required=required)
+    parser.link_arguments("data.findings", "method.init_args.findings", apply_on="instantiate")
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs that ship with the package, by the name that `--config` takes: "synthetic", "methods/no_report"."""
+    return {str(path.relative_to(CONFIGS).with_suffix("")): path for path in sorted(CONFIGS.rglob("*.yaml"))}
+
+
+def config_path(name: str) -> str:
+    """The file that `--config` means: the path as it is, or the config of that name that ships with the package."""
+    if "\n" in name or Path(name).exists():
+        return name  # YAML itself, or a file
+    return str(shipped_configs().get(name, name))
 
 
 def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     """Parses, or raises `UserError` with one line and, for an unknown name, the nearest ones known."""
     try:
-        return parser.parse_args(arguments)
+        return parser.parse_args(_with_config_paths(arguments))
     except argparse.ArgumentError as error:
         message = one_line(error)
         if unknown := re.search(r"(?:Group '([\w.]+)' .*)?(?:arguments: --|[Oo]ption ')([\w.]+)", message):
@@ -49,8 +72,19 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
         raise UserError(message) from error
 
 
+def _with_config_paths(arguments: list[str]) -> list[str]:
+    """The arguments, each --config NAME by the path of its file."""
+    found = list(arguments)
+    for number, argument in enumerate(arguments):
+        if argument == "--config" and number + 1 < len(arguments):
+            found[number + 1] = config_path(arguments[number + 1])
+        elif argument.startswith("--config="):
+            found[number] = "--config=" + config_path(argument.removeprefix("--config="))
+    return found
+
+
 def with_parts_of_config(arguments: list[str], *parts: str) -> list[str]:
-    """The arguments, with only these parts ("data", "model.report_encoder") of the --config that they name."""
+    """The arguments, with only these parts ("data", "method") of the --config that they name."""
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     options.add_argument("--config", type=Path)
     chosen, others = options.parse_known_args(arguments)
@@ -75,10 +109,13 @@ def parts_of_config(path: Path, *parts: str) -> dict[str, Any]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A config file."""
+    path = Path(config_path(str(path)))
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
-        raise UserError(f"--config: no file {path}; expected a YAML file such as configs/synthetic.yaml") from error
+        raise UserError(
+            f"--config: no file {path}; expected a YAML file, or one of {', '.join(shipped_configs())}"
+        ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable YAML file ({one_line(error)})") from error
     if not isinstance(content, dict):

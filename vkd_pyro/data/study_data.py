@@ -1,0 +1,146 @@
+"""A corpus made ready for training: what is chosen of it, what is asked, and how it is fed."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vkd_pyro.data.batch import Example
+from vkd_pyro.data.controls import labels_as_report, prepare_once, shuffled_reports
+from vkd_pyro.data.dataset import ALONE, Share, StudyDataset
+from vkd_pyro.data.loading import CPU, Loader, Loading
+from vkd_pyro.data.preparation import Preparation
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.source import RawSource, Source
+from vkd_pyro.data.store import Store
+from vkd_pyro.data.study import Study
+from vkd_pyro.data.task import Task
+from vkd_pyro.utils.errors import UserError
+
+
+class StudyData:
+    """A corpus made ready for training: its studies selected, split, transformed, batched.
+
+    Args:
+        selection: what is chosen: the corpus, its images, its reports.
+        task: what is asked: findings, labels, splits, controls.
+        loading: how it is fed: batches, workers, memory.
+    """
+
+    def __init__(self, selection: Selection, task: Task = Task(), loading: Loading = Loading()) -> None:
+        if task.label_share < 1 and loading.batch_size < 2:
+            raise UserError("data.loading.batch_size: found 1, expected at least 2 with data.task.label_share below 1")
+        self.selection, self.task, self.loading = selection, task, loading
+        self.corpus, self.transform = selection.corpus, selection.transform
+        self.findings = task.findings_of(selection.corpus)
+
+    def studies(self, split: str) -> list[Study]:
+        """The studies of a split; no patient is in two of them. Labels and `split` are as the corpus gives them.
+
+        Raises:
+            UserError: there are none.
+        """
+        if not self._splits[split]:
+            raise UserError(f"{self.corpus.name}: the {split} split is empty; more studies are needed")
+        return [self._source.studies[i] for i in self._splits[split]]
+
+    def targets(self, split: str) -> NDArray[np.float32]:
+        """What the task makes of the labels of a split, float32 [N, K]; NaN unknown: `Task.targets`."""
+        return self.task.targets(self.corpus, self.studies(split), split)
+
+    def summary(self) -> dict[str, Any]:
+        """What there is in each split, what was left out and why, and the policies; for JSON."""
+        return {
+            "corpus": self.corpus.name,
+            "splits": {split: self.count(split) for split, rows in self._splits.items() if rows},
+            "left_out": dict(self._source.left_out),
+            "sha256": self._fingerprint(),
+        } | self.task.description()
+
+    def description(self) -> dict[str, Any]:
+        """What a bundle keeps of the data: how studies were chosen and labels understood; for JSON."""
+        return self.selection.identity() | self.task.description()
+
+    def count(self, split: str) -> dict[str, Any]:
+        """How much there is of what in a split; raises `UserError` where it is empty."""
+        studies, targets = self.studies(split), self.targets(split)
+        return {
+            "patients": len({study.patient_id for study in studies}),
+            "studies": len(studies),
+            "images": sum(len(study.images) for study in studies),
+            "with a report": sum(self._has_report(split)),
+            "without any label": int(np.isnan(targets).all(axis=1).sum()),
+            "positive": dict(zip(self.findings, (targets == 1).sum(axis=0).tolist(), strict=True)),
+        }
+
+    @property
+    def unreadable(self) -> list[tuple[str, str]]:
+        """(study, what is wrong) of each image that was skipped."""
+        return self._source.bad
+
+    def train_loader(
+        self, preparation: Preparation | None, seed: int, share: Share = ALONE, device: torch.device = CPU
+    ) -> Loader:
+        """Batches of the training split: `Loading.training`. Without a preparation no report is read."""
+        dataset = self._dataset("train", preparation, seed)
+        return self.loading.training(dataset, self.task.label_share, seed, share, device)
+
+    def evaluation_loader(
+        self, split: str, preparation: Preparation | None, max_images: int | None = None, share: Share = ALONE
+    ) -> DataLoader[Example]:
+        """Batches of a split as it is: `Loading.evaluation`. Without a preparation no report is read."""
+        return self.loading.evaluation(self._dataset(split, preparation, seed=0), max_images, share)
+
+    def _dataset(self, split: str, preparation: Preparation | None, seed: int) -> StudyDataset:
+        return StudyDataset(
+            self._source.some(self._splits[split]),
+            self.targets(split),
+            None if preparation is None else self._reports(split, preparation),
+            self._has_report(split),
+            self.transform,
+            self.loading.augmentation,
+            seed,
+            self.loading.caches_images,
+        )
+
+    def _reports(self, split: str, preparation: Preparation) -> Sequence[Tensor]:
+        """What was prepared of the report of each study of a split."""
+        rows = self._splits[split]
+        if self.task.control == "labels_as_report":
+            return prepare_once(preparation, labels_as_report(self.targets(split), self.findings))
+        if self.task.control == "shuffled_reports":
+            rows = shuffled_reports(rows, self._has_report(split), self.corpus.name, split)
+        return self._source.reports(preparation, rows)
+
+    def _has_report(self, split: str) -> list[bool]:
+        if self.task.control == "labels_as_report":
+            return [text is not None for text in labels_as_report(self.targets(split), self.findings)]
+        return [self._source.has_report[i] for i in self._splits[split]]
+
+    def _fingerprint(self) -> str:
+        """sha256 over what is trained on and chosen by: studies, labels, and which have a report."""
+        digest = hashlib.sha256()
+        for split in [split for split in ("train", "validation") if self._splits[split]]:
+            names = [study.study_id for study in self.studies(split)]
+            digest.update(json.dumps([split, names, self._has_report(split)]).encode())
+            digest.update(self.targets(split).tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def _source(self) -> Source:
+        if self.loading.store is None:
+            return RawSource.read(self.selection)
+        store = Store(self.loading.store)
+        store.check(self.selection)
+        return store
+
+    @cached_property
+    def _splits(self) -> dict[str, list[int]]:
+        return self.task.splits(self.corpus, self._source.studies)

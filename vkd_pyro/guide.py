@@ -1,0 +1,64 @@
+"""The guide: the part of the program that reads reports, for training only.
+
+q(z | x_T), with auxiliary q(y | z)
+
+     x_T
+      |
+      v
+      z ---> y
+"""
+
+from typing import cast
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from vkd_pyro.data.batch import Batch
+from vkd_pyro.distributions import Family, Likelihood
+from vkd_pyro.encoders.report import ReportEncoder
+from vkd_pyro.sampling import PosteriorPredictive, sample_predictive
+from vkd_pyro.utils.errors import UserError
+
+
+class Guide(PyroModule):
+    """z ~ q(z | x_T), with the auxiliary classifier q(y | z) that stands for the mutual information I(z; y).
+
+    The labels are observed here as well: `TraceVKD_ELBO` adds that site to the objective; Pyro's own ELBOs would
+    subtract it. Studies without a report are masked out of both sites.
+
+    Args:
+        report_encoder: x_T to features.
+        posterior: features to q(z | x_T).
+        auxiliary: z to q(y | z).
+    """
+
+    def __init__(self, report_encoder: ReportEncoder, posterior: Family, auxiliary: Likelihood) -> None:
+        super().__init__()
+        if posterior.prior_only:
+            raise UserError(
+                f"method.posterior: {type(posterior).__name__} does not depend on the report, so it is a prior only; "
+                "take e.g. DiagonalNormal, NormalMixture or Flow"
+            )
+        self.report_encoder, self.posterior, self.auxiliary = report_encoder, posterior, auxiliary
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The program, its labels observed. Returns: z, float [..., B, D]."""
+        features = self.encode(batch)
+        with pyro.plate("studies", len(batch), dim=-1), poutine.mask(mask=cast(torch.BoolTensor, batch.has_report)):
+            z = pyro.sample("z", self.posterior(features))
+            pyro.sample("y_given_z", self.auxiliary(z, known=batch.known), obs=batch.labels)
+            return z
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Features of the reports of a batch, float [B, F]; of a study without one they are read nowhere."""
+        return self.report_encoder(batch.report, batch.report_mask)
+
+    def posterior_predictive(self, features: Tensor, num_samples: int, seed: int = 0) -> PosteriorPredictive:
+        """q(y_k = 1 | z) at draws of z ~ q(z | x_T), the same noise for every report.
+
+        Args: features of reports, float [B, F]; S; seed of the draws.
+        """
+        return sample_predictive(self.posterior, self.auxiliary, features, num_samples, seed)
