@@ -26,9 +26,6 @@ from vkd_pyro.synthetic.labels import label, truth
 from vkd_pyro.synthetic.reading import Reading, read
 from vkd_pyro.synthetic.reports import write_report
 
-VERSION = 1
-"""Counts the changes of what is drawn or written. Numbers are comparable only within one version."""
-
 Rng = np.random.Generator
 
 VISIT, PATIENT, FACTS, READING, REPORT, LABELS = range(6)
@@ -46,7 +43,8 @@ SEXES: dict[str, Sex] = {"woman": "female", "man": "male"}
 class SyntheticCorpus(Corpus):
     """Drawn radiographs, one a study, with reports and the 14 CheXpert findings.
 
-    Study i depends on `seed` and i alone: a larger corpus begins with the studies of a smaller one.
+    What is drawn, written and labelled is frozen, so that results are comparable. Study i depends on `seed` and i
+    alone: a larger corpus begins with the studies of a smaller one.
 
     Labels of the train and validation splits are as report labelling makes them: some mild or hedged findings are
     flipped, some hedged or unmentioned ones are NaN, and a few studies have no labels at all. Labels of the **test**

@@ -96,7 +96,7 @@ def private(path: str, flags: int) -> int:
 
 
 def sha256_of(path: Path) -> str:
-    """In hexadecimal, of a file's content."""
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -110,7 +110,7 @@ KINDS: tuple[Kind, ...] = (
         has_reports=False,
     ),
 )
-"""In the order in which they are tried. CheXpert's published numbers are those of `train.csv`."""
+"""The corpora, in the order in which they are tried. CheXpert's published numbers are those of `train.csv`."""
 
 
 def kind_of(folder: Path) -> Kind | None:
