@@ -42,12 +42,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import Compose
+from vkd_pyro.artifacts.export.engines import engine_of
 
 import vkd_pyro
 from vkd_pyro import VKD, StudyData, TraceVKD_ELBO, predict
 from vkd_pyro.artifacts.bundle import save_bundle
 from vkd_pyro.artifacts.export import export_bundle, load_predictor
-from vkd_pyro.artifacts.export.engines import engine_of
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
@@ -55,7 +55,9 @@ from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS as FINDINGS
 from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import BadImages, Selection
-from vkd_pyro.data.store import SHARD, prepare, write_images, write_reports
+from vkd_pyro.data.store import prepare
+from vkd_pyro.data.store.layout import SHARD
+from vkd_pyro.data.store.shards import write_images, write_reports
 from vkd_pyro.data.task import Task
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder, TorchvisionEncoder

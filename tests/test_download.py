@@ -552,21 +552,21 @@ def test_nothing_that_is_there_is_replaced(tmp_path, number):
 @pytest.mark.parametrize("step", ["_stage", "_move"])
 def test_a_kill_leaves_whole_files_only(tmp_path, monkeypatch, step):
     archive, out = write(tmp_path / "a.tgz"), tmp_path / "out"
-    count, replace, copy = [], Path.replace, shutil.copyfileobj
+    count, replace, copy = [], Path.replace, tarfile.copyfileobj
 
     def interrupted(do):
-        def called(*arguments):
+        def called(*arguments, **options):
             count.append(1)
             if len(count) == 2:
                 raise KeyboardInterrupt
-            return do(*arguments)
+            return do(*arguments, **options)
 
         return called
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *arguments, **options: None)  # a kill does not clean up
         if step == "_stage":
-            patch.setattr(shutil, "copyfileobj", interrupted(copy))
+            patch.setattr(tarfile, "copyfileobj", interrupted(copy))
         else:
             patch.setattr(Path, "replace", interrupted(replace))
         with pytest.raises(KeyboardInterrupt):

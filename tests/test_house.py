@@ -24,7 +24,13 @@ utils
 middle: what it is made of below, what is done with it above."""
 
 IMAGE_CODE, TEXT_CODE = (
-    {"encoders.image", "data.images.transforms", "data.images.dicom", "explanations.images"},
+    {
+        "encoders.image",
+        "data.images.transforms",
+        "data.images.dicom.header",
+        "data.images.dicom.pixels",
+        "explanations.images",
+    },
     {"encoders.report", "data.report_text", "data.labels.labeller", "explanations.reports"},
 )
 IMAGE_LIBRARIES, TEXT_LIBRARIES = {"torchvision", "PIL", "pydicom"}, {"transformers", "spacy", "negspacy"}

@@ -13,8 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from vkd_pyro.data.images import dicom, transforms
-from vkd_pyro.data.images.dicom import DicomHeader, is_dicom, mismatches, read_dicom, read_header
+from vkd_pyro.data.images import transforms
+from vkd_pyro.data.images.dicom import pixels as dicom_pixels
+from vkd_pyro.data.images.dicom.header import DicomHeader, is_dicom, mismatches, read_header
+from vkd_pyro.data.images.dicom.pixels import read_dicom
 from vkd_pyro.data.images.transforms import MAX_PIXELS, ImageTransform, read_gray
 from vkd_pyro.utils.errors import UserError
 
@@ -324,7 +326,7 @@ def test_what_is_wrong_is_said_with_the_file_and_without_the_patient(tags, reaso
 
 
 def test_an_image_is_refused_by_its_header_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(dicom, "_decode", lambda path, dataset: pytest.fail("decoded"))
+    monkeypatch.setattr(dicom_pixels, "_decode", lambda path, dataset: pytest.fail("decoded"))
     with pytest.raises(UserError, match="8 x 2 pixels, more than the limit of 15"):
         read_dicom(write(tmp_path / "a.dcm", RAMP), 15)
 
@@ -457,7 +459,7 @@ def test_a_transparent_colour_changes_nothing(mode, tmp_path):
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
 @pytest.mark.parametrize("turn", [None, *transforms.TURNS])
-def test_a_picture_on_its_side_is_set_upright(turn, form, tmp_path):
+def test_an_image_on_its_side_is_set_upright(turn, form, tmp_path):
     exif = Image.Exif()
     if turn:
         exif[0x0112] = turn

@@ -13,7 +13,8 @@ from PIL import Image
 
 from vkd_pyro.data.corpora.openi import mesh_labels
 from vkd_pyro.synthetic import layouts
-from vkd_pyro.synthetic.corpus import SyntheticCorpus, truth
+from vkd_pyro.synthetic.corpus import SyntheticCorpus
+from vkd_pyro.synthetic.labels import truth
 from vkd_pyro.synthetic.layouts import LAYOUTS, synthesize
 from vkd_pyro.synthetic.layouts.mimic_reports import BODIES
 from vkd_pyro.synthetic.layouts.visits import visits

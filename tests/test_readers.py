@@ -28,7 +28,8 @@ from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study import Study
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.data.tables import read_labels, read_table
-from vkd_pyro.synthetic.corpus import SyntheticCorpus, truth
+from vkd_pyro.synthetic.corpus import SyntheticCorpus
+from vkd_pyro.synthetic.labels import truth
 from vkd_pyro.synthetic.layouts import mimic_cxr as mimic_layout
 from vkd_pyro.synthetic.layouts import synthesize
 from vkd_pyro.synthetic.layouts.mimic_reports import REMOVED, ROUND, SILENT

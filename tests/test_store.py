@@ -24,12 +24,11 @@ from PIL import Image
 from tests.conftest import TinyCorpus, study_data
 from tests.test_cli import CONFIG, vkd
 from tests.test_encoders import write_bert
-from vkd_pyro.data import store
 from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.report_text import ReportText
 from vkd_pyro.data.selection import BadImages, Selection, reindex_labels
-from vkd_pyro.data.store import Store, prepare
+from vkd_pyro.data.store import Store, layout, prepare
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.encoders.report import LanguageModelEncoder, WordEncoder
 from vkd_pyro.synthetic.layouts import synthesize
@@ -121,7 +120,7 @@ def refused(match):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(store, "SHARD", 7)
+    monkeypatch.setattr(layout, "SHARD", 7)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +188,7 @@ def test_reports_of_a_language_model_are_those_from_the_files(cache, bert, small
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_worker_processes_read_the_store_themselves(start_method, tmp_path):
-    corpus = TinyCorpus(store.SHARD + 40)  # two shards
+    corpus = TinyCorpus(layout.SHARD + 40)  # two shards
     write(tmp_path / "store", corpus)
     sizes = {"batch_size": 32, "augmentation": Augmentation()}
     raw = data_of(corpus, **sizes).train_loader(WORDS, seed=0)
@@ -266,30 +265,11 @@ def test_a_store_keeps_sex_and_age(small_shards, tmp_path):
         assert people(stored.studies(split)) == people(raw.studies(split))
 
 
-def forget_people(folder):
-    """As if the store was written before it had sex and age."""
-    table = read_arrow(folder / "studies.arrow").drop_columns(["sex", "age"])
-    with pa.ipc.new_file(str(folder / "new"), table.schema) as writer:
-        writer.write_table(table)
-    (folder / "new").replace(folder / "studies.arrow")
-
-
-def test_a_store_written_before_sex_and_age_fits_and_reads_as_unknown(uneven, tmp_path):
-    folder = shutil.copytree(uneven, tmp_path / "store")
-    forget_people(folder)
-    assert {(sex, age) for _, sex, age in people(Store(folder).studies)} == {("unknown", "nan")}
-    assert_same_data(data_of(Uneven(40)), data_of(Uneven(40), folder), WORDS)
-    before = contents(folder)
-    write(folder, Uneven(40))
-    assert contents(folder) == before
-
-
-def test_sex_and_age_are_no_part_of_what_a_store_is_made_from(tmp_path, monkeypatch):
-    write(tmp_path / "told", Told(40))
+def test_a_corpus_that_tells_another_sex_or_age_is_another(tmp_path, monkeypatch):
+    write(tmp_path / "store", Told(40))
     monkeypatch.setattr(Told, "studies", Uneven.studies)
-    write(tmp_path / "untold", Told(40))
-    plans = [(tmp_path / name / "plan.json").read_bytes() for name in ("told", "untold")]
-    assert plans[0] == plans[1]
+    with refused("the corpus has changed since this store was begun"):
+        write(tmp_path / "store", Told(40))
 
 
 # ------------------------------------------------------------------------------------------- killed
@@ -297,7 +277,7 @@ def test_sex_and_age_are_no_part_of_what_a_store_is_made_from(tmp_path, monkeypa
 
 def prepare_slowly(folder, connection):
     """In a process of its own: some seconds for few images, most of it with an unfinished file."""
-    read, prepared, written = ImageTransform.__call__, WordEncoder.prepare, store.written
+    read, prepared, written = ImageTransform.__call__, WordEncoder.prepare, layout.written
 
     def slowly(function, *arguments):
         time.sleep(0.01)
@@ -309,7 +289,7 @@ def prepare_slowly(folder, connection):
             yield unfinished
             time.sleep(0.03)
 
-    store.SHARD, store.written = 2, written_slowly
+    layout.SHARD, layout.written = 2, written_slowly
     ImageTransform.__call__ = lambda *arguments: slowly(read, *arguments)
     WordEncoder.prepare = lambda *arguments: slowly(prepared, *arguments)
     connection.send("begins")
@@ -342,14 +322,14 @@ def test_a_killed_writer_goes_on(writers, tmp_path, monkeypatch):
         process.kill()
         process.join()
         found = {path.name: path.stat() for path in folder.glob("*.arrow")}
-        half_written += len(found) > 0 and not (folder / store.COMPLETE).exists()
+        half_written += len(found) > 0 and not (folder / layout.COMPLETE).exists()
         unfinished += any(folder.glob("*.unfinished"))
         assert written.keys() <= found.keys()  # what was complete is not written again
         assert all(found[name].st_mtime_ns == stat.st_mtime_ns for name, stat in written.items())
         written = found
     assert half_written >= 3
     assert unfinished >= 1
-    monkeypatch.setattr(store, "SHARD", 2)
+    monkeypatch.setattr(layout, "SHARD", 2)
     counts = write(folder, Uneven(60), views="all")
     assert counts == write(tmp_path / "whole", Uneven(60), views="all")
     assert len(list(folder.glob("*.images.arrow"))) == 30
@@ -358,7 +338,7 @@ def test_a_killed_writer_goes_on(writers, tmp_path, monkeypatch):
 
 
 def test_a_store_that_is_being_written_has_no_reader_and_no_second_writer(writers, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "SHARD", 2)
+    monkeypatch.setattr(layout, "SHARD", 2)
     process = writers(tmp_path / "store")
     try:
         while process.is_alive() and not any((tmp_path / "store").glob("*.arrow")):

@@ -10,10 +10,14 @@ import pytest
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.synthetic import corpus as synthetic
-from vkd_pyro.synthetic.corpus import SyntheticCorpus, label, read, truth
-from vkd_pyro.synthetic.images import DRAWERS, Facts, Finding, render
-from vkd_pyro.synthetic.reports import ASIDES, DENIALS, NOUNS, SHORT, Reading, Remark, write_report
+from vkd_pyro.synthetic.corpus import SyntheticCorpus
+from vkd_pyro.synthetic.drawing.findings import DRAWERS
+from vkd_pyro.synthetic.drawing.radiograph import render
+from vkd_pyro.synthetic.facts import Facts, Finding
+from vkd_pyro.synthetic.labels import label, truth
+from vkd_pyro.synthetic.phrases import ASIDES, DENIALS, NOUNS, SHORT
+from vkd_pyro.synthetic.reading import Reading, Remark, grade, read
+from vkd_pyro.synthetic.reports import write_report
 
 PINNED_TEXT_AND_LABELS = "188bea993a12a1cf3486e5247de121a01a9246d15b4f7103f127ee0eeeb4af90"
 PINNED_IMAGE_MEANS = (
@@ -116,7 +120,7 @@ def contrast(facts: Facts, without: Facts) -> np.ndarray:
     return np.abs(render(facts, 64).astype(float) - render(without, 64).astype(float))
 
 
-def picture(study: Study) -> np.ndarray:
+def image_of(study: Study) -> np.ndarray:
     """The one image of a study."""
     (image,) = study.images
     assert isinstance(image, np.ndarray)
@@ -132,28 +136,27 @@ def fingerprint(study: Study) -> bytes:
 # Frozen ---------------------------------------------------------------------------------------------------------------
 
 
-def test_version_one_is_frozen() -> None:
-    """What is written and labelled never changes within a version."""
-    assert synthetic.VERSION == 1
+def test_the_corpus_is_frozen() -> None:
+    """What is written and labelled never changes."""
     digest = hashlib.sha256(b"".join(fingerprint(study) for study in SyntheticCorpus(50, 16).studies()))
     assert digest.hexdigest() == PINNED_TEXT_AND_LABELS
 
 
-def test_pictures_of_version_one_are_frozen() -> None:
+def test_images_are_frozen() -> None:
     """Half a grey level leaves room for the rounding of another machine."""
-    means = [picture(study).mean() for study in SyntheticCorpus(len(PINNED_IMAGE_MEANS), 64).studies()]
+    means = [image_of(study).mean() for study in SyntheticCorpus(len(PINNED_IMAGE_MEANS), 64).studies()]
     np.testing.assert_allclose(means, PINNED_IMAGE_MEANS, atol=0.5)
 
 
 def test_a_study_depends_on_seed_and_index_alone(studies: list[Study]) -> None:
     for small, large in zip(SyntheticCorpus(30, 32).studies(), studies, strict=False):
         assert fingerprint(small) == fingerprint(large)
-        np.testing.assert_array_equal(picture(small), picture(large))
+        np.testing.assert_array_equal(image_of(small), image_of(large))
 
 
 def test_another_seed_is_another_corpus(studies: list[Study]) -> None:
     other = SyntheticCorpus(20, 32, seed=1).studies()
-    assert not any(np.array_equal(picture(a), picture(b)) for a, b in zip(other, studies, strict=False))
+    assert not any(np.array_equal(image_of(a), image_of(b)) for a, b in zip(other, studies, strict=False))
     assert not any(a.report == b.report for a, b in zip(other, studies, strict=False) if a.report)
 
 
@@ -165,7 +168,7 @@ def test_studies_keep_the_contract_of_a_corpus(corpus: SyntheticCorpus, studies:
     assert corpus.findings == CHEXPERT_FINDINGS
     assert len({study.study_id for study in studies}) == len(studies) == 1200
     for study in studies:
-        image = picture(study)
+        image = image_of(study)
         assert image.shape == (32, 32)
         assert image.dtype == np.uint8
         assert image.std() > 20.0
@@ -260,7 +263,7 @@ def test_mild_findings_are_mislabelled_more_often(corpus: SyntheticCorpus) -> No
     for facts in all_facts(corpus):
         labels = label(read(facts, False, rng), rng)
         for finding in facts.findings:
-            value, level = labels[CHEXPERT_FINDINGS.index(finding.name)], synthetic.grade(finding.severity)
+            value, level = labels[CHEXPERT_FINDINGS.index(finding.name)], grade(finding.severity)
             if level in wrong and not np.isnan(value):
                 wrong[level].append(value == 0.0)
     assert np.mean(wrong[0]) > 5.0 * np.mean(wrong[2])
@@ -373,8 +376,8 @@ def test_pneumothorax_is_black_and_effusion_white(corpus: SyntheticCorpus) -> No
     assert render(with_finding(facts, "Pleural Effusion", "left", 0.9), 64).mean() > plain
 
 
-def test_picture_does_not_depend_on_resolution(corpus: SyntheticCorpus) -> None:
-    """A picture of twice the size, averaged over 2 by 2 pixels, is the same picture."""
+def test_image_does_not_depend_on_resolution(corpus: SyntheticCorpus) -> None:
+    """An image of twice the size, averaged over 2 by 2 pixels, is the same image."""
     for index in range(10):
         facts = corpus.facts(index)
         small, large = render(facts, 64).astype(float), render(facts, 128).astype(float)

@@ -12,7 +12,7 @@ PER_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
 """The units of an age in DICOM, as in 058Y; without one it is in years."""
 
 OLDEST = 120.0
-"""In years; ChestX-ray14 has ages of 155 and 411."""
+"""The oldest age that is believed, in years; ChestX-ray14 has ages of 155 and 411."""
 
 
 def sex_of(cell: str) -> Sex:
@@ -21,7 +21,7 @@ def sex_of(cell: str) -> Sex:
 
 
 def age_of(cell: str) -> float:
-    """In years: "58", "058Y" and "696M" are 58; NaN where it is no age, or one that nobody reaches."""
+    """An age in years: "58", "058Y" and "696M" are 58; NaN where it is no age, or one that nobody reaches."""
     match = AGE.fullmatch(cell.strip().upper())
     return known_age(float(match[1]) / PER_YEAR[match[2]]) if match else nan
 

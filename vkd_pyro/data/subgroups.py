@@ -15,7 +15,7 @@ AGE_BANDS = (0, 40, 60, 80)
 
 
 def subgroups(studies: Sequence[Study], age_bands: Sequence[int] = AGE_BANDS) -> dict[str, NDArray[np.str_]]:
-    """Of each kind of subgroup, the one that each study is in.
+    """The subgroup that each study is in, for each kind of subgroup.
 
     * "sex": "female", "male", "unknown";
     * "age": the band that the age in completed years is in, such as "40 to 59"; "unknown" where the age is NaN, below 0

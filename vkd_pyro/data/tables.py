@@ -29,7 +29,7 @@ def find_table(folder: Path, name: str) -> Path | None:
 
 
 def need_table(folder: Path, name: str) -> Path:
-    """As `find_table`, or `UserError` where there is neither."""
+    """The path of a table, plain or gzipped; `UserError` where there is neither."""
     path = find_table(folder, name)
     if path is None:
         raise UserError(f"{folder / name}: not found (nor {name}.gz); expected it in the corpus as downloaded")
@@ -64,7 +64,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _what_is_wrong(error: Exception) -> str:
-    """Of a message that may quote cells, what quotes none."""
+    """What is wrong with a table, in words that quote none of its cells."""
     text = str(error)
     if row := re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", text):
         return f"row {row[1]} has {row[3]} cells, expected {row[2]}"

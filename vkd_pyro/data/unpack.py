@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from vkd_pyro.utils.errors import UserError, one_line
-from vkd_pyro.utils.files import check_space, full_disk, private
+from vkd_pyro.utils.files import check_space, full_disk
 
 MAX_HEADER = 1 << 16
 """Bytes of headers per member of an archive. More than a name needs; little enough to hold in memory."""
@@ -105,16 +105,14 @@ def _check_archive(archive: Path, max_bytes: int, max_members: int) -> dict[Pure
 
 
 def _fault(member: tarfile.TarInfo) -> str | None:
-    """What is wrong with a member by itself."""
+    """What is wrong with a member by itself; nothing but plain files and folders with harmless names is wanted."""
+    parts = PurePosixPath(member.name).parts
     if member.issym() or member.islnk():
         return f"is a link to {member.linkname!r}"
-    if not (member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)) or member.issparse():
-        return "is not a plain file"
     if member.name.startswith("/"):
         return "has an absolute path"
     if "\\" in member.name or ":" in member.name or not member.name.isprintable():  # paths to other systems
         return "has a character in its name that may not be there"
-    parts = PurePosixPath(member.name).parts
     if ".." in parts:
         return "leaves the folder"
     if len(os.fsencode(member.name)) > 1000 or any(len(os.fsencode(part)) > 255 for part in parts):
@@ -125,7 +123,11 @@ def _fault(member: tarfile.TarInfo) -> str | None:
         return f"has a size of {member.size} bytes"
     if member.isreg() and member.mode & 0o6000:
         return f"is set-user-id or set-group-id (mode {member.mode:o})"
-    return None
+    try:
+        tarfile.data_filter(member, os.curdir)
+    except tarfile.FilterError:
+        return "is not a plain file"
+    return "is not a plain file" if member.issparse() else None
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -136,16 +138,19 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 def _stage(archive: Path, hidden: Path, names: Iterable[PurePosixPath]) -> dict[PurePosixPath, Path]:
     """Unpacks files under numbers, so that nobody takes them for finished. Returns: name -> file."""
-    staged = {}
+    staged: dict[PurePosixPath, Path] = {}
+
+    def numbered(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+        safe = tarfile.data_filter(member, folder)
+        return safe.replace(name=str(len(staged)), mode=0o600, mtime=None, deep=False)  # type: ignore[arg-type]
+
     with tarfile.open(archive, "r:gz") as tar:
         files = (member for member in _members(tar) if member.isreg())
-        for number, (name, member) in enumerate(zip(names, files, strict=True)):
-            source = tar.extractfile(member)
-            if source is None or name != PurePosixPath(member.name):
+        for name, member in zip(names, files, strict=True):
+            if name != PurePosixPath(member.name):
                 raise tarfile.ReadError("changed while it was read")
-            staged[name] = hidden / str(number)
-            with source, open(staged[name], "xb", opener=private) as target:
-                shutil.copyfileobj(source, target)
+            tar.extract(member, hidden, filter=numbered)
+            staged[name] = hidden / str(len(staged))
     return staged
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from vkd_pyro.data.images.dicom import is_dicom, mismatches, read_header
+from vkd_pyro.data.images.dicom.header import is_dicom, mismatches, read_header
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import sha256_of

@@ -30,6 +30,24 @@ def written(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+@contextmanager
+def written_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` to fill; it becomes `path` when the block ends without an error.
+
+    `path` must not exist, or be an empty folder; folders above it that are missing are made.
+    """
+    unfinished = path.with_name(path.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        if path.exists():
+            path.rmdir()
+        unfinished.rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON, whole or not at all; a NaN is an error, since JSON has none."""
     with written(path) as unfinished:
@@ -78,7 +96,7 @@ def private(path: str, flags: int) -> int:
 
 
 def sha256_of(path: Path) -> str:
-    """In hexadecimal, of a file's content."""
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

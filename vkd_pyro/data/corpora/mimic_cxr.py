@@ -25,10 +25,10 @@ from vkd_pyro.utils.errors import UserError
 
 SPLITS = {"train": "train", "validate": "validation", "test": "test"}
 PREFIX = "mimic-cxr-2.0.0"
-"""Of the tables, in release 2.1.0 too."""
+"""How the tables' names begin, in release 2.1.0 too."""
 PATIENTS = "patients.csv"
 PATIENT_COLUMNS = ("subject_id", "gender", "anchor_age", "anchor_year")
-"""Of MIMIC-IV, a separate download."""
+"""The table of patients, and its columns that are read; it is of MIMIC-IV, a separate download."""
 OVER_89 = 91
 """What MIMIC-IV writes for every age over 89 in the anchor year."""
 HAND_LABELS = "mimic-cxr-2.1.0-test-set-labeled.csv"
@@ -140,7 +140,7 @@ class MimicCXR(Corpus):
         return (lambda subject, date: ("unknown", nan)) if path is None else _patients_reader(path)
 
     def _report_reader(self) -> ReportOf:
-        """Of the first place where reports are found."""
+        """Reads reports from the first place where there are any."""
         if self.reports == "none":
             return lambda subject, study: {}
         root = self.root if self.reports is None else Path(self.reports)
@@ -227,7 +227,7 @@ def _zip_reader(path: Path) -> ReportOf:
 
 
 def _sectioned_reader(path: Path) -> ReportOf:
-    """Of a table of the sections, as the publisher's own code writes it."""
+    """Reads reports from a table of their sections, as the publisher's own code writes it."""
     names = ("findings", "impression", LAST_PARAGRAPH, "comparison")
     table = read_table(path, ("study", *names))
     cells = {study: dict(zip(names, map(str, row), strict=True)) for study, *row in table[["study", *names]].values}

@@ -11,7 +11,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from vkd_pyro.data.images.dicom import is_dicom, read_dicom
+from vkd_pyro.data.images.dicom.header import is_dicom
+from vkd_pyro.data.images.dicom.pixels import read_dicom
 from vkd_pyro.data.images.quiet import quiet_readers
 from vkd_pyro.utils.errors import UserError, one_line
 
@@ -26,7 +27,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation to what sets the picture upright."""
+"""EXIF orientation to what sets the image upright."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,16 @@ class ImageTransform:
                 is not gray bytes.
         """
         if not isinstance(image, np.ndarray):
-            picture = read_gray(Path(image))
+            gray = read_gray(Path(image))
         elif image.dtype != np.uint8 or image.ndim != 2 or not image.size:
             raise UserError(f"image: found {image.dtype} {list(image.shape)}; expected uint8 [height, width]")
         elif image.shape == (self.size, self.size):  # of a prepared store
             return torch.from_numpy(np.array(image))[None]
         else:
-            picture = Image.fromarray(image)
-        if picture.size != (self.size, self.size):
-            picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(picture))[None]
+            gray = Image.fromarray(image)
+        if gray.size != (self.size, self.size):
+            gray = gray.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(gray))[None]
 
 
 def read_gray(path: Path) -> Image.Image:
@@ -70,10 +71,10 @@ def read_gray(path: Path) -> Image.Image:
 
 def _open_gray(path: Path) -> Image.Image:
     try:
-        with quiet_readers(), Image.open(path, formats=READABLE_FORMATS) as picture:
-            if picture.width * picture.height <= MAX_PIXELS:
-                return _upright(_gray(picture), picture)
-            found = f"{picture.width} x {picture.height} pixels, more than the limit of {MAX_PIXELS:,}"
+        with quiet_readers(), Image.open(path, formats=READABLE_FORMATS) as image:
+            if image.width * image.height <= MAX_PIXELS:
+                return _upright(_gray(image), image)
+            found = f"{image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}"
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image file") from error
     except Image.DecompressionBombError as error:  # PIL's own limit is higher
@@ -87,18 +88,18 @@ def _open_gray(path: Path) -> Image.Image:
     raise UserError(f"{path}: {found}; make it smaller")
 
 
-def _gray(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bit: PIL's own conversion to gray would clip, not scale
-        pixels = np.asarray(picture, dtype=np.float32)
+def _gray(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bit: PIL's own conversion to gray would clip, not scale
+        pixels = np.asarray(image, dtype=np.float32)
         return Image.fromarray((pixels / 65535 * 255).round().clip(0, 255).astype(np.uint8))
     # By way of RGBA, since PIL warns where a palette has transparency.
-    return (picture.convert("RGBA") if picture.mode == "P" else picture).convert("L")
+    return (image.convert("RGBA") if image.mode == "P" else image).convert("L")
 
 
-def _upright(gray: Image.Image, picture: Image.Image) -> Image.Image:
-    """Turned as the picture's EXIF says. A hospital's exports have none; a photograph of a film may lie on its side."""
+def _upright(gray: Image.Image, image: Image.Image) -> Image.Image:
+    """Turned as the image's EXIF says. A hospital's exports have none; a photograph of a film may lie on its side."""
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except (OSError, SyntaxError, ValueError, struct.error):  # EXIF that cannot be read says nothing of the pixels
         return gray
     return gray.transpose(TURNS[orientation]) if orientation in TURNS else gray

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MASK = "___"
 STRENGTH = [UNMENTIONED, ABSENT, UNCERTAIN, PRESENT]
-"""Of two values of a finding the later counts."""
+"""The values of a finding, the weakest first: where a report has two, the stronger counts."""
 
 PARAGRAPH = "¶"
 WORD = re.compile(r"\n[ \t\r]*\n|vs\.|\d+\.\d+|\w+(?:'\w+)?|[.!?;,]", re.IGNORECASE)
@@ -81,10 +81,6 @@ class Labeller:
         read = self._read(tqdm(reports, desc="label", unit="report", disable=not progress))
         rows = [_aggregate(mentions, bool(re.search(r"[^\W_]", text))) for text, mentions in read]
         return np.array(rows, dtype=np.float32).reshape(-1, len(self.findings))
-
-    def mentions(self, report: str) -> list[Mention]:
-        """Every mention, in the order of the text; a phrase that names two findings gives two."""
-        return next(self._read([report]))[1]
 
     def mask(self, reports: Iterable[str]) -> list[str]:
         """The reports with `___` in place of all that mentions a finding, to measure what else tells the labels."""

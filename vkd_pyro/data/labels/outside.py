@@ -12,7 +12,7 @@ from vkd_pyro.utils.errors import UserError
 
 ID_COLUMNS = ("study_id", "study", "id")
 TEXT_COLUMNS = ("Reports", "Report Impression", "report")
-"""Of the CheXpert labeller, of CheXbert: they name a report by its text alone."""
+"""Columns of the CheXpert labeller and of CheXbert, which name a report by its text alone."""
 
 
 def read_outside_labels(path: Path, studies: Sequence[Study], findings: Sequence[str]) -> list[NDArray[np.float32]]:

@@ -89,6 +89,6 @@ def _by_finding(name: str, usual: str, exceptions: Mapping[str, str] | None, fin
 
 
 def _uniform(study_id: str, finding: str) -> float:
-    """In [0, 1), the same on every machine and in every epoch."""
+    """A number in [0, 1), the same on every machine and in every epoch."""
     digest = hashlib.sha256(f"soft:{study_id}:{finding}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

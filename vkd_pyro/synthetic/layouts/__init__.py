@@ -5,8 +5,6 @@ For rehearsing a run before the real files are there, and for testing the reader
     synthesize("mimic-cxr", Path("rehearsal"), num_studies=200)
 """
 
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from vkd_pyro.synthetic.layouts.chexpert import write_chexpert
 from vkd_pyro.synthetic.layouts.mimic_cxr import write_mimic_cxr
 from vkd_pyro.synthetic.layouts.openi import write_openi, write_openi_kaggle
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.files import written_folder
 
 _WRITERS: dict[str, Callable[[SyntheticCorpus, Path, bool], Counter[str]]] = {
     "mimic-cxr": write_mimic_cxr,
@@ -63,14 +62,6 @@ def synthesize(
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: exists and is not an empty folder; give the path of a new one")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
+    with written_folder(output) as unfinished:
         counts = _WRITERS[layout](SyntheticCorpus(num_studies, image_size, seed), unfinished, progress)
-        if output.exists():
-            output.rmdir()
-        unfinished.rename(output)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return {"studies": counts["studies"], "images": counts["images"]} | dict(sorted(counts.items()))

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from vkd_pyro.synthetic.corpus import SyntheticCorpus
-from vkd_pyro.synthetic.images import Finding, Scene
+from vkd_pyro.synthetic.drawing.scene import Scene
+from vkd_pyro.synthetic.facts import Finding
 from vkd_pyro.synthetic.layouts.files import write_csv, write_image
 from vkd_pyro.synthetic.layouts.visits import Visit, visits
 
@@ -35,7 +36,7 @@ BOXED = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nod
 """The findings that are boxed, in every other study that has one."""
 
 RARE = {"Fibrosis": 0.02, "Hernia": 0.01}
-"""Findings that the picture does not show, and how often they are given."""
+"""Findings that the image does not show, and how often they are given."""
 
 MASS = 0.5
 """A lung lesion as severe as this is a mass, else a nodule."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
-from vkd_pyro.synthetic.corpus import SyntheticCorpus, truth
+from vkd_pyro.synthetic.corpus import SyntheticCorpus
+from vkd_pyro.synthetic.labels import truth
 from vkd_pyro.synthetic.layouts.files import write_csv, write_image
 from vkd_pyro.synthetic.layouts.mimic_reports import ROUND, SILENT, mimic_report
 from vkd_pyro.synthetic.layouts.visits import Pixels, Visit, lateral_view, report_labels, second_frontal_view, visits

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from vkd_pyro.synthetic.corpus import grade
-from vkd_pyro.synthetic.images import Facts, Finding
+from vkd_pyro.synthetic.facts import Facts, Finding
+from vkd_pyro.synthetic.reading import grade
 
 TERMS: dict[str, str] = {
     "Enlarged Cardiomediastinum": "Mediastinum/enlarged",

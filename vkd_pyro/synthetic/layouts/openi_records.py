@@ -143,7 +143,10 @@ def _view(visit: Visit, projection: str, number: int) -> Pixels:
 
 
 def _image_id(visit: Visit, film: int, number: int) -> str:
-    """In one of three styles; the first report alone has a number of its own before "IM", as in the original."""
+    """The id of an image, in one of three styles.
+
+    The first report alone has a number of its own before "IM", as in the original.
+    """
     uid = _uid(visit)
     if visit.index == 0:
         return f"CXR{uid}_1_IM-{film:04d}-{number}001"

@@ -11,8 +11,10 @@ from tqdm import tqdm
 
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.synthetic.corpus import NO_REPORT, REPORT, SyntheticCorpus
-from vkd_pyro.synthetic.images import Facts, render
-from vkd_pyro.synthetic.reports import Reading, write_report
+from vkd_pyro.synthetic.drawing.radiograph import render
+from vkd_pyro.synthetic.facts import Facts
+from vkd_pyro.synthetic.reading import Reading
+from vkd_pyro.synthetic.reports import write_report
 
 Pixels = NDArray[np.uint8]
 
@@ -108,8 +110,8 @@ def report_labels(reading: Reading) -> dict[str, str]:
 def lateral_view(frontal: Pixels) -> Pixels:
     """A stand-in for the side view, uint8 [H, 3 W / 4]: squeezed and blurred, with no claim to anatomy."""
     height, width = frontal.shape
-    picture = Image.fromarray(frontal).resize((3 * width // 4, height))
-    return np.asarray(picture.filter(ImageFilter.GaussianBlur(width / 64)))
+    narrow = Image.fromarray(frontal).resize((3 * width // 4, height))
+    return np.asarray(narrow.filter(ImageFilter.GaussianBlur(width / 64)))
 
 
 def second_frontal_view(frontal: Pixels) -> Pixels:

@@ -1,0 +1,140 @@
+"""The corpora that a folder may hold: how each is told, the tables that belong to it, what its full release has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vkd_pyro.data.corpora.chestxray14 import TABLES as NIH_TABLES
+from vkd_pyro.data.corpora.chestxray14 import ChestXray14
+from vkd_pyro.data.corpora.chexpert import CheXpert
+from vkd_pyro.data.corpora.manifest import REQUIRED, Manifest
+from vkd_pyro.data.corpora.mimic_cxr import HAND_LABELS, PATIENT_COLUMNS, PATIENTS, PREFIX, MimicCXR
+from vkd_pyro.data.corpora.openi import OpenI
+from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
+from vkd_pyro.data.study import Corpus
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a corpus: by any of its names, the first one first; what wants it, where training does without."""
+
+    names: tuple[str, ...]
+    columns: tuple[str, ...]
+    wanted_by: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A corpus that a folder may be.
+
+    Attributes:
+        name: one of `LAYOUTS`, or "manifest".
+        reader: makes its corpus from the path.
+        argument: the name of the reader's path.
+        marks: patterns of files or folders of which one is enough to tell it.
+        tables: that belong to it.
+        published: how much of what the full release has.
+        has_reports: whether it ships any.
+    """
+
+    name: str
+    reader: Callable[[Path], Corpus]
+    marks: tuple[str, ...]
+    tables: tuple[Table, ...] = ()
+    published: dict[str, int] = field(default_factory=dict)
+    argument: str = "root"
+    has_reports: bool = True
+
+    @property
+    def class_path(self) -> str:
+        """The class path of the reader, as a config names it."""
+        return f"{self.reader.__module__}.{getattr(self.reader, '__name__', '')}"
+
+    def place(self, folder: Path) -> Path:
+        """The path that the reader is given: the folder, or the CSV file of a manifest."""
+        return manifest_in(folder) or folder if self.name == "manifest" else folder
+
+
+STORE = "store"
+
+MIMIC_KEYS = ("subject_id", "study_id", "dicom_id")
+HAND_LABEL_COLUMNS = tuple(name.replace("Lung Opacity", "Airspace Opacity") for name in CHEXPERT_FINDINGS)
+CHEXPERT_COLUMNS = ("Path", "Frontal/Lateral", "AP/PA", *CHEXPERT_FINDINGS)
+PROJECTIONS = Table(("indiana_projections.csv",), ("uid", "filename", "projection"), "the views of the images")
+PEOPLE = Table((PATIENTS,), PATIENT_COLUMNS, "sex and age; it is of MIMIC-IV")
+
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "mimic-cxr",
+        MimicCXR,
+        ("mimic-cxr-2.*.csv", "mimic-cxr-2.*.csv.gz"),
+        (
+            Table((f"{PREFIX}-metadata.csv",), (*MIMIC_KEYS, "ViewPosition")),
+            Table((f"{PREFIX}-split.csv",), (*MIMIC_KEYS, "split")),
+            Table((f"{PREFIX}-chexpert.csv",), ("study_id", *CHEXPERT_FINDINGS)),
+            Table((f"{PREFIX}-negbio.csv",), ("study_id", *CHEXPERT_FINDINGS), "labels: negbio"),
+            Table((HAND_LABELS,), ("study_id", *HAND_LABEL_COLUMNS), "hand_labelled_test"),
+            PEOPLE,
+        ),
+        {"images": 377_110, "studies": 227_835},
+    ),
+    Kind(
+        "openi",
+        OpenI,
+        ("ecgen-radiology", "NLMCXR_reports/ecgen-radiology"),
+        (PROJECTIONS,),
+        {"images": 7_470, "studies": 3_851},
+    ),
+    Kind(
+        "openi-kaggle",
+        OpenI,
+        ("indiana_*.csv",),
+        (Table(("indiana_reports.csv",), ("uid", "MeSH", "findings", "impression")), PROJECTIONS),
+        {"images": 7_466, "studies": 3_851},
+    ),
+    Kind(
+        "chestxray14",
+        ChestXray14,
+        ("Data_Entry_2017*.csv", "train_val_list.txt", "test_list.txt"),
+        (Table(NIH_TABLES, ("Image Index", "Finding Labels", "Patient ID", "View Position")),),
+        {"images": 112_120, "patients": 30_805},
+        has_reports=False,
+    ),
+    Kind("manifest", Manifest, (), argument="path"),
+    Kind(
+        "chexpert",
+        CheXpert,
+        ("train.csv", "train.csv.gz", "valid.csv", "valid.csv.gz", "train/patient*"),
+        (Table(("train.csv",), CHEXPERT_COLUMNS), Table(("valid.csv",), CHEXPERT_COLUMNS)),
+        {"images": 223_414, "patients": 64_540},
+        has_reports=False,
+    ),
+)
+"""The corpora, in the order in which they are tried. CheXpert's published numbers are those of `train.csv`."""
+
+
+def kind_of(folder: Path) -> Kind | None:
+    """The corpus that a folder looks like, by its files' names; None if it is none that is known."""
+    for kind in KINDS:
+        if kind.name == "manifest" and manifest_in(folder):
+            return kind
+        if any(next(folder.glob(mark), None) for mark in kind.marks):
+            return kind
+    return None
+
+
+def manifest_in(folder: Path) -> Path | None:
+    """The CSV file itself, or the single one in a folder if its header is that of a manifest."""
+    if folder.is_file():
+        return folder if folder.name.endswith((".csv", ".csv.gz")) else None
+    tables = sorted(folder.glob("*.csv"))
+    return tables[0] if len(tables) == 1 and set(REQUIRED) <= set(_header(tables[0])) else None
+
+
+def _header(path: Path) -> list[str]:
+    """The names in the first line of a CSV file; none where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return file.readline(10_000).strip().replace('"', "").split(",")
+    except (OSError, UnicodeDecodeError):
+        return []

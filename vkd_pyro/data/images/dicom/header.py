@@ -1,0 +1,84 @@
+"""Whether a file is DICOM, and whether what it says it shows is a chest X-ray of the wanted view."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vkd_pyro.data.images.dicom.file import blame, code, has_magic, load, require_pydicom
+from vkd_pyro.data.images.dicom.pixels import NEEDED_TAGS
+from vkd_pyro.utils.errors import UserError
+
+HEADER_TAGS = ("Modality", "BodyPartExamined", "ViewPosition")
+MODALITIES = ("CR", "DX", "RG")
+CHEST_WORDS = ("CHEST", "THORAX", "TORAX", "TORACE", "LUNG")
+VIEWS = {"AP": "frontal", "PA": "frontal"} | dict.fromkeys(("LL", "RL", "LAT", "LATERAL"), "lateral")
+"""View position to kind of view."""
+
+
+@dataclass(frozen=True)
+class DicomHeader:
+    """What a DICOM file says it shows; "" where a tag is absent or blank.
+
+    Attributes:
+        modality: "DX", "CT", ...
+        body_part: "CHEST", ...
+        view: "PA", "LATERAL", ...
+    """
+
+    modality: str
+    body_part: str
+    view: str
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file has the DICOM magic, or is named .dcm and has the tags of an image; not if it cannot be opened.
+
+    Raises:
+        UserError: the file is named .dcm, lacks the magic, and there is no pydicom to look closer.
+    """
+    try:
+        if has_magic(path):
+            return True
+    except OSError:
+        return False
+    if path.suffix.lower() != ".dcm":
+        return False
+    require_pydicom(path)
+    try:
+        with blame(path, "header"):
+            dataset = load(path, NEEDED_TAGS)
+            return all(dataset.get(tag) is not None for tag in NEEDED_TAGS)
+    except UserError:  # not even a damaged one: whoever reads it as another type will say so
+        return False
+
+
+def read_header(path: Path) -> DicomHeader:
+    """The tags that tell a chest X-ray from something else; none of the patient's.
+
+    Raises:
+        UserError: pydicom is not installed, or the file is missing or damaged.
+    """
+    require_pydicom(path)
+    with blame(path, "header"):
+        dataset = load(path, HEADER_TAGS)
+        return DicomHeader(*(code(dataset.get(tag)) for tag in HEADER_TAGS))
+
+
+def mismatches(header: DicomHeader, views: Sequence[str] = ("frontal", "lateral")) -> list[str]:
+    """Reasons, in plain words, why this is no chest X-ray of the wanted views; empty if there is none.
+
+    An absent tag is no reason: body part and view position are often left blank.
+
+    Args:
+        header: of the file.
+        views: the kinds of view that the model was trained on, of "frontal" and "lateral".
+    """
+    reasons = []
+    if header.modality and header.modality not in MODALITIES:
+        reasons.append(f"modality {header.modality} is not an X-ray ({', '.join(MODALITIES)})")
+    if header.body_part and not any(word in header.body_part for word in CHEST_WORDS):
+        reasons.append(f"body part {header.body_part} is not the chest")
+    if header.view and VIEWS.get(header.view) not in views:
+        kind = VIEWS.get(header.view, "neither frontal nor lateral")
+        reasons.append(f"view position {header.view} is {kind}, not {' or '.join(views)}")
+    return reasons

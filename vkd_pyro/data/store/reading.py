@@ -1,0 +1,164 @@
+"""Reading a store: its studies, with images and reports that stay in the mapped files."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vkd_pyro.data.preparation import Preparation
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.source import Source
+from vkd_pyro.data.store.layout import (
+    BAD_IMAGES,
+    COMPLETE,
+    STUDIES,
+    STUDY_COLUMNS,
+    check_same,
+    open_arrow,
+    place_of,
+    read_json,
+    read_plan,
+    shard_path,
+)
+from vkd_pyro.data.study import Study
+from vkd_pyro.utils.errors import UserError
+
+
+class Store(Source):
+    """A complete store, opened.
+
+    Its studies' images are views of the mapped files, uint8 [size, size]; their reports are not kept as text.
+
+    Args:
+        folder: of the store.
+
+    Raises:
+        UserError: there is no store, or it is not complete.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        plan = read_plan(self.folder)
+        if not (self.folder / COMPLETE).is_file():
+            images, reports = (len(list(self.folder.glob(f"*.{kind}.arrow"))) for kind in ("images", "reports"))
+            raise UserError(
+                f"{folder}: not complete (of {plan['shards']} shards {images} of images, {reports} of reports); "
+                "run the same vkd prepare again to go on"
+            )
+        self.made_from = plan["made from"]
+        table = open_arrow(self.folder / STUDIES, *STUDY_COLUMNS).to_pandas()
+        pixels: dict[int, list[NDArray[np.uint8]]] = {row: [] for row in table["row"]}
+        for number in range(plan["shards"]):
+            shard = shard_path(self.folder, number, "images")
+            for study, image in _pixels(shard, self.made_from["image transform"]["size"]):
+                if study in pixels:
+                    pixels[study].append(image)
+        self.studies = [
+            Study(
+                study_id=row.study_id,
+                patient_id=row.patient_id,
+                images=tuple(pixels[row.row]),
+                views=tuple(row.views),
+                report={},
+                labels=row.labels,
+                split=row.split,
+                sex=row.sex,
+                age=row.age,
+            )
+            for row in table.itertuples()
+        ]
+        self.has_report, self.rows = table["has_report"].tolist(), table["row"].tolist()
+        self.left_out = Counter(read_json(self.folder / COMPLETE)["left_out"])
+        self.bad = _read_bad_images(self.folder / BAD_IMAGES)
+
+    def __reduce__(self) -> Any:
+        return Store, (self.folder,)  # a loader's process maps the files itself
+
+    def some(self, studies: Sequence[int]) -> "StoredStudies":
+        """The studies with these numbers, which a loader's process opens itself."""
+        return StoredStudies(self, studies)
+
+    def check(self, selection: Selection) -> None:
+        """Raises `UserError` where the store was made from another selection."""
+        check_same(self.folder, self.made_from, selection.identity())
+
+    def reports(self, encoder: Preparation, studies: Sequence[int]) -> "StoredReports":
+        """What the encoder prepared of the reports of these studies; `UserError` where it was another encoder."""
+        check_same(self.folder, self.made_from, {"report encoder": encoder.preparation})
+        return StoredReports(self.folder, [self.rows[study] for study in studies])
+
+
+class StoredStudies(Sequence[Study]):
+    """Some studies of a store. Sent to another process, their images are not: it opens the store itself."""
+
+    def __init__(self, store: Store, rows: Sequence[int]) -> None:
+        self.store, self.rows = store, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.store.studies[self.rows[index]]
+
+
+class StoredReports(Sequence[Tensor]):
+    """Prepared reports, each read from its mapped file when asked for: int64 [T], or float16 [T, E]."""
+
+    def __init__(self, folder: Path, rows: list[int]) -> None:
+        self.folder, self.rows = folder, rows
+        self._shards: dict[int, tuple[NDArray[Any], NDArray[np.int64], int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        (values, offsets, width), row = self._shard_of(self.rows[index])
+        tokens = torch.from_numpy(values[offsets[row] : offsets[row + 1]].copy())
+        return tokens.view(-1, width) if width else tokens
+
+    def lengths(self) -> list[int]:
+        """Tokens of each, none of which is read."""
+        places = (self._shard_of(row) for row in self.rows)
+        return [int(offsets[row + 1] - offsets[row]) // (width or 1) for (_, offsets, width), row in places]
+
+    def _shard_of(self, row: int) -> tuple[tuple[NDArray[Any], NDArray[np.int64], int], int]:
+        number, place = place_of(row)
+        if number not in self._shards:
+            self._shards[number] = _tokens(shard_path(self.folder, number, "reports"))
+        return self._shards[number], place
+
+    def __reduce__(self) -> Any:
+        return StoredReports, (self.folder, self.rows)
+
+
+def _pixels(path: Path, size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(study, image) of the readable images of a shard; views of the mapped file."""
+    table = open_arrow(path, "study", "pixels")
+    column = table["pixels"].chunk(0)
+    pixels = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, size, size)
+    readable = column.is_valid().to_numpy(zero_copy_only=False)
+    return (
+        (int(study), image) for study, image, ok in zip(table["study"].to_numpy(), pixels, readable, strict=True) if ok
+    )
+
+
+def _tokens(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], int]:
+    """Values of all reports of a shard, their offsets, and the width of a token; views of the mapped file."""
+    table = open_arrow(path, "tokens")
+    column = table["tokens"].chunk(0)
+    width = int(table.schema.metadata[b"width"])
+    values = column.values.to_numpy()
+    return values, column.offsets.to_numpy(), width
+
+
+def _read_bad_images(path: Path) -> list[tuple[str, str]]:
+    try:
+        return list(pd.read_csv(path, dtype=str, keep_default_na=False).itertuples(index=False, name=None))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: missing or damaged; delete it and {COMPLETE}, and run vkd prepare again") from error

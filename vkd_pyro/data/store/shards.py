@@ -1,0 +1,103 @@
+"""Shards of a store: the images of some studies, and their prepared reports."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from vkd_pyro.data.images.quiet import quiet_readers
+from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.preparation import Preparation
+from vkd_pyro.data.selection import BadImages
+from vkd_pyro.data.store.layout import missing_shards, write_arrow
+from vkd_pyro.data.study import Study
+from vkd_pyro.utils.errors import UserError
+
+PART = 16
+"""Images that a thread reads at a time."""
+
+
+def image_source(image: Path | NDArray[np.uint8]) -> str:
+    """What tells an image from another of the same name: a file's size, blank where there is none; an array's hash."""
+    if not isinstance(image, Path):
+        return hashlib.sha256(image.tobytes()).hexdigest()
+    return str(image.stat().st_size) if image.is_file() else ""
+
+
+def write_images(
+    studies: Sequence[Study], transform: ImageTransform, policy: BadImages, folder: Path, progress: bool
+) -> None:
+    """Writes the shards of images that are missing, a row an image.
+
+    Raises:
+        UserError: an image cannot be read, and the policy is "error".
+    """
+    shards = missing_shards(folder, len(studies), "images")
+    # Decoding and writing release the interpreter's lock: a shard is written while the next one is decoded.
+    with ThreadPoolExecutor() as pool, ThreadPoolExecutor(1) as disk, quiet_readers():
+        written_before: Future[None] | None = None
+        for path, part in tqdm(shards, "images", unit="shard", disable=not progress):
+            table = _image_table(studies, part, transform, policy, pool)
+            if written_before is not None:
+                written_before.result()
+            written_before = disk.submit(write_arrow, path, table)
+        if written_before is not None:
+            written_before.result()
+
+
+def _image_table(
+    studies: Sequence[Study], part: range, transform: ImageTransform, policy: BadImages, pool: ThreadPoolExecutor
+) -> pa.Table:
+    """A row an image: its study, its number there, its pixels, null where it cannot be read, and why; its source."""
+    places = [(i, j) for i in part for j in range(len(studies[i].images))]
+    images = [studies[i].images[j] for i, j in places]
+    pixels = np.zeros((len(images), transform.size**2), np.uint8)
+
+    def read(rows: slice) -> list[str]:
+        return [_read(image, row, transform, policy) for image, row in zip(images[rows], pixels[rows], strict=True)]
+
+    parts = [slice(start, start + PART) for start in range(0, len(images), PART)]
+    problems = list(chain(*pool.map(read, parts)))
+    _, readable = pa.array([not problem for problem in problems]).buffers()
+    columns = {
+        "study": pa.array([i for i, _ in places], pa.int32()),
+        "image": pa.array([j for _, j in places], pa.int32()),
+        "pixels": pa.Array.from_buffers(pa.binary(pixels.shape[1]), len(places), [readable, pa.py_buffer(pixels)]),
+        "problem": pa.array(problems, pa.string()),
+        "source": pa.array(map(image_source, images), pa.string()),
+    }
+    return pa.table(columns)
+
+
+def _read(
+    image: Path | NDArray[np.uint8], pixels: NDArray[np.uint8], transform: ImageTransform, policy: BadImages
+) -> str:
+    """Reads an image into a row of pixels, uint8 [size * size]. Returns: what is wrong with it, or ""."""
+    try:
+        pixels[:] = transform(image).numpy().ravel()
+    except UserError as error:
+        if policy.policy == "error":
+            raise
+        return str(error)
+    return ""
+
+
+def write_reports(texts: Sequence[str | None], encoder: Preparation, folder: Path, progress: bool) -> None:
+    """The shards of reports that are missing. A row a study: token ids, or token embeddings one after the other;
+    `width` is that of one token, 0 for ids."""
+    for path, part in tqdm(
+        missing_shards(folder, len(texts), "reports"), "reports", unit="shard", disable=not progress
+    ):
+        reports = encoder.prepare([texts[i] or "" for i in part])
+        flat = torch.cat([report.flatten() for report in reports]).numpy()
+        offsets = np.cumsum([0, *(report.numel() for report in reports)])
+        tokens = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(flat))
+        width = reports[0].shape[1] if reports[0].ndim == 2 else 0
+        write_arrow(path, pa.table({"tokens": tokens}).replace_schema_metadata({"width": str(width)}))

@@ -1,0 +1,169 @@
+"""Writing a store, and going on with one that was interrupted."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+import pyarrow as pa
+
+from vkd_pyro.data.preparation import Preparation
+from vkd_pyro.data.selection import BadImages, Selected, Selection, check_share, keep_images
+from vkd_pyro.data.store.layout import (
+    BAD_IMAGES,
+    COMPLETE,
+    PLAN,
+    STUDIES,
+    VERSION,
+    check_same,
+    number_of_shards,
+    open_arrow,
+    read_json,
+    read_plan,
+    shard_path,
+    write_arrow,
+)
+from vkd_pyro.data.store.shards import image_source, write_images, write_reports
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.files import private_folder, write_json, written
+
+
+def prepare(
+    selection: Selection,
+    encoder: Preparation | None,
+    folder: str | Path,
+    bad_images: BadImages | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Writes a store, or goes on with one that was interrupted; returns the content of its `store.json`.
+
+    Args:
+        selection: what is read.
+        encoder: prepares the reports, on the device where it is; None leaves them out.
+        folder: to write to; must be absent, empty, or an unfinished store of the same.
+        bad_images: what to do with images that cannot be read.
+        progress: show progress bars.
+
+    Raises:
+        UserError: the folder holds something else, another process writes to it, or images cannot be read.
+    """
+    folder, policy = Path(folder), bad_images or BadImages()
+    selected = selection.read()
+    plan: dict[str, Any] = {
+        "version": VERSION,
+        "made from": selection.identity() | {"report encoder": encoder and encoder.preparation},
+        "content": _content_hash(selected),
+        "shards": number_of_shards(len(selected.studies)),
+    }
+    with _claimed(folder, plan):
+        complete = (folder / COMPLETE).is_file()
+        _check_images(folder, selected, policy, complete)
+        if complete:
+            return read_json(folder / COMPLETE)
+        write_images(selected.studies, selection.transform, policy, folder, progress)
+        if encoder is not None:
+            write_reports(selected.texts, encoder, folder, progress)
+        return _finish(folder, selected, plan, policy)
+
+
+@contextmanager
+def _claimed(folder: Path, plan: dict[str, Any]) -> Iterator[None]:
+    """The folder with this plan in it, and no other process that writes to it."""
+    if folder.exists() and not (folder / PLAN).is_file() and (not folder.is_dir() or any(_others(folder))):
+        raise UserError(f"{folder}: holds something that is no store; choose another --output")
+    private_folder(folder)
+    try:
+        with filelock.FileLock(folder / ".lock", timeout=0, mode=0o600):
+            if not (folder / PLAN).is_file():
+                write_json(folder / PLAN, plan)
+            _check_same_plan(folder, plan)
+            for leftover in folder.glob("*.unfinished"):
+                leftover.unlink()
+            yield
+    except filelock.Timeout as error:
+        raise UserError(f"{folder}: another vkd prepare is writing to it; wait until it has ended") from error
+
+
+def _others(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.name != ".lock" and path.suffix != ".unfinished")
+
+
+def _check_same_plan(folder: Path, plan: dict[str, Any]) -> None:
+    found = read_plan(folder)
+    check_same(folder, found.get("made from", {}), plan["made from"])
+    if found != json.loads(json.dumps(plan)):
+        raise UserError(f"{folder}: the corpus has changed since this store was begun; prepare it into another folder")
+
+
+def _content_hash(selected: Selected) -> str:
+    """sha256 over what the corpus's tables and texts say; its images are checked shard by shard."""
+    digest = hashlib.sha256()
+    for study, text in zip(selected.studies, selected.texts, strict=True):
+        person = study.patient_id, study.sex, float(study.age)
+        said = (study.study_id, person, study.split, study.views, study.labels.tobytes(), text)
+        digest.update(repr(said).encode())
+    return digest.hexdigest()
+
+
+def _check_images(folder: Path, selected: Selected, policy: BadImages, complete: bool) -> None:
+    """Refuses images that have changed since they were written.
+
+    In an unfinished store, one that could not be read may have been mended: its shard is written again.
+    """
+    for path in sorted(folder.glob("*.images.arrow")):
+        columns = open_arrow(path, "study", "image", "problem", "source").to_pydict()
+        again = False
+        for number, image, problem, source in zip(*columns.values(), strict=True):
+            study = selected.studies[number]
+            changed = image_source(study.images[image]) != source
+            if changed and (complete or not problem):
+                raise UserError(
+                    f"{folder}: an image of study {study.study_id} has changed since this store was begun; "
+                    "prepare it into another folder"
+                )
+            again |= bool(problem) and (changed or policy.policy == "error")
+        if again and not complete:
+            path.unlink()
+
+
+def _finish(folder: Path, selected: Selected, plan: dict[str, Any], policy: BadImages) -> dict[str, Any]:
+    """Writes the table of studies, and the mark that the store is whole."""
+    kept: list[list[int]] = [[] for _ in selected.studies]
+    bad = []
+    for number in range(plan["shards"]):
+        table = open_arrow(shard_path(folder, number, "images"), "study", "image", "problem").to_pydict()
+        for study, image, problem in zip(*table.values(), strict=True):
+            if problem:
+                bad.append((selected.studies[study].study_id, problem))
+            else:
+                kept[study].append(image)
+    check_share(len(bad), sum(map(len, kept)) + len(bad), policy)
+    rows = [(i, text is not None) for i, text in enumerate(selected.texts) if kept[i]]
+    selected = keep_images(selected, kept)
+    studies = selected.studies
+    columns = {
+        "row": pa.array([i for i, _ in rows], pa.int32()),
+        "study_id": pa.array([study.study_id for study in studies], pa.string()),
+        "patient_id": pa.array([study.patient_id for study in studies], pa.string()),
+        "split": pa.array([study.split for study in studies], pa.string()),
+        "views": pa.array([list(study.views) for study in studies], pa.list_(pa.string())),
+        "has_report": pa.array([has_report for _, has_report in rows], pa.bool_()),
+        "labels": pa.array([study.labels for study in studies], pa.list_(pa.float32())),
+        "sex": pa.array([study.sex for study in studies], pa.string()),
+        "age": pa.array([study.age for study in studies], pa.float64()),
+    }
+    write_arrow(folder / STUDIES, pa.table(columns))
+    with written(folder / BAD_IMAGES) as unfinished:
+        pd.DataFrame(bad, columns=["study", "problem"]).to_csv(unfinished, index=False)
+    complete = {
+        "studies": len(studies),
+        "images": sum(len(study.images) for study in studies),
+        "reports": sum(has_report for _, has_report in rows),
+        "left_out": dict(selected.left_out),
+    }
+    write_json(folder / COMPLETE, complete)
+    return complete

@@ -1,0 +1,1 @@
+"""From facts to the radiograph that shows them."""
