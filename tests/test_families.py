@@ -40,7 +40,7 @@ from vkd_pyro.distributions import (
     Wasserstein2,
     product,
 )
-from vkd_pyro.distributions.mixtures import DiagonalNormalMixture
+from vkd_pyro.distributions.families.diagonal_normal_mixture import DiagonalNormalMixture
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
