@@ -5,14 +5,20 @@ import pytest
 from vkd_pyro.utils.files import written, written_folder
 
 
+def interrupted(whole, write):
+    """Writes, and is killed before the end."""
+    with whole as unfinished:
+        write(unfinished)
+        raise KeyboardInterrupt
+
+
 def test_a_file_appears_when_it_is_complete(tmp_path):
     with written(tmp_path / "a") as unfinished:
         unfinished.write_text("new")
         assert not (tmp_path / "a").exists()
     assert (tmp_path / "a").read_text() == "new"
-    with pytest.raises(KeyboardInterrupt), written(tmp_path / "a") as unfinished:
-        unfinished.write_text("other")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(written(tmp_path / "a"), lambda unfinished: unfinished.write_text("other"))
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "new"
 
@@ -30,9 +36,8 @@ def test_a_folder_appears_when_it_is_complete(empty, tmp_path):
 
 
 def test_an_error_leaves_no_folder(tmp_path):
-    with pytest.raises(KeyboardInterrupt), written_folder(tmp_path / "a") as unfinished:
-        (unfinished / "file").write_text("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(written_folder(tmp_path / "a"), lambda unfinished: (unfinished / "file").write_text("half"))
     assert list(tmp_path.iterdir()) == []
 
 
