@@ -26,18 +26,22 @@ from vkd_pyro.prediction.predictive import UncertaintySources
 
 CONFIG = """
 data:
-  corpus:
-    class_path: tests.conftest.TinyCorpus
-  image_size: 32
-  batch_size: 4
-model:
-  latent_dim: 4
-  image_encoder:
-    class_path: vkd_pyro.encoders.image.ConvEncoder
-    init_args: {channels: [8, 16]}
-  report_encoder:
-    class_path: vkd_pyro.encoders.report.WordEncoder
-    init_args: {vocabulary_size: 32, width: 8, max_tokens: 16}
+  selection:
+    corpus:
+      class_path: tests.conftest.TinyCorpus
+    image_size: 32
+  loading:
+    batch_size: 4
+method:
+  class_path: vkd_pyro.methods.VKD
+  init_args:
+    latent_dim: 4
+    image_encoder:
+      class_path: vkd_pyro.encoders.image.ConvEncoder
+      init_args: {channels: [8, 16]}
+    report_encoder:
+      class_path: vkd_pyro.encoders.report.WordEncoder
+      init_args: {vocabulary_size: 32, width: 8, max_tokens: 16}
 beta_schedule:
   class_path: vkd_pyro.schedules.Cyclical
   init_args: {cycles: 2}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.test_cli import CONFIG, vkd
 from tests.test_elbo import Pixels, Tokens, make_batch
-from tests.test_training import make_data, train
+from tests.test_training import make_data, make_no_report, train
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.distributions import Distribution, Family, Likelihood, LowRankNormal
 from vkd_pyro.elbo import TraceVKD_ELBO
@@ -155,7 +155,7 @@ def test_images_of_one_study_are_not_each_others_other():
     assert np.isnan(study_outputs(vkd, batch, 1, 0).z_variance).all()
 
 
-def test_arms_have_what_is_defined_and_no_more():
+def test_methods_have_what_is_defined_and_no_more():
     vkd, batch = network(Signal(1.0), Signal(1.0), Linear(0.1), Sign(0)), bits()
     without_reports = LatentUse.of(study_outputs(vkd, batch.without_reports(), 5, 0))
     assert set(without_reports.undefined) == {"kl", "kl_per_dimension", "mutual_information"}
@@ -179,7 +179,7 @@ def test_a_collapsed_network_is_told_of_and_a_healthy_one_is_not():
     both = use(Signal(0.0), Signal(0.0), Linear(0.0)).warning
     assert both.startswith("z is ignored: another study's z moves a probability by 0.0000, less than 0.01; KL(")
     assert "KL(q(z | report) || p(z | image)) is 0.0000 nats, less than 0.1" in both
-    for field in ("objective.kl_scale", "BalancedKL", "objective.likelihood_samples", "model.likelihood_inputs z"):
+    for field in ("objective.kl_scale", "BalancedKL", "objective.likelihood_samples", "method.likelihood_inputs z"):
         assert field in both
 
 
@@ -225,7 +225,7 @@ def test_training_that_ignores_the_report_says_so_at_its_end(tmp_path):
 
 @pytest.mark.filterwarnings("error:(z is|reports are) ignored")
 def test_training_without_reports_has_no_beta_and_is_warned_of_nothing(tmp_path):
-    train(tmp_path / "run", "no_report")
+    train(tmp_path / "run", make_no_report())
     table = pd.read_csv(tmp_path / "run" / "metrics.csv")
     undefined = ("largest_beta", "mean_beta", "kl", "kl_units", "largest_unit_kl", "mutual_information")
     assert table[[f"val/{name}" for name in undefined]].isna().all(axis=None)
@@ -262,8 +262,8 @@ def test_an_evaluation_of_an_earlier_version_is_read(tmp_path):
 
 
 def test_null_has_its_reason(tmp_path):
-    network = train(tmp_path / "run", "no_report")
-    save_evaluation(evaluate(network, make_data(), "validation", 5, use_reports=False), tmp_path / "e")
+    network = train(tmp_path / "run", make_no_report())
+    save_evaluation(evaluate(network, make_data(), "validation", 5), tmp_path / "e")
     found = json.loads((tmp_path / "e" / "evaluation.json").read_text())["latent_use"]
     assert found["mutual_information"] is None
     assert found["undefined"]["mutual_information"] == "no report was read"

@@ -19,7 +19,7 @@ from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.splits import Folds, keeps_labels, split_of
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import ReportEncoder
-from vkd_pyro.methods.vkd import VKD
+from vkd_pyro.methods import VKD, ImageOnly, NoReport
 from vkd_pyro.schedules import Constant
 from vkd_pyro.training.fitting import fit
 from vkd_pyro.training.module import MethodTraining
@@ -234,8 +234,16 @@ def test_a_labelled_image_is_augmented_anew_each_time():
     assert len({image.numpy().tobytes() for image in images}) == len(images)
 
 
-@pytest.mark.parametrize(("arm", "rows"), [("vkd", 2 * HALF), ("no_report", HALF), ("image_only", HALF)])
-def test_training_sees_the_batches_of_each_epoch(arm, rows, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("make", "rows"),
+    [
+        (lambda encoder: VKD(Clinic.findings, encoder, Letters(), 4), 2 * HALF),
+        (lambda encoder: NoReport(Clinic.findings, encoder, 4), HALF),
+        (lambda encoder: ImageOnly(Clinic.findings, encoder), HALF),
+    ],
+    ids=["vkd", "no_report", "image_only"],
+)
+def test_training_sees_the_batches_of_each_epoch(make, rows, tmp_path, monkeypatch):
     seen = {}
 
     def step(self, batch, batch_idx, usual=MethodTraining.training_step):
@@ -244,10 +252,10 @@ def test_training_sees_the_batches_of_each_epoch(arm, rows, tmp_path, monkeypatc
 
     monkeypatch.setattr(MethodTraining, "training_step", step)
     torch.manual_seed(0)
-    network = VKD(Clinic.findings, ConvEncoder((8,)), Letters(), 4)
+    method = make(ConvEncoder((8,)))
     data = data_of(label_share=0.5, folds=Folds(1))
     training = Training(max_epochs=2, accelerator="cpu", num_samples=2)
-    fit(network, data, tmp_path / "run", arm, beta_schedule=Constant(), training=training, progress=False, seed=5)
+    fit(method, data, tmp_path / "run", beta_schedule=Constant(), training=training, progress=False, seed=5)
     for epoch in range(2):
         expected = [batch.study_ids for batch in training_batches(data, Letters(), epoch, seed=5)]
         assert seen[epoch] == [names[:rows] for names in expected]

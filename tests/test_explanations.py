@@ -398,10 +398,10 @@ def test_studies_without_a_report_have_no_mismatch():
     assert math.isnan(mismatch_auroc([NAN], [1.0]))
 
 
-def test_the_excess_finds_an_own_picture_that_the_kl_alone_does_not():
+def test_the_score_finds_an_own_image_that_the_kl_alone_does_not():
     # Two kinds of report: common ones near every picture, rare ones far from all, but nearest to their own.
     common = Mismatch(("a", "b"), np.array([1.0, 9.0]), np.array([[1.5, 1.6], [11.0, 11.2]]))
-    assert common.excess.tolist() == pytest.approx([-0.55, -2.1])
+    assert common.score.tolist() == pytest.approx([-0.55, -2.1])
     assert common.order.tolist() == [0, 1]
     assert common.auroc("own") == pytest.approx(0.75)  # 6 of 8 pairs
     assert common.auroc() == 1.0

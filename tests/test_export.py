@@ -18,7 +18,7 @@ from tests.test_cli import refusal, vkd
 from tests.test_predict import DATA, trained
 from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
 from vkd_pyro.artifacts.export import export_bundle, load_export, load_predictor
-from vkd_pyro.artifacts.export.engines import GraphEngine, TorchEngine
+from vkd_pyro.artifacts.export.graph_model import GraphModel
 from vkd_pyro.artifacts.export.graphs import compiled, graphs_of, library
 from vkd_pyro.artifacts.export.noise import drawn, from_noise, parts_of
 from vkd_pyro.distributions import (
@@ -61,19 +61,25 @@ def model_of(prior) -> Model:
     return Model(ConvEncoder((8, 16)), prior, likelihood).eval()
 
 
-def by_openvino(model) -> GraphEngine:
+def by_openvino(model) -> GraphModel:
     graphs = graphs_of(model, 16)
-    return GraphEngine(compiled(graphs.encoder), compiled(graphs.head), graphs.noise)
+    return GraphModel(compiled(graphs.encoder), compiled(graphs.head), graphs.noise)
 
 
 def differences(model, engine, number: int, num_samples: int = 7) -> list[float]:
     """The largest of features, prior means and samples."""
     images = torch.rand(number, 1, 16, 16, generator=torch.Generator().manual_seed(number))
-    expected, found = (one(images, num_samples, 3) for one in (TorchEngine(model), engine))
+    with torch.no_grad():
+        features = [one.encode(images) for one in (model, engine)]
+        expected, found = (
+            one.posterior_predictive(seen, num_samples, 3) for one, seen in zip((model, engine), features, strict=True)
+        )
     assert found.samples.shape == (num_samples, number, len(FINDINGS))
-    assert (found.latents is None) == (expected.latents is None)
-    arrays = [(getattr(expected, name), getattr(found, name)) for name in ("features", "latents", "samples")]
-    return [float(np.abs(a - b).max()) for a, b in arrays if a is not None]
+    assert (found.latent is None) == (expected.latent is None)
+    pairs = [features, (expected.samples, found.samples)]
+    if expected.latent is not None:
+        pairs.append((expected.latent.mean, found.latent.mean))
+    return [float((a - b).abs().max()) for a, b in pairs]
 
 
 @pytest.fixture(scope="module")
@@ -208,11 +214,11 @@ def test_an_export_stands_alone(pair, tmp_path):
 
 
 def test_a_graph_takes_any_number_of_images_and_draws(pair, monkeypatch):
-    model, engine = load_bundle(pair[0]).model, load_export(pair[1]).engine
+    model, engine = load_bundle(pair[0]).model, load_export(pair[1]).model
     for number in (1, 3, 8):
         assert max(differences(model, engine, number)) < 1e-5
     assert max(differences(model, engine, 3, num_samples=1)) < 1e-5
-    monkeypatch.setattr("vkd_pyro.artifacts.export.engines.DRAWS_AT_ONCE", 20)  # that is, two images at a time
+    monkeypatch.setattr("vkd_pyro.artifacts.export.graph_model.DRAWS_AT_ONCE", 20)  # that is, two images at a time
     assert max(differences(model, engine, 8)) < 1e-5
 
 
@@ -244,7 +250,7 @@ def test_a_damaged_export_is_refused(exported, name, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"export_version": 2}, "export_version is 2, this version of vkd_pyro reads 1; export the bundle again"),
+        ({"export_version": 3}, "export_version is 3, this version of vkd_pyro reads 2; export the bundle again"),
         ({"noise": [{"kind": "normal"}]}, "not to be read .*missing 1 required positional argument"),
         ({"findings": None}, "not to be read"),
     ],
@@ -360,7 +366,7 @@ def test_onnx_is_read_by_openvino_and_by_its_own_runtime(make, tmp_path):
     pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'vkd-pyro[export]'")
     save_bundle(tmp_path / "bundle", make(), FINDINGS, TRANSFORM, "")
     assert export_bundle(tmp_path / "bundle", tmp_path / "export", "onnx") < 1e-5
-    assert max(differences(make(), load_export(tmp_path / "export").engine, 3)) < 1e-5
+    assert max(differences(make(), load_export(tmp_path / "export").model, 3)) < 1e-5
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
     sessions = [runtime.InferenceSession(tmp_path / "export" / f"{name}.onnx") for name in ("encoder", "head")]
 
@@ -369,7 +375,7 @@ def test_onnx_is_read_by_openvino_and_by_its_own_runtime(make, tmp_path):
         return lambda *arrays: session.run(None, dict(zip(names, arrays, strict=True)))
 
     parts = graphs_of(make(), 16).noise
-    assert max(differences(make(), GraphEngine(*map(compute, sessions), parts), 5)) < 1e-5
+    assert max(differences(make(), GraphModel(*map(compute, sessions), parts), 5)) < 1e-5
 
 
 def test_a_torch_export_is_for_other_programs(bundle, xrays, tmp_path):

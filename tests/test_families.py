@@ -40,7 +40,7 @@ from vkd_pyro.distributions import (
     Wasserstein2,
     product,
 )
-from vkd_pyro.distributions.mixtures import DiagonalNormalMixture
+from vkd_pyro.distributions.families.diagonal_normal_mixture import DiagonalNormalMixture
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
@@ -332,7 +332,7 @@ def test_every_pair_trains(prior, posterior):
     before = {name: p.detach().clone() for name, p in vkd.named_parameters()}
     objective = TraceVKD_ELBO(3, 2, "mixture", divergence=BalancedKL())
     terms = objective.terms(vkd.model, vkd.guide, batch, kl_weight=0.5)
-    assert terms.kl.shape == terms.log_likelihood.shape == terms.auxiliary.shape == (len(batch),)
+    assert terms.alignment.shape == terms.log_likelihood.shape == terms.auxiliary.shape == (len(batch),)
     assert terms.loss.isfinite()
     terms.loss.backward()
     assert all(p.grad.isfinite().all() for p in vkd.parameters())

@@ -17,7 +17,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tests.conftest import TinyCorpus
 from tests.test_cli import vkd as command
 from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
-from vkd_pyro.artifacts.run import load_checkpoint
 from vkd_pyro.cli.train import build as build_settings
 from vkd_pyro.cli.train import train_parser
 from vkd_pyro.data.batch import Batch
@@ -43,7 +42,7 @@ from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.evaluation.evaluation import evaluate
-from vkd_pyro.methods.vkd import VKD
+from vkd_pyro.methods import VKD, ImageOnly, NoReport
 from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.schedules import Constant
 from vkd_pyro.training.fitting import fit
@@ -289,12 +288,12 @@ def test_it_is_built_by_its_public_path_and_from_a_config(name, tmp_path):
     config.write_text(
         json.dumps(
             {
-                "model": model | {"latent_dim": D},
-                "data": {"corpus": corpus, "findings": ["Edema", "Fracture", "Pneumonia"]},
+                "method": {"class_path": "vkd_pyro.methods.VKD", "init_args": model | {"latent_dim": D}},
+                "data": {"selection": {"corpus": corpus}, "task": {"findings": ["Edema", "Fracture", "Pneumonia"]}},
             }
         )
     )
-    vkd = build_settings(train_parser().parse_args(["--config", str(config), "--run", str(tmp_path / "run")])).model
+    vkd = build_settings(train_parser().parse_args(["--config", str(config), "--run", str(tmp_path / "run")])).method
     for made in (vkd.model.likelihood, vkd.guide.auxiliary):
         assert type(made) is kind
         assert {key: getattr(made, key) for key in options} == options
@@ -576,8 +575,15 @@ def test_a_corpus_of_uncertain_labels_is_learnt_from_the_command_line(tmp_path):
     corpus = {"class_path": "vkd_pyro.data.corpora.mimic_cxr.MimicCXR", "init_args": {"root": str(tmp_path / "mimic")}}
     policy = {"class_path": "vkd_pyro.data.labels.policy.LabelPolicy", "init_args": {"uncertain": "keep"}}
     config = {
-        "data": {"corpus": corpus, "image_size": 32, "batch_size": 8, "train_policy": policy},
-        "model": part | {"image_encoder": image_encoder, "report_encoder": report_encoder},
+        "data": {
+            "selection": {"corpus": corpus, "image_size": 32},
+            "task": {"train_policy": policy},
+            "loading": {"batch_size": 8},
+        },
+        "method": {
+            "class_path": "vkd_pyro.methods.VKD",
+            "init_args": part | {"image_encoder": image_encoder, "report_encoder": report_encoder},
+        },
         "beta_schedule": {"class_path": "vkd_pyro.schedules.Constant"},
         "training": {"max_epochs": 1, "accelerator": "cpu", "num_samples": 3},
     }
@@ -593,52 +599,32 @@ def test_a_corpus_of_uncertain_labels_is_learnt_from_the_command_line(tmp_path):
     assert type(load_bundle(tmp_path / "run" / "bundle").model.likelihood) is ThreeOutcomeLikelihood
 
 
+def image_only(_):
+    return ImageOnly(Hedged.findings, ConvEncoder((8, 16)))
+
+
+def without_reports(name):
+    vkd = make_vkd(name, Hedged.findings)
+    method = NoReport(Hedged.findings, vkd.model.image_encoder, 4)
+    method.model.likelihood = vkd.model.likelihood
+    return method
+
+
 @pytest.mark.parametrize(
-    ("name", "policy", "arm", "message"),
+    ("name", "policy", "make", "message"),
     [
         (
             "Bernoulli",
             "keep",
-            "vkd",
+            None,
             "'keep' wants a likelihood with an outcome 'uncertain', found BernoulliLikelihood",
         ),
-        ("ThreeOutcome", "keep", "image_only", "'keep' wants .*, found ImageClassifier"),
-        ("ThreeOutcome", "soft", "vkd", "'soft' wants a likelihood of labels between 0 and 1, found ThreeOutcomeLikel"),
-        ("Probit-1", "soft", "no_report", "'soft' wants .*, found LowRankProbitLikelihood"),
+        ("ThreeOutcome", "keep", image_only, "'keep' wants .*, found ImageClassifier"),
+        ("ThreeOutcome", "soft", None, "'soft' wants a likelihood of labels between 0 and 1, found ThreeOutcomeLikel"),
+        ("Probit-1", "soft", without_reports, "'soft' wants .*, found LowRankProbitLikelihood"),
     ],
 )
-def test_a_policy_that_a_likelihood_has_no_outcome_for_is_refused(tmp_path, name, policy, arm, message):
-    with pytest.raises(UserError, match=rf"data\.train_policy\.uncertain: {message}"):
-        train(name, tmp_path / "run", Hedged(), policy, arm=arm)
-    assert not (tmp_path / "run").exists()
-
-
-def test_one_finding_of_several_is_learnt(tmp_path):
-    network, data = train("Categorical", tmp_path / "run", OneEach())
-    found = predict(network.model, next(iter(data.evaluation_loader("test", None))).images, data.findings, 5)
-    np.testing.assert_allclose(found.probabilities.sum(-1), 1, rtol=1e-5)
-
-
-def test_a_study_of_two_findings_is_named_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(OneEach, "spoilt", True)
-    with pytest.raises(UserError, match="other than one finding present, and CategoricalLikelihood"):
-        train("Categorical", tmp_path / "run", OneEach())
-    assert not (tmp_path / "run").exists()
-
-
-def test_balanced_weights_are_taken_once_and_kept(tmp_path, monkeypatch):
-    network, data = train("Weighted-balanced", tmp_path / "run", TinyCorpus())
-    labels = data.targets("train")
-    expected = torch.tensor((labels == 0).sum(0) / (labels == 1).sum(0), dtype=torch.float32)
-    torch.testing.assert_close(network.model.likelihood.weights, expected)
-    torch.testing.assert_close(network.guide.auxiliary.weights, expected)
-    torch.testing.assert_close(load_bundle(tmp_path / "run" / "bundle").model.likelihood.weights, expected)
-    fresh = make_vkd("Weighted-balanced", TinyCorpus.findings)
-    load_checkpoint(fresh, tmp_path / "run")
-    torch.testing.assert_close(fresh.guide.auxiliary.weights, expected)
-
-    (tmp_path / "run" / "bundle").rename(tmp_path / "elsewhere")
-    monkeypatch.setattr(WeightedBernoulliLikelihood, "observe_labels", None)  # whoever calls it fails
-    longer = Training(3, SETTINGS.optimizer, accelerator="cpu", num_samples=3)
-    resumed, _ = train("Weighted-balanced", tmp_path / "run", TinyCorpus(), training=longer, resume=True)
-    torch.testing.assert_close(resumed.model.likelihood.weights, expected)
+def test_a_policy_that_a_likelihood_has_no_outcome_for_is_refused(tmp_path, name, policy, make, message):
+    method = None if make is None else make(name)
+    with pytest.raises(UserError, match=rf"data\.task\.train_policy(\.uncertain)?: {message}"):
+        train(name, tmp_path / "run", Hedged(), policy, method)

@@ -47,7 +47,7 @@ def test_likelihood_on_z_alone_does_not_see_the_image():
 
 
 def test_unknown_likelihood_inputs_are_refused():
-    with pytest.raises(UserError, match=r"model\.likelihood_inputs: found 'x', expected 'image\+z' or 'z'"):
+    with pytest.raises(UserError, match=r"method\.likelihood_inputs: found 'x', expected 'image\+z' or 'z'"):
         make_vkd(likelihood_inputs="x")
 
 

@@ -10,10 +10,9 @@ from torch import nn
 from tests.test_elbo import D, make_batch, make_vkd
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.evaluation.outputs import StudyOutputs, study_outputs
+from vkd_pyro.methods.base import Method
 from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.metrics import entropy
-from vkd_pyro.model import ImageBranch
-from vkd_pyro.sampling import probabilities_given
 from vkd_pyro.utils.errors import UserError
 
 FINDINGS = tuple("abc")
@@ -37,8 +36,7 @@ def image_only() -> ImageOnly:
 def test_probability_interval_and_expected_entropy_are_those_of_the_draws():
     vkd, batch = make_vkd(), make_batch()
     features = vkd.model.image_encoder(batch.images)
-    samples = probabilities_given(vkd.model.likelihood, vkd.model.draw(features, 50, 3), features)
-    samples = samples.detach().double().numpy()
+    samples = vkd.model.posterior_predictive(features, 50, 3).samples.detach().double().numpy()
     outputs = study_outputs(vkd, batch, 50, seed=3)
     np.testing.assert_allclose(outputs.probabilities, samples.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(outputs.low, np.quantile(samples, 0.025, axis=0), atol=1e-6)
@@ -80,7 +78,7 @@ def test_unknown_labels_and_absent_reports_are_undefined():
 def test_what_is_said_of_the_image_does_not_read_the_report():
     vkd, batch = make_vkd(), make_batch()
     with_reports, without = study_outputs(vkd, batch, 5, 0), study_outputs(vkd, batch.without_reports(), 5, 0)
-    branch = study_outputs(ImageBranch(vkd.findings, vkd.model).eval(), batch, 5, 0)
+    branch = study_outputs(Method(vkd.findings, vkd.model).eval(), batch, 5, 0)
     for name in OF_THE_IMAGE:
         np.testing.assert_array_equal(getattr(with_reports, name), getattr(without, name), err_msg=name)
         np.testing.assert_array_equal(getattr(with_reports, name), getattr(branch, name), err_msg=name)
@@ -134,7 +132,7 @@ def test_images_apart_are_as_if_of_different_studies():
 
 
 def test_the_product_wants_z():
-    with pytest.raises(UserError, match="'product' is of the priors of z, and image_only has none; use mean"):
+    with pytest.raises(UserError, match="'product' is of the priors of z, and this model has none; use mean"):
         study_outputs(image_only(), several_images(), 5, 0, "product")
 
 

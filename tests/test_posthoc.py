@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.conftest import TinyCorpus
-from tests.test_training import make_vkd, train
+from tests.test_training import make_no_report, train
 from vkd_pyro.artifacts.bundle import OOD, load_bundle, save_bundle
 from vkd_pyro.artifacts.run import load_checkpoint
 from vkd_pyro.data.loading import Loading
@@ -46,7 +46,7 @@ def data():
 def run(tmp_path_factory, data):
     """A run of an epoch or two: its probabilities tell something of every finding."""
     folder = tmp_path_factory.mktemp("after") / "run"
-    train(folder, "no_report", Training(max_epochs=3, optimizer=adam, accelerator="cpu", num_samples=5), data)
+    train(folder, make_no_report(), Training(max_epochs=3, optimizer=adam, accelerator="cpu", num_samples=5), data)
     return folder
 
 
@@ -56,7 +56,7 @@ def adam(parameters):
 
 @pytest.fixture(scope="module")
 def network(run):
-    network = make_vkd()
+    network = make_no_report()
     load_checkpoint(network, run)
     return network.eval()
 
@@ -89,7 +89,7 @@ def test_a_calibration_is_what_the_functions_give_for_the_studies_of_validation(
 
 
 def test_it_is_fitted_to_what_an_evaluation_of_validation_says(network, data, calibration):
-    found = evaluate(network, data, "validation", num_samples=100, use_reports=False, calibration=calibration)
+    found = evaluate(network, data, "validation", num_samples=100, calibration=calibration)
     again = Posthoc().recalibration.fit(found.probabilities, found.labels, FINDINGS)
     np.testing.assert_allclose(again(found.probabilities), found.calibrated, atol=1e-4)
     np.testing.assert_allclose(found.calibrated, calibration.recalibration(found.probabilities))
@@ -151,7 +151,7 @@ def test_what_cannot_be_fitted_says_why_and_stays_as_it_is(network):
     found = calibrate(network, few, Posthoc(num_samples=5))
     assert found.recalibration.not_fitted.keys() == set(FINDINGS)
     assert found.operating_points.undefined.keys() == set(FINDINGS)
-    evaluation = evaluate(network, few, "test", 5, use_reports=False, calibration=found)
+    evaluation = evaluate(network, few, "test", 5, calibration=found)
     np.testing.assert_array_equal(evaluation.calibrated, evaluation.probabilities)
     assert set(evaluation.answers.ravel()) == {"unknown"}
     assert set(evaluation.conformal.ravel()) == {"refer"}  # too few labels exclude nothing
@@ -166,7 +166,7 @@ def test_reference_images_are_about_as_many_as_asked_for_and_spread_over_the_cor
     if most > 1000:
         assert len(outputs.study_ids) == sum(len(study.images) for study in data.studies("train"))
     else:
-        assert most / 3 < len(outputs.study_ids) <= most + data.batch_size  # whole batches are left out
+        assert most / 3 < len(outputs.study_ids) <= most + data.loading.batch_size  # whole batches are left out
         assert most == 16 or max(chosen) > len(all_names) / 2
 
 

@@ -80,7 +80,7 @@ def test_common_draws_are_those_of_each_row_alone(family):
 def test_pyros_predictive_says_the_same():
     model, images = model_with(DiagonalNormal), make_batch().images
     features = model.image_encoder(images).detach()
-    z = model.draw(features, 30, seed=5).detach()
+    z = model.posterior_predictive(features, 30, seed=5).z.detach()
     predictive = Predictive(model.program, posterior_samples={"z": z}, parallel=True)
     theirs = predictive.get_vectorized_trace(features).nodes["y"]["fn"].mean.detach()
     ours = predict(model, images, tuple("abc"), 30, seed=5)
@@ -92,7 +92,10 @@ def test_draws_are_distributed_as_those_of_pyros_predictive():
     features, number = model.image_encoder(images).detach(), 4000
     torch.manual_seed(0)
     theirs = Predictive(model.program, num_samples=number, parallel=True, return_sites=["z"])(features)["z"]
-    theirs, ours = theirs.reshape(number, *theirs.shape[-2:]), model.draw(features, number, seed=5).detach()
+    theirs, ours = (
+        theirs.reshape(number, *theirs.shape[-2:]),
+        model.posterior_predictive(features, number, seed=5).z.detach(),
+    )
     scale = model.prior(features).stddev
     assert ((ours.mean(0) - theirs.mean(0)).abs() < 5 * scale * (2 / number) ** 0.5).all()
     assert ((ours.std(0) - theirs.std(0)).abs() < 5 * scale / number**0.5).all()

@@ -217,7 +217,7 @@ def test_a_model_trained_from_a_store_is_that_trained_from_the_files(tmp_path):
     synthesize("mimic-cxr", tmp_path / "corpus", num_studies=60, image_size=16)
     config = yaml.safe_load(CONFIG)
     corpus = {"class_path": "vkd_pyro.data.corpora.mimic_cxr.MimicCXR", "init_args": {"root": str(tmp_path / "corpus")}}
-    config["data"] |= {"corpus": corpus, "image_size": 16}
+    config["data"]["selection"] |= {"corpus": corpus, "image_size": 16}
     config["training"]["max_epochs"] = 1
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     options = ("--config", tmp_path / "config.yaml")
@@ -691,7 +691,7 @@ def test_bad_images_are_skipped_alike_from_a_store_and_from_files(small_shards, 
     assert all(f"{study}.png: " in problem for study, problem in listed.itertuples(index=False))
     raw, stored = data_of(files, bad_images=SKIP), data_of(files, tmp_path / "store", bad_images=SKIP)
     assert_same_data(raw, stored, WORDS)
-    assert raw.bad_list == stored.bad_list == list(listed.itertuples(index=False, name=None))
+    assert raw.unreadable == stored.unreadable == list(listed.itertuples(index=False, name=None))
 
 
 def test_a_study_keeps_its_good_images(tmp_path, monkeypatch):

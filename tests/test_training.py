@@ -1,4 +1,4 @@
-"""Training: what a run holds, what each arm trains, and that a resumed run is the uninterrupted one."""
+"""Training: what a run holds, what each method trains, and that a resumed run is the uninterrupted one."""
 
 import math
 import shutil
@@ -25,33 +25,46 @@ from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.evaluation.evaluation import evaluate
 from vkd_pyro.methods.image_only import ImageOnly
+from vkd_pyro.methods.no_report import NoReport
 from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.schedules import Constant, Cyclical
 from vkd_pyro.training.callbacks import RelativeEarlyStopping
 from vkd_pyro.training.fitting import fit
-from vkd_pyro.training.module import compile_encoders
 from vkd_pyro.training.settings import Training
+from vkd_pyro.training.trainer import compile_encoders
 from vkd_pyro.utils.errors import UserError
 
 SETTINGS = Training(max_epochs=2, optimizer=lambda p: torch.optim.Adam(p, lr=1e-2), accelerator="cpu", num_samples=5)
 
 
-def make_vkd(seed: int = 0) -> VKD:
+def family(features: int, latent: int) -> DiagonalNormal:
+    return DiagonalNormal(features, latent, (16,), 0.1)
+
+
+def make_vkd(seed: int = 0, objective: TraceVKD_ELBO | None = None) -> VKD:
     torch.manual_seed(seed)
+    parts = ConvEncoder((8, 16)), WordEncoder(64, 16)
+    return VKD(TinyCorpus.findings, *parts, 4, family, family, objective=objective)
 
-    def family(features: int, latent: int) -> DiagonalNormal:
-        return DiagonalNormal(features, latent, (16,), 0.1)
 
-    return VKD(TinyCorpus.findings, ConvEncoder((8, 16)), WordEncoder(64, 16), 4, family, family)
+def make_no_report() -> NoReport:
+    torch.manual_seed(0)
+    return NoReport(TinyCorpus.findings, ConvEncoder((8, 16)), 4, family)
+
+
+def make_image_only() -> ImageOnly:
+    torch.manual_seed(0)
+    return ImageOnly(TinyCorpus.findings, ConvEncoder((8, 16)))
 
 
 def make_data(**options) -> StudyData:
     return study_data(TinyCorpus(), image_size=32, batch_size=8, augmentation=Augmentation(), **options)
 
 
-def train(run, arm="vkd", training=SETTINGS, data=None, **options):
-    settings = {"objective": TraceVKD_ELBO(), "beta_schedule": Cyclical(cycles=1)} | options
-    return fit(make_vkd(), data or make_data(), run, arm, training=training, progress=False, **settings)
+def train(run, method=None, training=SETTINGS, data=None, objective=None, **options):
+    settings = {"beta_schedule": Cyclical(cycles=1)} | options
+    method = method or make_vkd(objective=objective)
+    return fit(method, data or make_data(), run, training=training, progress=False, **settings)
 
 
 def test_a_run_holds_what_it_says(tmp_path):
@@ -85,30 +98,31 @@ def test_metrics_have_every_term_and_both_classifiers(tmp_path):
     assert table[sorted(terms | validation | units)].notna().all(axis=None)
 
 
-@pytest.mark.parametrize("arm", ["no_report", "image_only"])
-def test_arms_without_reports_have_no_kl_and_no_report_classifier(tmp_path, arm):
-    train(tmp_path / "run", arm)
+@pytest.mark.parametrize("make", [make_no_report, make_image_only])
+def test_methods_without_reports_have_no_kl_and_no_report_classifier(tmp_path, make):
+    train(tmp_path / "run", make())
     table = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert (table["train/kl"] == 0).all()
     assert (table["train/auxiliary"] == 0).all()
     assert table["val/report_macro_auc"].isna().all()
 
 
-def test_without_reports_the_guide_stays_as_it_was(tmp_path):
-    trained, fresh = train(tmp_path / "run", "no_report"), make_vkd()
-    for name, value in trained.guide.state_dict().items():
-        assert torch.equal(value, fresh.guide.state_dict()[name])
+def test_without_reports_there_is_no_guide():
+    method = make_no_report()
+    assert method.guide is None
+    assert method.report_encoder is None
+    assert not [name for name in method.state_dict() if not name.startswith("model.")]
 
 
 def test_vkd_without_mi_does_not_train_the_auxiliary_classifier(tmp_path):
-    trained, fresh = train(tmp_path / "run", "vkd_without_mi"), make_vkd()
+    trained, fresh = train(tmp_path / "run", objective=TraceVKD_ELBO(auxiliary_weight=0.0)), make_vkd()
     for name, value in trained.guide.auxiliary.state_dict().items():
         assert torch.equal(value, fresh.guide.auxiliary.state_dict()[name])
     assert not torch.equal(trained.guide.report_encoder.embeddings.weight, fresh.guide.report_encoder.embeddings.weight)
 
 
 def test_image_only_is_trained_without_z(tmp_path):
-    assert isinstance(train(tmp_path / "run", "image_only"), ImageOnly)
+    assert train(tmp_path / "run", make_image_only()).model.latent(torch.zeros(1, 16)) is None
 
 
 def test_training_learns(tmp_path):
@@ -134,7 +148,7 @@ def test_resuming_at_an_epoch_boundary_gives_the_uninterrupted_run(tmp_path, mon
         on_validation_end = stop_after_the_first_epoch
 
     with monkeypatch.context() as patch:
-        patch.setattr("vkd_pyro.training.module.RelativeEarlyStopping", Interrupted)
+        patch.setattr("vkd_pyro.training.trainer.RelativeEarlyStopping", Interrupted)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             train(tmp_path / "resumed", training=settings)
     assert not (tmp_path / "resumed" / "bundle").exists()
@@ -154,7 +168,7 @@ def test_resuming_at_an_epoch_boundary_gives_the_uninterrupted_run(tmp_path, mon
 
 def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
     nlls = iter([0.3, 0.9, 0.8, 0.7])
-    monkeypatch.setattr("vkd_pyro.training.module.summarise", lambda outputs: {"val/nll": next(nlls)})
+    monkeypatch.setattr("vkd_pyro.training.epoch.summarise", lambda outputs: {"val/nll": next(nlls)})
     train(tmp_path / "here", training=Training(2, SETTINGS.optimizer, accelerator="cpu"))
     best = torch.load(tmp_path / "here" / "checkpoints" / "best.ckpt", weights_only=True)
     shutil.rmtree(tmp_path / "here" / "bundle")
@@ -193,7 +207,7 @@ def test_settings_that_cannot_be_are_refused(field, value):
 
 
 def test_plateau_lowers_the_rate_after_three_epochs_without_a_better_nll(tmp_path, monkeypatch):
-    monkeypatch.setattr("vkd_pyro.training.module.summarise", lambda outputs: {"val/nll": 1.0})
+    monkeypatch.setattr("vkd_pyro.training.epoch.summarise", lambda outputs: {"val/nll": 1.0})
     for epochs, rate in ((4, 1e-2), (5, 1e-3)):
         train(
             tmp_path / str(epochs),
@@ -316,14 +330,13 @@ def test_validation_takes_beta_one(tmp_path):
 
 
 def test_labels_from_the_report_want_a_likelihood_that_takes_them(tmp_path):
-    vkd = make_vkd()
+    vkd = make_vkd(objective=TraceVKD_ELBO(unknown_labels="from_report"))
     vkd.model.likelihood = LowRankProbitLikelihood(4, 3, 16)
-    objective = TraceVKD_ELBO(unknown_labels="from_report")
     with pytest.raises(
         UserError,
         match="unknown_labels: 'from_report' wants likelihoods of labels between 0 and 1, found LowRankProbit",
     ):
-        fit(vkd, make_data(), tmp_path / "run", objective=objective, training=SETTINGS, progress=False)
+        fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, progress=False)
 
 
 def test_few_labels_with_all_reports_train_with_labels_from_the_report(tmp_path):
@@ -331,12 +344,11 @@ def test_few_labels_with_all_reports_train_with_labels_from_the_report(tmp_path)
     train(tmp_path / "run", objective=objective, data=make_data(label_share=0.4))
     table = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert np.isfinite(table["train/log_likelihood"]).all()
-    train(tmp_path / "without", "vkd_without_mi", objective=objective)  # no classifier that could fill them in
 
 
 def test_a_finding_that_no_study_is_known_to_lack_cannot_come_from_the_report(tmp_path):
     data = make_data(findings=(*TinyCorpus.findings[:2], "Elsewhere"))
-    with pytest.raises(UserError, match="without a finding, and there are none of Elsewhere; use ignored"):
+    with pytest.raises(UserError, match="without a finding, found none of Elsewhere; use ignored"):
         train(tmp_path / "run", objective=TraceVKD_ELBO(unknown_labels="from_report"), data=data)
 
 

@@ -1,7 +1,11 @@
 """Variational Knowledge Distillation for chest X-rays and reports, as a probabilistic program in Pyro.
 
-`VKD` (model and guide), `TraceVKD_ELBO` (the objective), `StudyData` (a corpus, batched), `fit`, `evaluate`,
-`load_bundle`, `predict` and `predict_files` are the interface; each is imported when first used.
+data      `StudyData` of a `Selection` (what is chosen), a `Task` (what is asked) and a `Loading` (how it is fed)
+method    `VKD` with its objective `TraceVKD_ELBO`; others in `vkd_pyro.methods`
+training  `fit`, with `Training`; `load_run`, `load_bundle` for what it leaves
+use       `evaluate`, `predict`, `predict_files`
+
+Each name is imported when first used.
 """
 
 from importlib import import_module
@@ -9,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vkd_pyro.artifacts.bundle import load_bundle as load_bundle
+    from vkd_pyro.artifacts.run import load_run as load_run
     from vkd_pyro.data.loading import Loading as Loading
     from vkd_pyro.data.selection import Selection as Selection
     from vkd_pyro.data.study_data import StudyData as StudyData
@@ -21,19 +26,20 @@ if TYPE_CHECKING:
     from vkd_pyro.training.fitting import fit as fit
     from vkd_pyro.training.settings import Training as Training
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOME = {
-    "VKD": "methods.vkd",
-    "TraceVKD_ELBO": "elbo",
     "StudyData": "data.study_data",
     "Selection": "data.selection",
     "Task": "data.task",
     "Loading": "data.loading",
+    "VKD": "methods.vkd",
+    "TraceVKD_ELBO": "elbo",
     "Training": "training.settings",
     "fit": "training.fitting",
-    "evaluate": "evaluation.evaluation",
+    "load_run": "artifacts.run",
     "load_bundle": "artifacts.bundle",
+    "evaluate": "evaluation.evaluation",
     "predict": "prediction.predictive",
     "predict_files": "prediction",
 }

@@ -228,7 +228,7 @@ class TraceVKD_ELBO(ELBO):
         return log_weights.logsumexp(0) - math.log(len(log_weights)) - log_weights.mean(0)
 
     def _divergence(self, guide_trace: Any, posterior: "_Particles", prior: "_Particles", batch: Batch) -> Tensor:
-        """Of each study, float [1, B]; with importance weights log q - log p at each of its draws, float [M, B]."""
+        """Divergence of each study, float [1, B]; with importance weights log q - log p at each draw, float [M, B]."""
         total = batch.images.new_zeros(1, len(batch))
         for name, q in posterior.distributions.items():
             p, z = prior.distributions[name], posterior.samples[name]

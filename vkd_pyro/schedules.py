@@ -42,7 +42,7 @@ class Constant(BetaSchedule):
         self.value = value
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:
-        """See `BetaSchedule`."""
+        """`value` at every step."""
         return self.value
 
 
@@ -55,7 +55,7 @@ class Monotonic(BetaSchedule):
         self.epochs, self.ramp = epochs, ramp
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:
-        """See `BetaSchedule`."""
+        """beta of a step: g of the share of the rise that is done."""
         return RAMPS[self.ramp](min(1.0, (step - 1) / (self.epochs * steps_per_epoch)))
 
 
@@ -68,7 +68,7 @@ class Switch(BetaSchedule):
         self.epochs, self.before, self.after = epochs, before, after
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:
-        """See `BetaSchedule`."""
+        """`before` for the first epochs, then `after`."""
         return self.before if step - 1 < self.epochs * steps_per_epoch else self.after
 
 
@@ -91,7 +91,7 @@ class Cyclical(BetaSchedule):
         self.cycles, self.rising, self.ramp = cycles, rising, ramp
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:
-        """See `BetaSchedule`."""
+        """beta of a step, by Eq. 9."""
         cycle = steps_per_epoch / self.cycles
         tau = ((step - 1) % math.ceil(cycle)) / cycle
         return RAMPS[self.ramp](tau / self.rising) if tau <= self.rising else 1.0

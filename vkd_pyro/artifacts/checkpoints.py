@@ -84,9 +84,9 @@ class CheckedIO(TorchCheckpointIO):
     """Lightning's checkpoints, as `save_checked` writes them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """See `save_checked`."""
+        """Writes a checkpoint that carries its hash, whole or not at all."""
         save_checked(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """See `load_checked`."""
+        """The content of a checkpoint; raises `UserError` where it is damaged."""
         return load_checked(Path(path))

@@ -179,7 +179,7 @@ class TrainingBatches(Sampler[list[Draw]]):
         self._begins = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Of the sampler."""
+        """Sets the epoch of the sampler."""
         self.sampler.set_epoch(epoch)
 
     def resume_at(self, epoch: int, batch: int) -> None:

@@ -50,5 +50,5 @@ class RawSource(Source):
         return cls(selection.read(), [])
 
     def reports(self, preparation: Preparation, studies: Sequence[int]) -> list[Tensor]:
-        """See `Source`."""
+        """What is prepared of the reports of the studies with these numbers, now."""
         return list(preparation.prepare([self.texts[i] or "" for i in studies]))

@@ -1,7 +1,6 @@
-"""Distributions over z and over labels, each a network from features to a Pyro distribution; divergences."""
+"""What can be swapped: families of z, likelihoods of y, divergences between posterior and prior; a class a file."""
 
-from vkd_pyro.distributions.base import MIN_SCALE, Distribution, Family, NetworkFamily, mlp
-from vkd_pyro.distributions.correlated import LowRankProbit, LowRankProbitLikelihood
+from vkd_pyro.distributions.base import Distribution
 from vkd_pyro.distributions.divergences import (
     KL,
     MMD,
@@ -16,22 +15,33 @@ from vkd_pyro.distributions.divergences import (
 from vkd_pyro.distributions.draws import common_draws, draw, noise_of_places, seeded
 from vkd_pyro.distributions.families import (
     DiagonalNormal,
+    Family,
+    Flow,
     FullNormal,
     Laplace,
     LowRankNormal,
+    NetworkFamily,
+    NormalMixture,
     StandardNormal,
     StudentT,
-    product,
+    VampPrior,
 )
-from vkd_pyro.distributions.flows import Flow
-from vkd_pyro.distributions.imbalance import FocalBernoulliLikelihood, WeightedBernoulliLikelihood
-from vkd_pyro.distributions.likelihoods import BernoulliLikelihood, Likelihood, NetworkLikelihood, SoftBernoulli
-from vkd_pyro.distributions.mixtures import NormalMixture, VampPrior
-from vkd_pyro.distributions.outcomes import CategoricalLikelihood, ThreeOutcomeLikelihood
+from vkd_pyro.distributions.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    FocalBernoulliLikelihood,
+    Likelihood,
+    LowRankProbit,
+    LowRankProbitLikelihood,
+    NetworkLikelihood,
+    SoftBernoulli,
+    ThreeOutcomeLikelihood,
+    WeightedBernoulliLikelihood,
+)
+from vkd_pyro.distributions.product import product
 
 __all__ = [
     "KL",
-    "MIN_SCALE",
     "MMD",
     "BalancedKL",
     "BernoulliLikelihood",
@@ -64,7 +74,6 @@ __all__ = [
     "WeightedBernoulliLikelihood",
     "common_draws",
     "draw",
-    "mlp",
     "noise_of_places",
     "product",
     "seeded",

@@ -54,7 +54,7 @@ class ImageEncoder(nn.Module, abc.ABC):
 
 
 PIXELS_AT_ONCE = 4 * 224**2
-"""Of the images that a CPU encodes at a time: so much of a network's work stays in its caches. DenseNet-121 takes half
+"""Bytes of the images that a CPU encodes at a time, so that its caches hold them. DenseNet-121 takes half
 the time that it takes for 32 images at once."""
 
 
@@ -81,9 +81,9 @@ class TorchvisionEncoder(ImageEncoder):
     Args:
         name: of the network in torchvision, e.g. "densenet121" or "resnet18".
         weights: the values to start from: None (random), "imagenet" (torchvision's own), or a file of them.
-        channels_last: hand pictures on in the order in memory that convolutions are fastest in; no value changes.
+        channels_last: hand images on in the order in memory that convolutions are fastest in; no value changes.
         checkpointing: in training, keep of each block its input only, and compute the rest again in the backward pass:
-            larger pictures or batches in the same memory, for about a third more time. The gradients are the same.
+            larger images or batches in the same memory, for about a third more time. The gradients are the same.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
 
 
 class ConvEncoder(ImageEncoder):
-    """A small convolutional network, for small images: stages of stride 2, then the mean over the picture.
+    """A small convolutional network, for small images: stages of stride 2, then the mean over the image.
 
     Args:
         channels: output channels of each stage; the last is `features_dim`.
@@ -203,7 +203,7 @@ class SmallResNetEncoder(ImageEncoder):
     """A narrow residual network for few or small images: ResNet's stem, then stages of torchvision's basic blocks.
 
     Args:
-        channels: output channels of each stage; the last is `features_dim`. Each but the first halves the picture.
+        channels: output channels of each stage; the last is `features_dim`. Each but the first halves the image.
         blocks: basic blocks a stage.
     """
 

@@ -23,14 +23,14 @@ from vkd_pyro.sampling import PosteriorPredictive, probabilities_given
 from vkd_pyro.utils.errors import UserError
 
 Fusion = Literal["mean", "product", "none"]
-"""Of the images of a study: the mean of their probabilities, with z from each one's prior, or from their product; or
+"""How images of a study are joined: mean of probabilities, z from each prior, or from the product of priors; or
 none, each image apart."""
 
 KL_DRAWS = 16
 """Draws of z for a KL without a closed form."""
 
 LEVEL = 0.95
-"""Of the intervals of probabilities."""
+"""Probability that the intervals hold."""
 
 
 @dataclass(frozen=True)

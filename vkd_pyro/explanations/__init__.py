@@ -1,6 +1,6 @@
 """Explanations: where a finding is seen, which words of a report count, how studies lie in z.
 
-`images` knows nothing of text, `reports` nothing of pictures. Their libraries come with the extra `explain`.
+`images` knows nothing of text, `reports` nothing of images. Their libraries come with the extra `explain`.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Where in an X-ray a finding is seen: Grad-CAM, and its picture."""
+"""Where in an X-ray a finding is seen: Grad-CAM, and its overlay."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from vkd_pyro.model import ImageModel
 from vkd_pyro.utils.errors import UserError
 
 OPACITY = 0.6
-"""Of the colour where the map is 1."""
+"""Opacity of the colour where the map is 1."""
 
 
 def grad_cam(
@@ -103,7 +103,7 @@ def last_convolution(encoder: ImageEncoder, images: Tensor | None = None) -> nn.
 
 
 def overlay(image: NDArray[Any], cam: NDArray[Any]) -> NDArray[np.uint8]:
-    """A map in colour over its X-ray: the more it says, the more colour; where it is 0 the picture is untouched.
+    """A map in colour over its X-ray: the more it says, the more colour; where it is 0 the image is untouched.
 
     The colours are matplotlib's "inferno", whose lightness rises evenly, so they can be told apart in gray as well.
 

@@ -92,7 +92,7 @@ def predict_files(
 
     Raises:
         UserError: bundles that do not go together; masks of dropout where there is none; masks, or augmented
-            pictures, of an export.
+            images, of an export.
     """
     members, uncertainty = (
         [bundles] if isinstance(bundles, Bundle | Export) else list(bundles),
@@ -124,7 +124,7 @@ def check_together(bundles: Sequence[Predictor]) -> None:
 
 
 def calibration_of(bundles: Sequence[Predictor]) -> Calibration | None:
-    """Of the one bundle. None of several: each was fitted to its own network, and none to the mean of all."""
+    """Calibration of the one bundle; None of several: each was fitted to its own network, none to their mean."""
     return bundles[0].calibration if len(bundles) == 1 else None
 
 
@@ -172,12 +172,12 @@ def _said_of(
 
 
 def _is_usual(uncertainty: UncertaintySources) -> bool:
-    """Whether it predicts as the bundle was calibrated: by the picture itself, and the whole network."""
+    """Whether it predicts as the bundle was calibrated: by the image itself, and the whole network."""
     return not (uncertainty.num_masks or uncertainty.num_augmentations)
 
 
 def _by_other_networks(members: Sequence[Predictor], images: Tensor, uncertainty: UncertaintySources) -> Prediction:
-    """By masks of dropout, or of augmented pictures: only PyTorch has the networks for it."""
+    """What masks of dropout, or augmented images, say: only PyTorch has the networks for it."""
     models = [member.model for member in members if isinstance(member, Bundle)]
     device = next(models[0].parameters()).device
     return predict_with(uncertainty, models, images.to(device), members[0].findings)

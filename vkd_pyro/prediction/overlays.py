@@ -1,4 +1,4 @@
-"""Pictures of where in an X-ray a finding is seen, for files."""
+"""Overlays for files: where in an X-ray a finding is seen."""
 
 import difflib
 import re
@@ -23,11 +23,11 @@ MOST = 3
 """Findings of an image that are shown, where none are named."""
 
 LONGEST_SIDE = 1024
-"""Of a picture, in pixels."""
+"""Longest side of an overlay, in pixels."""
 
 
 class Overlays:
-    """Writes a picture for each image and finding wanted: the X-ray as it is, with Grad-CAM averaged over draws of z.
+    """Writes an overlay for each image and finding wanted: the X-ray as it is, with Grad-CAM averaged over draws of z.
 
     Args:
         folder: to write to; only its owner may enter.
@@ -37,7 +37,7 @@ class Overlays:
         seed: of the draws.
 
     Attributes:
-        number: of pictures written.
+        number: of overlays written.
 
     Raises:
         UserError: captum or matplotlib is not installed, no such finding, or an encoder without a convolution.
@@ -59,7 +59,7 @@ class Overlays:
         private_folder(folder)
 
     def write(self, one: Predicted) -> None:
-        """Writes the pictures of one image."""
+        """Writes the overlays of one image."""
         if not (numbers := self._wanted(one)):
             return
         gray = read_gray(one.image)
@@ -67,9 +67,9 @@ class Overlays:
         gray.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         for k, cam in zip(numbers, maps, strict=True):
             as_large = Image.fromarray(cam).resize(gray.size, Image.Resampling.BILINEAR)
-            picture = overlay(np.asarray(gray), np.asarray(as_large).clip(0, 1))
+            coloured = overlay(np.asarray(gray), np.asarray(as_large).clip(0, 1))
             with written(self.folder / name_of(one, k)) as unfinished:
-                Image.fromarray(picture).save(unfinished, format="PNG")
+                Image.fromarray(coloured).save(unfinished, format="PNG")
             self.number += 1
 
     def _wanted(self, one: Predicted) -> list[int]:
@@ -96,7 +96,7 @@ class Overlays:
 
 
 def name_of(one: Predicted, k: int) -> str:
-    """Of a picture: the image's name, eight digits of its hash (names recur in other folders), and the finding."""
+    """The name of an overlay: the image's, eight digits of its hash (names recur in other folders), and the finding."""
     name = one.image.stem if one.image.suffix.lower() in SUFFIXES else one.image.name
     finding = re.sub(r"[^\w.-]+", "_", one.findings[k])
     return f"{name[:100]}-{one.image_sha256[:8]}-{finding}.png"

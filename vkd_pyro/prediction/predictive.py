@@ -223,7 +223,7 @@ def _dropouts(model: nn.Module) -> list[nn.Module]:
 
 
 def _drop(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor, seed: int) -> Tensor:
-    """The output with units set to 0, the same in every row; units are the last axis, or the channels of a picture."""
+    """The output with units set to 0, the same in every row; units are the last axis, or the channels of an image."""
     axis, p = (1 if output.dim() == 4 else -1), float(layer.p)  # type: ignore[arg-type]
     kept = torch.rand(output.shape[axis], generator=torch.Generator().manual_seed(seed)) >= p
     shape = [1] * output.dim()

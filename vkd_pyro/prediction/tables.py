@@ -51,7 +51,7 @@ PROVENANCE = {
     "seed": int,
 }
 COLUMNS: dict[str, type] = OF_IMAGE | OF_FINDING | OF_NOVELTY | PROVENANCE
-"""See `Predicted`, whose names these nearly are; uncertainty is in nats, and `level` is of the intervals."""
+"""Columns, nearly named as the attributes of `Predicted`; uncertainty is in nats, and `level` is of the intervals."""
 
 FORMATS = (".csv", ".json", ".parquet")
 ROW_GROUP = 10_000

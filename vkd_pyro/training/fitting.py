@@ -32,10 +32,11 @@ from vkd_pyro.evaluation.collapse import warn_if_ignored
 from vkd_pyro.methods.base import Method
 from vkd_pyro.schedules import BetaSchedule, Cyclical
 from vkd_pyro.training.callbacks import BestCheckpoint, rows_before
-from vkd_pyro.training.module import MethodTraining, compile_encoders, make_trainer, quiet
+from vkd_pyro.training.module import MethodTraining
 from vkd_pyro.training.posthoc import Posthoc, calibrate
 from vkd_pyro.training.requirements import check_trainable, observe_labels, warn_of_absent_findings
 from vkd_pyro.training.settings import Training
+from vkd_pyro.training.trainer import compile_encoders, make_trainer, quiet
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import write_json, written
 

@@ -1,14 +1,7 @@
-"""How to train: the settings, what happens in a step, and Lightning's trainer."""
+"""What happens in a step of training, and what is measured after each epoch."""
 
-import logging
 import math
-import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
@@ -16,28 +9,21 @@ import numpy as np
 import pyro
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from pyro.distributions import validation_enabled
 from torch import Tensor, nn
-from torch.distributed import is_torchelastic_launched
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from vkd_pyro import metrics
-from vkd_pyro.artifacts.checkpoints import CheckedIO
-from vkd_pyro.artifacts.run import CHECKPOINTS, METRICS
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.dataset import derive_seed
 from vkd_pyro.distributions import noise_of_places, seeded
 from vkd_pyro.elbo import Terms
-from vkd_pyro.evaluation.collapse import LatentUse, beta_so_far
-from vkd_pyro.evaluation.outputs import StudyOutputs, study_outputs
+from vkd_pyro.evaluation.collapse import beta_so_far
+from vkd_pyro.evaluation.outputs import study_outputs
 from vkd_pyro.methods.base import Method
 from vkd_pyro.schedules import BetaSchedule
-from vkd_pyro.training.callbacks import LastCheckpoint, MetricsTable, RelativeEarlyStopping
+from vkd_pyro.training.epoch import EpochMeans, Validated, gathered, in_order, summarise
 from vkd_pyro.training.settings import Training
-from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.errors import UserError
 
 CHECK_EVERY = 50
 """Steps between two looks at whether the loss is still a number."""
@@ -194,152 +180,3 @@ class MethodTraining(L.LightningModule):
             if "invalid values" not in str(error):  # what a distribution says of parameters that are NaN
                 raise
             raise UserError(self._diverged("parameters are not numbers any more")) from error
-
-
-class ProgressBar(TQDMProgressBar):
-    """With the mean loss of the epoch so far."""
-
-    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        so_far = cast(MethodTraining, pl_module).epoch_so_far
-        return {"loss": float(so_far.sums["loss"]) / so_far.batches} if so_far.batches else {}
-
-
-class EpochMeans:
-    """Means of what training steps report, over the batches of an epoch so far, of all processes."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.batches = 0
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Those of one more batch; nothing waits for the device."""
-        for name, value in values.items():
-            self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value.float()
-        self.batches += 1
-
-    def means(self) -> dict[str, float]:
-        """By name; a process waits for the others."""
-        processes = self.state_dict()["sums"]
-        return {name: float(np.mean([sums[name] for sums in processes])) / self.batches for name in self.sums}
-
-    def state_dict(self) -> dict[str, Any]:
-        """The sums of each process, and what is the same in all; it waits for the others."""
-        sums = gathered([{name: total.item() for name, total in self.sums.items()}])
-        return {"sums": sums, "batches": self.batches}
-
-    def load_state_dict(self, state: dict[str, Any], rank: int) -> None:
-        """As they were in this process."""
-        self.sums = {name: torch.tensor(total) for name, total in state["sums"][rank].items()}
-        self.batches = state["batches"]
-
-
-@dataclass(frozen=True)
-class Validated:
-    """A batch of the validation split: its number among those of all processes, its loss, what was said of it."""
-
-    number: int
-    loss: float
-    outputs: StudyOutputs
-
-
-def in_order(batches: list[Validated]) -> list[Validated]:
-    """By their numbers, each study once: a process without a batch of its own has seen one of another's."""
-    first = {batch.outputs.study_ids[0]: batch for batch in sorted(batches, key=lambda batch: -batch.number)}
-    return sorted(first.values(), key=lambda batch: batch.number)
-
-
-def gathered(parts: list[Any]) -> list[Any]:
-    """Those of all processes, in the order of their ranks; each must ask for them."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return parts
-    lists: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(lists, parts)
-    return [part for one in lists for part in one]
-
-
-def summarise(outputs: list[StudyOutputs]) -> dict[str, float]:
-    """Metrics of a validation epoch; those of the report are NaN where no report is read."""
-    rows = StudyOutputs.concatenate(outputs).mean_over_images()
-    image, report, labels = rows.probabilities, rows.report_probabilities, rows.labels
-    return {
-        "val/nll": metrics.negative_log_likelihood(image, labels),
-        "val/macro_auc": metrics.macro_auroc(image, labels),
-        "val/micro_auc": metrics.micro_auroc(image, labels),
-        "val/report_macro_auc": metrics.macro_auroc(report, labels),
-        "val/report_micro_auc": metrics.micro_auroc(report, labels),
-        **{f"val/{name}": value for name, value in LatentUse.of(rows).columns().items()},
-    }
-
-
-def check_devices(training: Training) -> None:
-    """Raises `UserError` for settings that this machine, or what started the processes, cannot serve."""
-    if training.sync_batchnorm and training.device.type != "cuda":
-        raise UserError("training.sync_batchnorm: PyTorch has it for GPUs only; set it to false")
-    processes = int(os.environ.get("WORLD_SIZE", 0)) if is_torchelastic_launched() else 0
-    if processes and processes != training.devices * training.num_nodes:
-        raise UserError(
-            f"training.devices: found {training.devices} on each of {training.num_nodes} nodes, but torchrun has "
-            f"started {processes} processes; set devices to its --nproc_per_node, training.num_nodes to its --nnodes"
-        )
-
-
-def make_trainer(training: Training, run: Path, best: ModelCheckpoint, progress: bool) -> L.Trainer:
-    """Lightning's trainer, with what happens between epochs; nothing is written before it fits."""
-    check_devices(training)
-    last = LastCheckpoint(run / CHECKPOINTS, training.checkpoint_steps)
-    callbacks: list[Callback] = [MetricsTable(run / METRICS), best, last]
-    if training.patience is not None:
-        callbacks.append(RelativeEarlyStopping(training.patience, training.tolerance))
-    if progress:
-        callbacks.append(ProgressBar(refresh_rate=5))
-    try:
-        return L.Trainer(
-            accelerator=training.accelerator,
-            devices=training.devices,
-            # Each device keeps its own statistics of BatchNorm between the moments at which they are averaged.
-            strategy=DDPStrategy(broadcast_buffers=False) if training.devices * training.num_nodes > 1 else "auto",
-            num_nodes=training.num_nodes,
-            sync_batchnorm=training.sync_batchnorm,
-            use_distributed_sampler=False,  # batches know their process
-            plugins=[CheckedIO()],
-            precision=training.precision,
-            max_epochs=training.max_epochs,
-            gradient_clip_val=training.gradient_clip,
-            accumulate_grad_batches=training.accumulate_batches,
-            callbacks=callbacks,
-            logger=False,
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            default_root_dir=run,
-        )
-    except MisconfigurationException as error:
-        raise UserError(f"training.accelerator: {one_line(error)}") from error
-
-
-def compile_encoders(method: Method, backend: str = "inductor") -> None:
-    """Compiles, in place and when first used, what reads images, and of what reads reports the block that is trained.
-
-    Weights keep their names. Reports differ in length from batch to batch, so their code is made for any.
-    """
-    method.model.image_encoder.compile(backend=backend)
-    block = getattr(method.report_encoder, "block", None)
-    if block is not None:
-        block.compile(backend=backend, dynamic=True)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps Lightning's banners, and warnings that are Lightning's own to mend, off the screen."""
-    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            warnings.filterwarnings("ignore", "(?s).*treespec, LeafSpec.*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -29,7 +29,7 @@ from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json
 EXPORT_VERSION = 2
 FROM_BUNDLE = ("findings", "image_transform", "data", "weights_sha256", "calibration", "ood_sha256")
 MAX_DIFFERENCE = 1e-3
-"""Of a probability to the bundle's, in fp32; rounding alone is some 1e-6."""
+"""Largest difference of a probability to the bundle's, in fp32; rounding alone is some 1e-6."""
 
 CHECKED_IMAGES, CHECKED_DRAWS = 8, 8
 

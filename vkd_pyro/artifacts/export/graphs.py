@@ -31,7 +31,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 @dataclass(frozen=True)
 class Graphs:
-    """See `vkd_pyro.artifacts.export`.
+    """Encoder and head of a model, as `vkd_pyro.artifacts.export` describes them.
 
     Attributes:
         encoder, head: traced, for any number of images and draws.

@@ -21,9 +21,9 @@ from vkd_pyro.training.callbacks import BestCheckpoint
 from vkd_pyro.training.check.inspection import Inspection
 from vkd_pyro.training.check.plan import Plan, parts_of
 from vkd_pyro.training.check.sites import mismatches, sites_of, trace_of, variables
-from vkd_pyro.training.module import make_trainer, quiet
 from vkd_pyro.training.requirements import check_trainable, observe_labels, warn_of_absent_findings
 from vkd_pyro.training.settings import Training
+from vkd_pyro.training.trainer import make_trainer, quiet
 from vkd_pyro.utils.errors import UserError
 
 

@@ -31,7 +31,7 @@ class Plan:
 
     @cached_property
     def betas(self) -> list[float]:
-        """Of each step; 1 where no schedule is followed."""
+        """beta of each step; 1 where no schedule is followed."""
         total = self.steps * self.training.max_epochs
         return [self.schedule(step, self.steps) for step in range(1, total + 1)] if self.schedule else [1.0]
 

@@ -1,12 +1,10 @@
-"""Distributions over labels, given z and the image's features or not: the interface, and the Bernoulli."""
+"""The interface of a likelihood of labels, and the network in front of all of them."""
 
 import abc
 from typing import ClassVar
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.distributions import constraints
 
 from vkd_pyro.distributions.base import Distribution, full_precision
 
@@ -97,30 +95,3 @@ def head(in_features: int, out_features: int, hidden_dim: int, dropout: float) -
 def independent(labels: Distribution, known: Tensor | None) -> Distribution:
     """Labels [..., B, K] that are independent of each other, the unknown ones masked: batch [..., B], event [K]."""
     return (labels if known is None else labels.mask(known)).to_event(1)
-
-
-class SoftBernoulli(dist.Bernoulli):
-    """A Bernoulli whose log-probability is also defined for a soft target t in [0, 1]: t log p + (1 - t) log(1 - p).
-
-    At 0 and 1 it is the Bernoulli's own; between, the expected log-probability of a label drawn from Bernoulli(t).
-    """
-
-    support = constraints.unit_interval
-
-
-class BernoulliLikelihood(NetworkLikelihood):
-    """y_k ~ Bernoulli(logits = f([features, z])_k), independent given z. See `NetworkLikelihood` for the arguments."""
-
-    takes_soft = True
-
-    def forward(self, z: Tensor, features: Tensor | None = None, known: Tensor | None = None) -> Distribution:
-        """See `Likelihood`: batch shape [..., B], event shape [K]."""
-        return independent(SoftBernoulli(logits=self.logits(z, features)), known)
-
-    def probabilities(self, z: Tensor, features: Tensor | None = None) -> Tensor:
-        """p(y_k = 1 | z, features), float [..., B, K] in [0, 1]."""
-        return self.logits(z, features).sigmoid()
-
-    def logits(self, z: Tensor, features: Tensor | None = None) -> Tensor:
-        """Args: float [..., B, latent_dim]; float [B, features_dim]. Returns: float [..., B, K]."""
-        return self.outputs(z, features)

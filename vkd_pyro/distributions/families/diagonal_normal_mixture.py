@@ -1,17 +1,13 @@
-"""Families of several modes over z: mixtures of diagonal normals."""
+"""A mixture of diagonal normals whose samples have gradients."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from pyro.distributions import TorchDistribution
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 from torch.distributions import Categorical, Normal, constraints
-from torch.nn.functional import pad, softplus
+from torch.nn.functional import pad
 from torch.special import log_ndtr
-
-from vkd_pyro.distributions.base import MIN_SCALE, Distribution, Family, NetworkFamily, full_precision, mlp
-from vkd_pyro.utils.errors import UserError
 
 
 class DiagonalNormalMixture(TorchDistribution):
@@ -123,84 +119,3 @@ class DiagonalNormalMixture(TorchDistribution):
 def _sum_before(x: Tensor) -> Tensor:
     """For each entry of the last axis the sum of those before it; [..., D] -> [..., D]."""
     return pad(x[..., :-1], (1, 0)).cumsum(-1)
-
-
-class NormalMixture(NetworkFamily):
-    """z ~ sum_k pi_k Normal(loc_k, scale_k): weights and components all read off the features.
-
-    Components are independent over dimensions. Gradients: see `DiagonalNormalMixture`. The components start a few
-    standard deviations apart, whatever D is: near enough to exchange mass, and not all the same.
-
-    Args:
-        in_features: width of the features.
-        latent_dim: D.
-        hidden: widths of the hidden layers.
-        dropout: probability.
-        num_components: K.
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        latent_dim: int,
-        hidden: Sequence[int] = (512, 512),
-        dropout: float = 0.5,
-        num_components: int = 5,
-    ) -> None:
-        super().__init__(in_features, latent_dim, hidden, dropout)
-        self.num_components = _at_least_one("NormalMixture", num_components)
-        self.locs_and_scales = nn.Linear(self.hidden[-1], 2 * num_components * latent_dim)
-        self.logits = nn.Linear(self.hidden[-1], num_components)
-        nn.init.normal_(self.locs_and_scales.bias[: num_components * latent_dim], std=2 / latent_dim**0.5)
-
-    def forward(self, features: Tensor) -> Distribution:
-        """Args: float [B, in_features]. Returns: a mixture, batch shape [B], event shape [latent_dim]."""
-        hidden = self.network(features)
-        raw = full_precision(self.locs_and_scales(hidden)).unflatten(-1, (2, self.num_components, self.latent_dim))
-        locs, raw_scales = raw.unbind(-3)
-        return DiagonalNormalMixture(full_precision(self.logits(hidden)), locs, softplus(raw_scales) + MIN_SCALE)
-
-
-class VampPrior(Family):
-    """z ~ 1/C sum_c Normal(loc(u_c), scale(u_c)): what a network makes of C learned pseudo-features u.
-
-    For a prior only, and it does not depend on the image: it learns where posteriors lie on the whole. After Tomczak &
-    Welling 2018, "VAE with a VampPrior" (arXiv 1705.07120), whose network is the posterior's own; the report branch is
-    not part of the image-only model, so here it is one of the prior's.
-
-    Args:
-        in_features: width of the features, and of the pseudo-features.
-        latent_dim: D.
-        hidden: widths of the hidden layers.
-        dropout: probability.
-        num_components: C.
-    """
-
-    prior_only = True
-
-    def __init__(
-        self,
-        in_features: int,
-        latent_dim: int,
-        hidden: Sequence[int] = (512, 512),
-        dropout: float = 0.5,
-        num_components: int = 50,
-    ) -> None:
-        super().__init__()
-        self.in_features, self.latent_dim, self.hidden, self.dropout = in_features, latent_dim, tuple(hidden), dropout
-        self.num_components = _at_least_one("VampPrior", num_components)
-        self.pseudo_features = nn.Parameter(torch.randn(num_components, in_features))
-        self.network = mlp(in_features, self.hidden, dropout)
-        self.loc_and_scale = nn.Linear(self.hidden[-1], 2 * latent_dim)
-
-    def forward(self, features: Tensor) -> Distribution:
-        """Args: float [B, in_features]. Returns: one mixture B times, batch shape [B], event shape [latent_dim]."""
-        locs, raw_scales = full_precision(self.loc_and_scale(self.network(self.pseudo_features))).chunk(2, dim=-1)
-        mixture = DiagonalNormalMixture(locs.new_zeros(len(locs)), locs, softplus(raw_scales) + MIN_SCALE)
-        return mixture.expand((len(features),))
-
-
-def _at_least_one(family: str, num_components: int) -> int:
-    if num_components < 1:
-        raise UserError(f"{family}.num_components: found {num_components}, expected at least 1")
-    return num_components

@@ -1,4 +1,4 @@
-"""Families of any shape over z: normalising flows."""
+"""Families of any shape: normalising flows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +10,13 @@ from torch import Size, Tensor, nn
 from torch.distributions import constraints
 from torch.nn.functional import linear, silu, softplus
 
-from vkd_pyro.distributions.base import MIN_SCALE, Distribution, NetworkFamily, full_precision, no_autocast
+from vkd_pyro.distributions.base import Distribution, full_precision, no_autocast
+from vkd_pyro.distributions.families.base import MIN_SCALE, NetworkFamily
 from vkd_pyro.utils.errors import UserError
 
 MAX_LOG_SCALE = 2.0
+
+
 MEAN_DRAWS = 256
 
 

@@ -1,4 +1,4 @@
-"""A likelihood of labels that go together given z: a probit of low rank."""
+"""Labels that go together given z."""
 
 from functools import lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from torch.special import log_ndtr, ndtr
 
 from vkd_pyro.distributions.base import Distribution, full_precision
-from vkd_pyro.distributions.likelihoods import NetworkLikelihood
+from vkd_pyro.distributions.likelihoods.base import NetworkLikelihood
 from vkd_pyro.utils.errors import UserError
 
 
@@ -60,7 +60,7 @@ class LowRankProbit(TorchDistribution):
 
     @property
     def variance(self) -> Tensor:
-        """Of each label, float [..., K]."""
+        """p(y_k = 1) (1 - p(y_k = 1)), float [..., K]."""
         return self.mean * (1 - self.mean)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
@@ -139,7 +139,7 @@ class LowRankProbitLikelihood(NetworkLikelihood):
         self.loadings = nn.Parameter(0.3 * torch.randn(num_findings, rank))  # at 0 there is no gradient
 
     def forward(self, z: Tensor, features: Tensor | None = None, known: Tensor | None = None) -> Distribution:
-        """See `Likelihood`: batch shape [..., B], event shape [K]."""
+        """Labels given z: batch shape [..., B], event shape [K]."""
         loc = self.outputs(z, features)
         return LowRankProbit(loc, full_precision(self.loadings), known, self.num_nodes)
 

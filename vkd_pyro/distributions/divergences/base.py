@@ -1,0 +1,31 @@
+"""The interface of a divergence, and what divergences ask of a distribution."""
+
+import abc
+
+from torch import Tensor
+from torch.distributions import Independent
+
+from vkd_pyro.distributions.base import Distribution
+
+
+class Divergence(abc.ABC):
+    """How far the posterior q(z | x_T) is from the prior p(z | x_I)."""
+
+    @abc.abstractmethod
+    def __call__(self, q: Distribution, p: Distribution, z: Tensor) -> Tensor:
+        """Args: batch shape [B], event shape [D], both; samples z ~ q, float [L, B, D]. Returns: nats, float [B]."""
+
+
+def base_of(distribution: Distribution) -> Distribution:
+    """What independent dimensions follow, batch shape [B, D]; anything else as it is."""
+    return distribution.base_dist if isinstance(distribution, Independent) else distribution
+
+
+def draws_of(p: Distribution, number: int) -> Tensor:
+    """Reparametrised draws of p, float [number, B, D]."""
+    return p.expand((number, *p.batch_shape)).rsample()
+
+
+def name_of(distribution: Distribution) -> str:
+    """The name of its class, for errors."""
+    return type(base_of(distribution)).__name__

@@ -1,0 +1,58 @@
+"""A distance of draws, without densities."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from vkd_pyro.distributions.base import Distribution, no_autocast
+from vkd_pyro.distributions.divergences.base import Divergence, draws_of
+from vkd_pyro.utils.errors import UserError
+
+
+class MMD(Divergence):
+    """The squared maximum mean discrepancy, E k(z, z') + E k(w, w') - 2 E k(z, w), with z ~ q and w ~ p.
+
+    Unbiased, so below 0 now and then (Gretton et al. 2012, "A kernel two-sample test", Lemma 6); not in nats. The
+    kernel is the inverse multiquadratic c / (c + |z - w|^2), c = 2 D bandwidth^2, whose tails still pull from afar
+    (Tolstikhin et al. 2018, "Wasserstein auto-encoders", arXiv 1711.01558).
+
+    Args:
+        over: "study" compares q(z | x_T) with p(z | x_I) of each study, from its own draws, of which it needs two.
+            "batch" compares all studies' draws pooled, as a Wasserstein auto-encoder does, and gives each study its
+            share, whose mean over studies is the batch's discrepancy. It asks for the same z on the whole, not for
+            the same study; a study without a report is in the pool as well. By itself it distils nothing.
+        bandwidth: the scale of z on which differences count.
+    """
+
+    def __init__(self, over: Literal["study", "batch"] = "study", bandwidth: float = 1.0) -> None:
+        if over not in ("study", "batch"):
+            raise UserError(f"MMD.over: found {over!r}, expected 'study' or 'batch'")
+        if bandwidth <= 0:
+            raise UserError(f"MMD.bandwidth: found {bandwidth}, expected more than 0")
+        self.over, self.bandwidth = over, bandwidth
+
+    def __call__(self, q: Distribution, p: Distribution, z: Tensor) -> Tensor:
+        """Squared discrepancy of each study, not in nats; float [B]."""
+        if not q.event_shape:
+            raise UserError("MMD: compares whole vectors z, not one dimension; in FreeBits, set per_dimension: false")
+        draws, studies = z.shape[:2]
+        if draws * (studies if self.over == "batch" else 1) < 2:
+            raise UserError("MMD: needs two draws of z to compare; set objective.num_auxiliary_particles to 2 or more")
+        w = draws_of(p, draws)
+        with no_autocast(z):
+            if self.over == "study":
+                return self._shares(z.transpose(0, 1), w.transpose(0, 1)).mean(-1)
+            return self._shares(z.flatten(0, 1), w.flatten(0, 1)).view(draws, studies).mean(0)
+
+    def _shares(self, z: Tensor, w: Tensor) -> Tensor:
+        """Each draw's share of the discrepancy, which is their mean; float [..., n, D], both -> [..., n]."""
+        same = self._kernel(z, z) + self._kernel(w, w)
+        cross = self._kernel(z, w)
+        pairs = same - cross - cross.mT
+        return (pairs.sum(-1) - pairs.diagonal(dim1=-2, dim2=-1)) / (pairs.shape[-1] - 1)
+
+    def _kernel(self, z: Tensor, w: Tensor) -> Tensor:
+        """k of every pair, float [..., n, D], both -> [..., n, n]."""
+        c = 2 * z.shape[-1] * self.bandwidth**2
+        squares = z.square().sum(-1).unsqueeze(-1) + w.square().sum(-1).unsqueeze(-2) - 2 * z @ w.mT
+        return c / (c + squares.clamp(min=0))

@@ -1,0 +1,31 @@
+"""Families of a location and a scale."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from vkd_pyro.distributions.base import full_precision
+from vkd_pyro.distributions.families.base import MIN_SCALE, NetworkFamily
+
+
+class LocScaleFamily(NetworkFamily):
+    """A family of a location and a scale for each dimension, read off the features; scale = softplus(raw) + 1e-4.
+
+    Args:
+        in_features: width of the features.
+        latent_dim: D.
+        hidden: widths of the hidden layers.
+        dropout: probability.
+    """
+
+    def __init__(
+        self, in_features: int, latent_dim: int, hidden: Sequence[int] = (512, 512), dropout: float = 0.5
+    ) -> None:
+        super().__init__(in_features, latent_dim, hidden, dropout)
+        self.loc_and_scale = nn.Linear(self.hidden[-1], 2 * latent_dim)
+
+    def parameters_of(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Args: float [B, in_features]. Returns: loc and scale, float [B, latent_dim] each."""
+        loc, raw_scale = full_precision(self.loc_and_scale(self.network(features))).chunk(2, dim=-1)
+        return loc, softplus(raw_scale) + MIN_SCALE

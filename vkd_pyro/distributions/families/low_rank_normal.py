@@ -1,0 +1,53 @@
+"""Normals whose dimensions vary together in a few directions."""
+
+from collections.abc import Sequence
+
+import pyro.distributions as dist
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from vkd_pyro.distributions.base import Distribution, full_precision, no_autocast
+from vkd_pyro.distributions.families.base import MIN_SCALE, NetworkFamily
+from vkd_pyro.distributions.families.exact import Exact
+from vkd_pyro.utils.errors import UserError
+
+
+class LowRankNormal(NetworkFamily):
+    """z ~ Normal(loc, W W^T + diag(scale^2)): the few directions in which dimensions vary together.
+
+    loc, scale and W, [D, rank], are read off the features. The density costs O(D rank^2).
+
+    Args:
+        in_features: width of the features.
+        latent_dim: D.
+        hidden: widths of the hidden layers.
+        dropout: probability.
+        rank: columns of W.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        latent_dim: int,
+        hidden: Sequence[int] = (512, 512),
+        dropout: float = 0.5,
+        rank: int = 8,
+    ) -> None:
+        super().__init__(in_features, latent_dim, hidden, dropout)
+        if rank < 1:
+            raise UserError(f"LowRankNormal.rank: found {rank}, expected at least 1; without W it is DiagonalNormal")
+        self.rank = rank
+        self.loc_scale_and_factor = nn.Linear(self.hidden[-1], (2 + rank) * latent_dim)
+
+    def forward(self, features: Tensor) -> Distribution:
+        """Args: float [B, in_features]. Returns: Normal, batch shape [B], event shape [latent_dim]."""
+        raw = full_precision(self.loc_scale_and_factor(self.network(features)))
+        loc, raw_scale, factor = raw.split([self.latent_dim, self.latent_dim, self.rank * self.latent_dim], dim=-1)
+        with no_autocast(raw):  # the constructor factorises I + W^T diag(scale)^-2 W
+            return ExactLowRankNormal(
+                loc, factor.unflatten(-1, (self.latent_dim, self.rank)), (softplus(raw_scale) + MIN_SCALE).square()
+            )
+
+
+class ExactLowRankNormal(Exact, dist.LowRankMultivariateNormal):
+    """A low-rank normal that autocast leaves alone."""
