@@ -27,7 +27,7 @@ from vkd_pyro.artifacts.run import load_run
 from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.dataset import NO_REPORT
 from vkd_pyro.evaluation import tables
-from vkd_pyro.evaluation.evaluation import Evaluation
+from vkd_pyro.evaluation.evaluation import Evaluation, evaluate_run
 from vkd_pyro.evaluation.outputs import StudyOutputs, outputs_of_images, study_outputs
 from vkd_pyro.posthoc.calibration import Calibration
 from vkd_pyro.posthoc.recalibration import Isotonic, Platt, Temperature
@@ -90,17 +90,17 @@ def measured(row: Path, seeds: int, folds: int) -> dict[str, str]:
 def evaluated(run: Path) -> tuple[Evaluation, dict[str, Array], dict[str, float]]:
     """The evaluation of a run on its fold; probabilities by each recalibration; what is measured of the run alone."""
     trained = load_run(run)
-    calibration = trained.bundle.calibration or calibrate(trained.network, trained.data)
+    calibration = trained.bundle.calibration or calibrate(trained.method, trained.data)
     trained = replace(trained, bundle=replace(trained.bundle, calibration=calibration))
-    evaluation, rows = trained.evaluate("test")
+    evaluation, rows = evaluate_run(trained, "test")
     decided = of_answers(evaluation, calibration)
-    validation = outputs_of_images(trained.network, trained.data, "validation", 100).mean_over_images()
+    validation = outputs_of_images(trained.method, trained.data, "validation", 100).mean_over_images()
     recalibrated = {"raw": evaluation.probabilities}
     for kind in (Temperature, Platt, Isotonic):
         fitted = kind.fit(validation.probabilities, validation.labels, evaluation.findings)
         recalibrated[kind.__name__] = fitted(evaluation.probabilities)
     numbers = dict(decided)
-    if (found := mismatch_of(trained.network, trained.data, "test")) is not None:
+    if (found := mismatch_of(trained.method, trained.data, "test")) is not None:
         numbers["reports beside another picture: AUROC of the KL"] = found.auroc("own")
         numbers["reports beside another picture: AUROC of its excess"] = found.auroc()
     usual = calibration.reference.score(signals(rows))
@@ -145,10 +145,10 @@ def photographs() -> Iterator[NDArray[np.uint8]]:
 
 def outputs_of(trained: Trained, images: Tensor, batch_size: int = 64) -> StudyOutputs:
     """What the model says of pictures without report or label."""
-    unknown = torch.full((len(trained.network.findings),), torch.nan)
+    unknown = torch.full((len(trained.method.findings),), torch.nan)
     examples = [Example(image, NO_REPORT, False, unknown, str(number)) for number, image in enumerate(images)]
     batches = (collate(examples[start : start + batch_size]) for start in range(0, len(examples), batch_size))
-    return StudyOutputs.concatenate([study_outputs(trained.network, batch, 100, 0, "none") for batch in batches])
+    return StudyOutputs.concatenate([study_outputs(trained.method, batch, 100, 0, "none") for batch in batches])
 
 
 # ------------------------------------------------------------------------------------- what is measured

@@ -59,7 +59,9 @@ def main() -> None:
         for part in chosen.parts:
             for row in PARTS[part].rows(chosen, Path(folder)):
                 table[row.name] = cells = row.cells()
-                print(f"{row.name}: {cells['ratio']}  aim {cells['aim'] or 'none'}\n    {cells['of']}\n    {cells['to']}")
+                print(
+                    f"{row.name}: {cells['ratio']}  aim {cells['aim'] or 'none'}\n    {cells['of']}\n    {cells['to']}"
+                )
     if chosen.json:
         table = dict(sorted(table.items(), key=lambda row: row[0].endswith(on("cuda"))))  # a GPU's rows last
         write_json(
