@@ -17,12 +17,11 @@ from vkd_pyro.distributions import DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.methods.vkd import VKD
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 from benchmark import cuda, export, memory, networks, run, steps, timing
 
-MEASURED = json.loads((ROOT / "results" / "benchmark.json").read_text())["table"]
+MEASURED = json.loads((Path(__file__).parent.parent / "results" / "benchmark.json").read_text())["table"]
 """The rows of the table; those of a GPU are there, empty or not."""
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")

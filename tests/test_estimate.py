@@ -101,7 +101,9 @@ def test_eight_gpus_take_an_eighth():
 
 def test_a_device_leaves_the_figures_of_the_other():
     content = estimate.with_device({}, "cpu", {"device": "a"}, CPU)
-    both = estimate.with_device(json.loads(json.dumps(content)), "cuda", {"device": "b"}, {"step, CUDA": 3600 / 377_110})
+    both = estimate.with_device(
+        json.loads(json.dumps(content)), "cuda", {"device": "b"}, {"step, CUDA": 3600 / 377_110}
+    )
     assert both["machine"] == {"cpu": {"device": "a"}, "cuda": {"device": "b"}}
     assert both["figures"]["cpu"] == CPU
     changed = {name for name, cells in both["table"].items() if cells != content["table"][name]}
