@@ -84,9 +84,10 @@ def arguments() -> argparse.Namespace:
         parser.error(f"--only {chosen.only} is measured with --device {PARTS[chosen.only].devices[0]}")
     if chosen.device == "cuda" and not torch.cuda.is_available():
         sys.exit(f"--device cuda: no GPU here; on a machine with one: {COMMANDS[1]}")
-    for part, option in ((part, option) for part in chosen.parts for option in PARTS[part].needs):
-        if not getattr(chosen, option):
-            parser.error(f"--{option} is needed for {part}; or choose other rows by --only")
+    for part in chosen.parts:
+        for option in PARTS[part].needs:
+            if not getattr(chosen, option):
+                parser.error(f"--{option} is needed for {part}; or choose other rows by --only")
     return chosen
 
 
