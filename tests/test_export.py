@@ -314,7 +314,7 @@ def test_the_tables_of_both_engines_are_the_same(bundle, exported, xrays, of, ba
 def test_without_a_calibration_or_z_the_same_is_unknown(pair, xrays):
     images = sorted(xrays.iterdir())
     for one, other in zip(*(predict_files(load_predictor(folder), images) for folder in pair), strict=True):
-        for name in ("probabilities", "low", "z", "calibrated", "ood"):
+        for name in ("probabilities", "low", "latent", "calibrated", "ood"):
             np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=1e-5)
 
 
