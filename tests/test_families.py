@@ -1,6 +1,7 @@
 """Families over z and divergences: one contract, which every prior and posterior passes, alone and in every pair."""
 
 import itertools
+import json
 import math
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.distributions import (
     KL,
+    MLP,
     MMD,
     BalancedKL,
     BernoulliLikelihood,
@@ -31,6 +33,7 @@ from vkd_pyro.distributions import (
     Laplace,
     Likelihood,
     LowRankNormal,
+    NetworkFamily,
     NormalMixture,
     Renyi,
     ReverseKL,
@@ -53,21 +56,21 @@ from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import build, describe
 
 F, B, D, K = 5, 3, 4, 2
-HIDDEN = {"hidden": (8,), "dropout": 0.0}
+SMALL = MLP((8,), dropout=0.0)
 
 POSTERIORS = {
-    "DiagonalNormal": lambda f, d: DiagonalNormal(f, d, **HIDDEN),
-    "LowRankNormal": lambda f, d: LowRankNormal(f, d, **HIDDEN, rank=2),
-    "FullNormal": lambda f, d: FullNormal(f, d, **HIDDEN),
-    "Laplace": lambda f, d: Laplace(f, d, **HIDDEN),
-    "StudentT": lambda f, d: StudentT(f, d, **HIDDEN),
-    "StudentT-fixed": lambda f, d: StudentT(f, d, **HIDDEN, df=5.0),
-    "NormalMixture": lambda f, d: NormalMixture(f, d, **HIDDEN, num_components=3),
-    "Flow": lambda f, d: Flow(f, d, **HIDDEN, num_couplings=3, coupling_width=6),
+    "DiagonalNormal": lambda f, d: DiagonalNormal(f, d, SMALL),
+    "LowRankNormal": lambda f, d: LowRankNormal(f, d, SMALL, rank=2),
+    "FullNormal": lambda f, d: FullNormal(f, d, SMALL),
+    "Laplace": lambda f, d: Laplace(f, d, SMALL),
+    "StudentT": lambda f, d: StudentT(f, d, SMALL),
+    "StudentT-fixed": lambda f, d: StudentT(f, d, SMALL, df=5.0),
+    "NormalMixture": lambda f, d: NormalMixture(f, d, SMALL, num_components=3),
+    "Flow": lambda f, d: Flow(f, d, SMALL, num_couplings=3, coupling_width=6),
 }
 PRIORS = POSTERIORS | {
     "StandardNormal": StandardNormal,
-    "VampPrior": lambda f, d: VampPrior(f, d, **HIDDEN, num_components=4),
+    "VampPrior": lambda f, d: VampPrior(f, d, SMALL, num_components=4),
 }
 NORMALS = {"DiagonalNormal", "StandardNormal"}
 
@@ -365,8 +368,31 @@ def test_a_bundle_gives_back_every_prior(prior, tmp_path):
 def test_a_family_is_built_by_its_public_path_and_by_its_own(name):
     family = make(name)
     description = describe(family)
-    public = {**description, "class_path": f"vkd_pyro.distributions.{type(family).__name__}"}
-    assert type(build(description, Family)) is type(build(public, Family)) is type(family)
+    own = {**description, "class_path": f"{type(family).__module__}.{type(family).__name__}"}
+    assert description["class_path"] == f"vkd_pyro.distributions.{type(family).__name__}"
+    built = build(json.loads(json.dumps(description)), Family)
+    assert type(built) is type(build(own, Family)) is type(family)
+    assert describe(built) == description
+    if isinstance(family, NetworkFamily):
+        assert built.mlp == family.mlp == SMALL
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden": []}, r"MLP.hidden: found \[\], expected widths of at least one layer"),
+        ({"hidden": [8, "8"]}, r"MLP.hidden: found \[8, '8'\]"),
+        ({"hidden": [0]}, r"MLP.hidden: found \[0\]"),
+        ({"dropout": 1.5}, r"MLP.dropout: found 1.5, expected a probability from 0 to 1"),
+        ({"dropout": "0.1"}, r"MLP.dropout: found '0.1'"),
+        ({"width": 3}, r"DiagonalNormal.mlp: found width, expected dropout, hidden"),
+    ],
+)
+def test_settings_of_a_network_are_checked_where_a_bundle_is_read(settings, message):
+    description = describe(DiagonalNormal(F, D))
+    description["init_args"]["mlp"] |= settings
+    with pytest.raises(UserError, match=message):
+        build(description, Family)
 
 
 @pairs
@@ -633,7 +659,7 @@ def log_evidence(likelihood: Likelihood, y: float) -> float:
 def reached_elbo(likelihood: Likelihood, y: float, family: type[Family], steps: int = 500, **options) -> float:
     """The ELBO of a posterior that was trained to explain y, where z ~ Normal(0, 1)."""
     torch.manual_seed(1)
-    posterior = family(in_features=1, latent_dim=2, hidden=(16,), dropout=0.0, **options)
+    posterior = family(in_features=1, latent_dim=2, mlp=MLP((16,), dropout=0.0), **options)
     batch = Batch(
         images=torch.zeros(4, 1),
         report=torch.zeros(4, 1, dtype=torch.long),

@@ -14,6 +14,7 @@ from vkd_pyro.distributions.divergences import (
 )
 from vkd_pyro.distributions.draws import common_draws, draw, noise_of_places, seeded
 from vkd_pyro.distributions.families import (
+    MLP,
     DiagonalNormal,
     Family,
     Flow,
@@ -30,6 +31,7 @@ from vkd_pyro.distributions.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
     FocalBernoulliLikelihood,
+    Head,
     Likelihood,
     LowRankProbit,
     LowRankProbitLikelihood,
@@ -42,6 +44,7 @@ from vkd_pyro.distributions.product import product
 
 __all__ = [
     "KL",
+    "MLP",
     "MMD",
     "BalancedKL",
     "BernoulliLikelihood",
@@ -54,6 +57,7 @@ __all__ = [
     "FocalBernoulliLikelihood",
     "FreeBits",
     "FullNormal",
+    "Head",
     "JensenShannon",
     "Laplace",
     "Likelihood",

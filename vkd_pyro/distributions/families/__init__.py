@@ -15,7 +15,7 @@ family             z given the features                     parameters a dimensi
 =================  =======================================  =====================================================
 """
 
-from vkd_pyro.distributions.families.base import Family, NetworkFamily
+from vkd_pyro.distributions.families.base import MLP, Family, NetworkFamily
 from vkd_pyro.distributions.families.diagonal_normal import DiagonalNormal
 from vkd_pyro.distributions.families.flow import Flow
 from vkd_pyro.distributions.families.full_normal import FullNormal
@@ -27,6 +27,7 @@ from vkd_pyro.distributions.families.student_t import StudentT
 from vkd_pyro.distributions.families.vamp_prior import VampPrior
 
 __all__ = [
+    "MLP",
     "DiagonalNormal",
     "Family",
     "Flow",

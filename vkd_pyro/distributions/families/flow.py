@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from torch.nn.functional import linear, silu, softplus
 
 from vkd_pyro.distributions.base import Distribution, full_precision, no_autocast
-from vkd_pyro.distributions.families.base import MIN_SCALE, NetworkFamily
+from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, NetworkFamily
 from vkd_pyro.utils.errors import UserError
 
 MAX_LOG_SCALE = 2.0
@@ -125,8 +125,7 @@ class Flow(NetworkFamily):
     Args:
         in_features: width of the features.
         latent_dim: D.
-        hidden: widths of the hidden layers.
-        dropout: probability, in the network of the features; the couplings have none.
+        mlp: settings of the network of the features; the couplings have no dropout.
         num_couplings: T.
         coupling_width: of the hidden layer of a coupling.
     """
@@ -135,17 +134,16 @@ class Flow(NetworkFamily):
         self,
         in_features: int,
         latent_dim: int,
-        hidden: Sequence[int] = (512, 512),
-        dropout: float = 0.5,
+        mlp: MLP = MLP(),
         num_couplings: int = 4,
         coupling_width: int = 128,
     ) -> None:
-        super().__init__(in_features, latent_dim, hidden, dropout)
+        super().__init__(in_features, latent_dim, mlp)
         if num_couplings < 1:
             raise UserError(f"Flow.num_couplings: found {num_couplings}, expected at least 1; without, DiagonalNormal")
         self.num_couplings, self.coupling_width = num_couplings, coupling_width
-        self.loc_and_scale = nn.Linear(self.hidden[-1], 2 * latent_dim)
-        self.contexts = nn.ModuleList(nn.Linear(self.hidden[-1], coupling_width) for _ in range(num_couplings))
+        self.loc_and_scale = nn.Linear(mlp.out_features, 2 * latent_dim)
+        self.contexts = nn.ModuleList(nn.Linear(mlp.out_features, coupling_width) for _ in range(num_couplings))
         self.inputs = nn.ModuleList(nn.Linear(latent_dim, coupling_width, bias=False) for _ in range(num_couplings))
         self.outputs = nn.ModuleList(nn.Linear(coupling_width, 2 * latent_dim) for _ in range(num_couplings))
 
