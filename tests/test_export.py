@@ -32,6 +32,7 @@ from vkd_pyro.distributions import (
     LowRankNormal,
     LowRankProbitLikelihood,
     NormalMixture,
+    SplineFlow,
     StandardNormal,
     StudentT,
     VampPrior,
@@ -137,7 +138,7 @@ def test_noise_is_that_of_the_common_draws(prior):
         torch.testing.assert_close(from_noise(z, drawn(parts_of(prior), 6, 3)), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("prior", [NormalMixture, StudentT, VampPrior, FullNormal, Flow, StandardNormal])
+@pytest.mark.parametrize("prior", [NormalMixture, StudentT, VampPrior, FullNormal, Flow, SplineFlow, StandardNormal])
 def test_a_prior_of_which_no_graph_can_draw_is_refused(prior):
     found = f"found the prior {prior.__name__}, of which no graph can draw; expected DiagonalNormal, LowRankNormal or"
     with pytest.raises(UserError, match=found):

@@ -12,7 +12,7 @@ import scipy.stats
 import torch
 from pyro.distributions.util import detach
 from torch import Tensor, nn
-from torch.func import jacrev
+from torch.autograd.functional import jacobian as jacobian_of
 
 from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
 from vkd_pyro.data.batch import Batch
@@ -37,6 +37,7 @@ from vkd_pyro.distributions import (
     NormalMixture,
     Renyi,
     ReverseKL,
+    SplineFlow,
     StandardNormal,
     StudentT,
     VampPrior,
@@ -67,6 +68,7 @@ POSTERIORS = {
     "StudentT-fixed": lambda f, d: StudentT(f, d, SMALL, df=5.0),
     "NormalMixture": lambda f, d: NormalMixture(f, d, SMALL, num_components=3),
     "Flow": lambda f, d: Flow(f, d, SMALL, num_couplings=3, coupling_width=6),
+    "SplineFlow": lambda f, d: SplineFlow(f, d, SMALL, num_couplings=2, coupling_width=6, num_bins=4),
 }
 PRIORS = POSTERIORS | {
     "StandardNormal": StandardNormal,
@@ -204,12 +206,14 @@ def test_densities_are_scipy_s():
         np.testing.assert_allclose(stated(name).log_prob(z), expected, rtol=1e-9, err_msg=name)
 
 
-def test_the_density_of_a_flow_is_that_of_a_change_of_variables():
-    flow = stated("Flow", rows=1)
+@pytest.mark.parametrize("name", ["Flow", "SplineFlow"])
+def test_the_density_of_a_flow_is_that_of_a_change_of_variables(name):
+    flow = stated(name, rows=1)
     e = torch.randn(1, D, dtype=torch.float64)
-    jacobian = jacrev(flow._push)(e).reshape(D, D)
-    expected = flow.base.log_prob(e) - torch.linalg.slogdet(jacobian).logabsdet
-    torch.testing.assert_close(flow.log_prob(flow._push(e)), expected)
+    push = flow.dist.transform.inv
+    jacobian = jacobian_of(push, e).reshape(D, D)
+    expected = flow.dist.base.log_prob(e) - torch.linalg.slogdet(jacobian).logabsdet
+    torch.testing.assert_close(flow.log_prob(push(e)), expected)
     off_diagonal = jacobian - jacobian.diag().diag()
     assert off_diagonal.abs().max() > 1e-3, "dimensions depend on each other"
 
@@ -287,6 +291,7 @@ def test_the_vamp_prior_is_the_same_for_every_image():
         (lambda: NormalMixture(F, D, num_components=0), r"NormalMixture.num_components: found 0"),
         (lambda: VampPrior(F, D, num_components=0), r"VampPrior.num_components: found 0"),
         (lambda: Flow(F, D, num_couplings=0), r"Flow.num_couplings: found 0"),
+        (lambda: SplineFlow(F, D, num_bins=1), r"SplineFlow: found num_couplings 2 and num_bins 1"),
     ],
 )
 def test_families_that_cannot_be_are_refused(make_family, message):
@@ -405,7 +410,7 @@ def test_analytic_kl_agrees_with_monte_carlo(prior, posterior):
     assert ((kl - ratios.mean(0)).abs() < 5 * standard_error).all()
     assert (kl > -1e-9).all()
     analytic = torch.equal(kl, KL()(q, p, z[:2]))
-    many_modes = {"NormalMixture", "Flow"}
+    many_modes = {"NormalMixture", "Flow", "SplineFlow"}
     assert analytic == (
         (prior in NORMALS and posterior not in many_modes)
         or (posterior in {"FullNormal", "LowRankNormal"} and prior in {"FullNormal", "LowRankNormal"})
@@ -688,13 +693,14 @@ def test_a_mixture_finds_both_modes():
     assert one + 0.4 < several < evidence + 0.02
 
 
-def test_a_flow_bends():
+def test_flows_bend():
     """y tells z_2 given z_1 only: the posterior lies along a parabola, across which independent dimensions cannot."""
     likelihood, y = SeenThrough(lambda z: z[..., 1] - z[..., 0].square(), 0.3), -1.0
     evidence, straight = log_evidence(likelihood, y), reached_elbo(likelihood, y, DiagonalNormal)
-    bent = reached_elbo(likelihood, y, Flow, num_couplings=4, coupling_width=32)
     assert straight < evidence - 0.3
-    assert straight + 0.25 < bent < evidence + 0.02
+    for family, num_couplings in ((Flow, 4), (SplineFlow, 2)):
+        bent = reached_elbo(likelihood, y, family, num_couplings=num_couplings, coupling_width=32)
+        assert straight + 0.25 < bent < evidence + 0.02
 
 
 @pytest.mark.parametrize("posterior", [StandardNormal(4, 2), VampPrior(4, 2)])
