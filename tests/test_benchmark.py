@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.images.transforms import ImageTransform
-from vkd_pyro.distributions import DiagonalNormal
+from vkd_pyro.distributions import MLP, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.methods.vkd import VKD
 
@@ -31,7 +31,7 @@ def small_vkd(dropout: float = 0.0, image_encoder: ImageEncoder | None = None) -
     torch.manual_seed(0)
 
     def family(features: int, latent: int) -> DiagonalNormal:
-        return DiagonalNormal(features, latent, (7, 5), dropout)
+        return DiagonalNormal(features, latent, MLP((7, 5), dropout))
 
     encoders = image_encoder or ConvEncoder((4, 8)), networks.Embedded(16, 2, 8, dropout)
     return VKD(tuple("abc"), *encoders, latent_dim=6, prior=family, posterior=family)
