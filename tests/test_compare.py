@@ -86,7 +86,7 @@ def test_nobody_is_named_beyond_the_predictions(evaluated):
 def test_figures_of_patients_are_on_the_page_alone(evaluated):
     folder, _, _ = evaluated
     page = (folder / "index.html").read_text()
-    assert "Pictures of patients: handle this page as you handle those." in page
+    assert "Images of patients: handle this page as you handle those." in page
     assert not [path for path in (folder / "figures").iterdir() if "examples" in path.name]
 
 
@@ -166,8 +166,8 @@ def test_cases_show_the_rows_that_they_are_said_to_be(level, runs):
     evaluation, rows = trained.evaluate("test", 5, level)
     (second, *_) = np.flatnonzero(pd.Series(rows.study_ids).duplicated()) if level == "image" else (1,)
     chosen = [len(rows.study_ids) - 1, second, second - 1]  # apart, two images of one study
-    pictures = _images_of(trained.data, evaluation, chosen)
-    features = trained.network.model.image_encoder(pictures).detach()
+    images = _images_of(trained.data, evaluation, chosen)
+    features = trained.network.model.image_encoder(images).detach()
     apart = trained.evaluate("test", 5, "image")[1]
     shown = chosen if level == "image" else [list(apart.study_ids).index(rows.study_ids[row]) for row in chosen]
     np.testing.assert_allclose(features, apart.features[shown], atol=1e-5)

@@ -173,9 +173,7 @@ def demo_calibration() -> Section:
             )
         ],
         figures=[
-            CaptionedFigure(
-                "All findings", figures.reliability(raw, calibrated), "Pooled; counts on a logarithmic scale."
-            ),
+            CaptionedFigure("All findings", figures.reliability(raw, calibrated), "Pooled; counts are logarithmic."),
             CaptionedFigure(
                 "Pleural Effusion", figures.reliability(one, None, "Pleural Effusion"), "Raw only; empty bins left out."
             ),
@@ -286,9 +284,8 @@ def demo_cases(generator) -> Section:
         "Fracture 0.12\nlabel: absent",
         "Pneumonia 0.48\nunknown",
     ]
-    return Section(
-        "cases", figures=[CaptionedFigure("Cases", figures.cases(images, overlays, captions), "Right: Grad-CAM.")]
-    )
+    shown = figures.cases(images, overlays, captions)
+    return Section("cases", figures=[CaptionedFigure("Cases", shown, "Right: Grad-CAM.")])
 
 
 def demo_card() -> Section:
@@ -431,9 +428,9 @@ def test_a_table_of_no_rows_is_a_page():
 
 @pytest.mark.parametrize("evil", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}"])
 def test_everything_is_inert(evil):
-    picture = CaptionedFigure(evil, figures.roc({evil: ([0, 1], [0, 1])}, {evil: 0.5}), evil, evil)
+    figure = CaptionedFigure(evil, figures.roc({evil: ([0, 1], [0, 1])}, {evil: 0.5}), evil, evil)
     table = Table(evil, [evil, evil], [(evil, Undefined(evil))], evil)
-    section = Section("findings", evil, {evil: evil}, {evil: Undefined(evil)}, [table], [picture], [evil])
+    section = Section("findings", evil, {evil: evil}, {evil: Undefined(evil)}, [table], [figure], [evil])
     page = Page(evil, Evaluated(evil, evil, evil, 1, 1, 1, 1, 1, {evil: evil}, 1, 1, evil, evil), [section], [evil])
     elements = Elements(render(page))
     assert {tag for tag, _ in elements.found}.isdisjoint({"script", "img"})
@@ -441,7 +438,7 @@ def test_everything_is_inert(evil):
     assert evil in elements.text
 
 
-def test_every_picture_is_described(page, html):
+def test_every_figure_is_described(page, html):
     labels = [a["aria-label"] for tag, a in Elements(html).found if tag == "svg"]
     assert len(labels) == sum(len(section.figures) for section in page.sections)
     assert all(labels)

@@ -282,7 +282,7 @@ def test_extras_are_shown_as_far_as_there_are_any():
     page = page_of(*assessed("all")[:2], extras)
     text = render(page)
     assert re.findall(r'<section id="(\w+)"', text) == [*EVERY[:-1], "training", "cases", "card"]
-    assert "AUROC of that KL, reports beside other pictures 0.833" in section(text, "reports")  # 10 pairs of 12
+    assert "AUROC of that KL, reports beside other images 0.833" in section(text, "reports")  # 10 pairs of 12
     assert "the column mismatch_score of predictions.parquet" in section(text, "reports")
     assert "Trained on something." in section(text, "card")
     assert "command vkd evaluate runs/mine" in words(text)

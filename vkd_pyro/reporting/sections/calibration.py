@@ -29,9 +29,7 @@ def calibration(e: Evaluation, assessed: Assessment) -> Section:
         "ECE: mean gap between probability and frequency over 15 bins of equal width; adaptive: of equal count. Of few "
         "labels both are above 0 by chance alone."
     ]
-    picture = CaptionedFigure(
-        "Reliability", figures.reliability(raw, honest, "all findings"), "Known pairs of all findings."
-    )
+    diagram = figures.reliability(raw, honest, "all findings")
     return Section(
         "calibration",
         tables=[
@@ -39,7 +37,7 @@ def calibration(e: Evaluation, assessed: Assessment) -> Section:
             of("Calibration errors", "ECE", "adaptive ECE"),
             of("Calibration line, and in the large", "slope", "in the large", why=separated),
         ],
-        figures=[picture],
+        figures=[CaptionedFigure("Reliability", diagram, "Known pairs of all findings.")],
         notes=[*notes, *_recalibration(e), *_worse(table)],
     )
 
