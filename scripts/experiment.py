@@ -38,7 +38,8 @@ from vkd_pyro.cli import main as vkd
 from vkd_pyro.cli.train import train_parser, with_config_of_a_run
 from vkd_pyro.evaluation.collapse import LatentUse
 from vkd_pyro.evaluation.comparison import paired_difference
-from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation, load_evaluation
+from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation
+from vkd_pyro.evaluation.saved import load_evaluation
 from vkd_pyro.utils.errors import UserError
 
 MACRO = f"macro{MIN_POSITIVES}"

@@ -14,7 +14,7 @@ from tests.test_evaluation import make_evaluation, make_full_evaluation
 from tests.test_posthoc import Pairs
 from vkd_pyro.artifacts.run import load_run
 from vkd_pyro.evaluation.comparison import by_finding, paired_difference
-from vkd_pyro.evaluation.evaluation import load_evaluation, save_evaluation
+from vkd_pyro.evaluation.saved import load_evaluation, save_evaluation
 from vkd_pyro.reporting.write import _images_of, cases_of
 
 PAIRS = CONFIG.replace(

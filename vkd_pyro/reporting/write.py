@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.evaluation.evaluation import Evaluation, save_evaluation
+from vkd_pyro.evaluation.evaluation import Evaluation
+from vkd_pyro.evaluation.saved import save_evaluation
 from vkd_pyro.explanations.images import grad_cam, overlay
 from vkd_pyro.explanations.latent import embed
 from vkd_pyro.explanations.mismatch import Mismatch, mismatch
