@@ -101,8 +101,8 @@ def evaluated(run: Path) -> tuple[Evaluation, dict[str, Array], dict[str, float]
         recalibrated[kind.__name__] = fitted(evaluation.probabilities)
     numbers = dict(decided)
     if (found := mismatch_of(trained.network, trained.data, "test")) is not None:
-        numbers["reports beside another picture: AUROC of the KL"] = found.auroc("own")
-        numbers["reports beside another picture: AUROC of its excess"] = found.auroc()
+        numbers["reports beside another image: AUROC of the KL"] = found.auroc("own")
+        numbers["reports beside another image: AUROC of its excess"] = found.auroc()
     usual = calibration.reference.score(signals(rows))
     numbers["out-of-distribution: frontals flagged"] = float(usual.flagged.mean())
     for name, images in unfamiliar(trained):
@@ -225,8 +225,8 @@ def conformal_shares(e: Evaluation) -> dict[str, float]:
     absent = np.isin(e.conformal, ("no", "refer"))
     known = ~np.isnan(e.labels)
     return {
-        "held, absent": float(absent[e.labels == 0].mean()),
-        "held, present": float(present[e.labels == 1].mean()),
+        "coverage, absent": float(absent[e.labels == 0].mean()),
+        "coverage, present": float(present[e.labels == 1].mean()),
         "one answer": float((present ^ absent)[known].mean()),
     }
 
