@@ -128,7 +128,7 @@ def test_the_terms_add_up_to_the_loss():
 )
 def test_each_arm_says_what_it_does_not_train_and_why(arm, idle, config):
     assert {part.name: part.reason for part in inspected(arm).parts if part.untrained} == idle
-    out = check(config, "--arm", arm)
+    out = check(config, "--method", arm)
     for part, reason in idle.items():
         assert line_of(out, f"not the {part}").endswith(f": {reason}")
     assert f"every {'other ' if idle else ''}trainable parameter gets a gradient" in out
@@ -153,7 +153,7 @@ def test_a_parameter_that_the_objective_does_not_reach_is_named():
 
 
 def test_a_rival_is_told_as_well(config):
-    out = check(config, "--arm", "rival", "--rival", "vkd_pyro.methods.LogitDistillation")
+    out = check(config, "--method", "rival", "--rival", "vkd_pyro.methods.LogitDistillation")
     assert "LogitDistillation: teacher report" in line_of(out, "rival         ")
     assert "every trainable parameter gets a gradient" in out
 

@@ -152,7 +152,7 @@ def test_print_config_prints_yaml_and_trains_nothing(config, tmp_path):
         ((), ["train", "evaluate", "predict"]),
         (
             ("train",),
-            ["--config", "--run", "--resume", "--arm", "--seed", "--data.loading.batch_size", "--method.latent_dim"],
+            ["--config", "--run", "--resume", "--method", "--seed", "--data.loading.batch_size", "--method.latent_dim"],
         ),
         (
             ("train",),
@@ -183,7 +183,7 @@ def test_help_names_the_options(command, options):
             ["--data.loading.batch_size", "1000"],
             "data.loading.batch_size: 1000 is more than the 48 training images; set it lower",
         ),
-        (["--arm", "vdk"], "Expected a typing.Literal['vkd', 'vkd_without_mi', 'no_report', 'image_only', 'rival']"),
+        (["--method", "vdk"], "Expected a typing.Literal['vkd', 'vkd_without_mi', 'no_report', 'image_only', 'rival']"),
         (["--method.objective.alpha", "2"], "objective.alpha: found 2.0, expected a share between 0 and 1"),
         (
             [

@@ -241,7 +241,7 @@ def test_the_store_and_labels_of_a_run_are_not_those_of_other_data(config, tmp_p
     ]
     done("prepare", *settings[:4], "--output", tmp_path / "store")
     settings += [f"--data.loading.store={tmp_path}/store", "--training.max_epochs=1", "--training.accelerator=cpu"]
-    done("train", *settings, "--arm=image_only", "--data.loading.batch_size=8", "--run", tmp_path / "run")
+    done("train", *settings, "--method=ImageOnly", "--data.loading.batch_size=8", "--run", tmp_path / "run")
     done("evaluate", tmp_path / "run")
     done("evaluate", tmp_path / "run", f"--data.selection.corpus.path={tmp_path}/b/studies.csv")
     own, other = (
@@ -314,7 +314,7 @@ def test_a_corpus_without_reports_has_nothing_to_label_or_to_distil(config, tmp_
     assert "nothing to label" in refusal("label", *without, "--output", tmp_path / "labels.csv")
     assert not (tmp_path / "labels.csv").exists()
     assert "no training study has a report, so the arm vkd" in refusal("train", *without, "--run", tmp_path / "vkd")
-    done("train", *without, "--arm", "no_report", "--run", tmp_path / "no_report")
+    done("train", *without, "--method", "NoReport", "--run", tmp_path / "no_report")
 
 
 def test_a_section_that_is_misspelt_is_refused(config, tmp_path):

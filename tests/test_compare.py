@@ -40,7 +40,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("judged")
     (folder / "pairs.yaml").write_text(PAIRS)
     for arm in ("vkd", "image_only"):
-        done("train", "--config", folder / "pairs.yaml", "--run", folder / arm, "--arm", arm)
+        done("train", "--config", folder / "pairs.yaml", "--run", folder / arm, "--method", arm)
     return folder
 
 

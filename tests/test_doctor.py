@@ -310,7 +310,7 @@ def test_where_no_view_is_known_the_setting_is_named(copy, layout, damage):
     assert (check.verdict, diagnosis.can_train) == ("warning", True)
     assert "--data.selection.unknown_views keep" in check.fix
     assert StudyData(Selection(READERS[layout](root), unknown_views="keep")).studies("train")
-    with pytest.raises(UserError, match=r"see data.selection.views and data.selection.unknown_views"):
+    with pytest.raises(UserError, match=r"see data.selection.views and unknown_views"):
         StudyData(Selection(READERS[layout](root))).studies("train")
 
 

@@ -14,8 +14,10 @@ from urllib.request import Request
 
 import pytest
 
-from vkd_pyro.data import download as module
-from vkd_pyro.data.download import OPENI, SUMS, TRIES, Archive, download
+from vkd_pyro.data import download as download_module
+from vkd_pyro.data import fetching
+from vkd_pyro.data.download import OPENI, SUMS, Archive, download
+from vkd_pyro.data.fetching import TRIES
 from vkd_pyro.data.unpack import MAX_PADDING, unpack
 from vkd_pyro.utils.errors import UserError
 
@@ -90,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
 def site(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(module, "BACKOFF", 0.0)
+    monkeypatch.setattr(fetching, "BACKOFF", 0.0)
     with Site() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -200,7 +202,7 @@ def test_a_kill_between_two_versions(site, output, monkeypatch):
     break_off(site, output)
     site.content, site.etag = CONTENT[::-1], '"two"'
     with monkeypatch.context() as patch:
-        patch.setattr(module, "check_space", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(fetching, "check_space", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             get(site, output)
     assert get(site, output).read_bytes() == CONTENT[::-1]
@@ -238,7 +240,7 @@ def test_a_partial_file_of_unknown_origin_starts_again(site, output, note):
 
 def test_a_kill_before_the_renaming(site, output, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(module, "sha256_of", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(download_module, "sha256_of", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             get(site, output)
     assert get(site, output).read_bytes() == CONTENT
@@ -259,8 +261,8 @@ def test_no_connection(site, output):
 
 
 def test_a_server_that_falls_silent(site, output, monkeypatch):
-    monkeypatch.setattr(module, "TIMEOUT", 0.05)
-    monkeypatch.setattr(module, "TRIES", 2)
+    monkeypatch.setattr(fetching, "TIMEOUT", 0.05)
+    monkeypatch.setattr(fetching, "TRIES", 2)
     monkeypatch.setattr(Handler, "send_body", lambda handler, body, cut: threading.Event().wait(0.3))
     fail("2 tries .*timed out", site, output)
 
@@ -325,7 +327,7 @@ def test_redirects(site, output):
     site.location = site.url
     fail("the server answers 302", site, output)  # round and round
     secure = Request("https://127.0.0.1/a.tgz")
-    redirects = module._Redirects()
+    redirects = fetching._Redirects()
     with pytest.raises(UserError, match="less safe"):
         redirects.redirect_request(secure, io.BytesIO(), 302, "", {}, "http://127.0.0.1/a.tgz")
     assert redirects.redirect_request(secure, io.BytesIO(), 302, "", {}, "https://127.0.0.1/b").type == "https"
@@ -337,7 +339,7 @@ def test_a_full_disk(site, output, monkeypatch):
         fail(f"3 bytes free on the disk, {len(CONTENT)} needed", site, output)
     if not Path("/dev/full").exists():
         pytest.skip("no device that is always full")
-    monkeypatch.setattr(module, "private", lambda path, flags: os.open("/dev/full", os.O_WRONLY))
+    monkeypatch.setattr(fetching, "private", lambda path, flags: os.open("/dev/full", os.O_WRONLY))
     fail("the disk is full", site, output)
 
 

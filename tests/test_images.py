@@ -170,6 +170,11 @@ def test_a_window_of_one_is_a_step(tmp_path):
     assert read(write(tmp_path / "a.dcm", RAMP, WindowCenter=8, WindowWidth=1)).tolist() == [[0] * 8, [255] * 8]
 
 
+def test_a_window_of_one_is_dark_up_to_its_middle(tmp_path):
+    path = write(tmp_path / "a.dcm", RAMP, RescaleSlope="0.5", RescaleIntercept=0, WindowCenter=4, WindowWidth=1)
+    assert read(path).ravel().tolist() == [0] * 8 + [255] * 8  # of the values 0, 0.5, ... 7.5 those up to 3.5
+
+
 def test_a_blank_window_is_none(tmp_path):
     path = write(tmp_path / "a.dcm", RAMP, WindowCenter="", WindowWidth="", RescaleSlope="", RescaleIntercept="")
     assert read(path).tolist() == (RAMP * 17).tolist()
@@ -192,6 +197,27 @@ def test_a_table_may_begin_below_zero_and_hold_bytes(tmp_path):
     entries = bytes(range(0, 256, 17))
     path = write(tmp_path / "a.dcm", pixels, VOILUTSequence=table(entries, first=-8, bits=8, data=entries))
     assert read(path).tolist() == (RAMP * 17).tolist()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_table_of_eight_bits_may_have_many_entries(packed, tmp_path):
+    entries = np.arange(4096) // 16
+    made = table(entries, bits=8, data=entries.astype(np.uint8).tobytes() if packed else None)
+    path = write(tmp_path / "a.dcm", RAMP * 273, stored=12, VOILUTSequence=made)
+    assert read(path).tolist() == (RAMP * 17).tolist()
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_a_modality_table_has_entries_of_any_bits(bits, tmp_path):
+    entries = np.arange(16) * ((2**bits - 1) // 15)
+    path = write(tmp_path / "a.dcm", RAMP, ModalityLUTSequence=table(entries, bits=bits))
+    assert read(path).tolist() == (RAMP * 17).tolist()
+
+
+def test_a_voi_table_follows_a_rescale(tmp_path):
+    tags = {"RescaleSlope": "0.5", "RescaleIntercept": "0.25", "VOILUTSequence": table(range(0, 256, 17), bits=8)}
+    path = write(tmp_path / "a.dcm", RAMP, **tags)  # between two entries the lower one
+    assert read(path).tolist() == (RAMP // 2 * 17).tolist()
 
 
 def test_the_modality_table_goes_first(tmp_path):
@@ -308,6 +334,7 @@ def test_transfer_syntaxes_of_no_use_are_refused(syntax, reason, tmp_path):
         ({"WindowCenter": 3, "WindowWidth": 5, "VOILUTFunction": "CUBIC"}, "function CUBIC"),
         ({"WindowCenter": "1e308", "WindowWidth": "1e-308", "VOILUTFunction": "LINEAR_EXACT"}, None),
         ({"RescaleSlope": "1e308", "RescaleIntercept": "1e308"}, "without finite values"),
+        ({"RescaleSlope": "1e308", "RescaleIntercept": 0, "VOILUTSequence": table(range(16))}, "without finite values"),
         ({"VOILUTSequence": table(range(16), data=b"\0\0")}, "gray scale"),
         ({"VOILUTSequence": table(range(16), bits=40)}, "gray scale"),
         ({"VOILUTSequence": Sequence([Dataset()])}, "gray scale"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vkd_pyro.data.labels.findings import ABSENT, CHEXPERT_FINDINGS, PRESENT, UNCERTAIN, UNMENTIONED
-from vkd_pyro.data.labels.labeller import Labeller, Mention
+from vkd_pyro.data.labels.labeller import Labeller
 from vkd_pyro.utils.errors import UserError
 
 VALUES = {"+": PRESENT, "-": ABSENT, "?": UNCERTAIN}
@@ -436,19 +436,6 @@ def test_the_shape_and_type_of_labels(labeller):
     assert set(np.unique(found)) <= {PRESENT, ABSENT, UNCERTAIN, UNMENTIONED}
     assert np.array_equal(found, np.concatenate([labeller.label([report]) for report in reports]))
     assert labeller.label([]).shape == (0, 14)
-
-
-def test_mentions_are_where_the_text_says_them(labeller):
-    report = "No pleural\n effusion. Possible pneumonia, and\n \n the heart is enlarged."
-    found = labeller.mentions(report)
-    assert [(m.finding, report[m.start : m.end], m.value) for m in found] == [
-        ("Pleural Effusion", "pleural\n effusion", ABSENT),
-        ("Pneumonia", "pneumonia", UNCERTAIN),
-        ("Cardiomegaly", "heart is enlarged", PRESENT),
-    ]
-    assert found[1] == Mention("Pneumonia", 31, 40, UNCERTAIN)
-    with pytest.raises(AttributeError):
-        found[0].value = PRESENT
 
 
 @pytest.mark.parametrize(

@@ -592,7 +592,7 @@ def test_no_report_anywhere_is_an_error_that_says_where_to_fetch_them(copy):
         path.unlink()
     with pytest.raises(UserError, match=r"no report found; fetch mimic-cxr-reports\.zip"):
         MimicCXR(root).studies()
-    with pytest.raises(UserError, match=r"data\.corpus\.reports: nothing at"):
+    with pytest.raises(UserError, match=r"data\.selection\.corpus\.reports: nothing at"):
         MimicCXR(root, root / "nowhere").studies()
 
 
@@ -1260,7 +1260,7 @@ def test_outside_labels_that_are_wrong_are_refused(tmp_path, text, message):
 
 
 def test_a_file_of_labels_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"data\.labels: no file at .*nowhere\.csv"):
+    with pytest.raises(UserError, match=r"data\.selection\.labels: no file at .*nowhere\.csv"):
         read_outside_labels(tmp_path / "nowhere.csv", STUDIES, ("Edema",))
 
 

@@ -9,7 +9,6 @@ bundle/
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration
 from vkd_pyro.posthoc.thresholds import Conformal, OperatingPoints
 from vkd_pyro.utils.errors import UserError, one_line
-from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json
+from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json, written_folder
 from vkd_pyro.utils.serialization import build, describe
 
 FORMAT_VERSION = 2
@@ -82,27 +81,24 @@ def save_bundle(
     """
     if folder.exists():
         raise UserError(f"{folder}: exists already, and a bundle never changes; choose another folder")
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    safetensors.torch.save_file(state, unfinished / WEIGHTS)
-    config = {
-        "format_version": FORMAT_VERSION,
-        "findings": list(findings),
-        "image_transform": asdict(transform),
-        "data": dict(data or {}),
-        "model": _describe_model(model),
-        "weights_sha256": sha256_of(unfinished / WEIGHTS),
-    }
-    if calibration is not None:
-        safetensors.numpy.save_file(calibration.reference.to_arrays(), unfinished / OOD)
-        config |= {"calibration": calibration.to_json(), "ood_sha256": sha256_of(unfinished / OOD)}
-    write_signed_json(unfinished / CONFIG, config)
-    (unfinished / CARD).write_text(card)
-    for file in unfinished.iterdir():
-        file.chmod(0o644)  # nothing of a patient is in a bundle, and whoever serves it must read it
-    unfinished.rename(folder)
+    with written_folder(folder) as unfinished:
+        safetensors.torch.save_file(state, unfinished / WEIGHTS)
+        config = {
+            "format_version": FORMAT_VERSION,
+            "findings": list(findings),
+            "image_transform": asdict(transform),
+            "data": dict(data or {}),
+            "model": _describe_model(model),
+            "weights_sha256": sha256_of(unfinished / WEIGHTS),
+        }
+        if calibration is not None:
+            safetensors.numpy.save_file(calibration.reference.to_arrays(), unfinished / OOD)
+            config |= {"calibration": calibration.to_json(), "ood_sha256": sha256_of(unfinished / OOD)}
+        write_signed_json(unfinished / CONFIG, config)
+        (unfinished / CARD).write_text(card)
+        for file in unfinished.iterdir():
+            file.chmod(0o644)  # nothing of a patient is in a bundle, and whoever serves it must read it
 
 
 def load_bundle(folder: str | Path) -> Bundle:

@@ -24,7 +24,7 @@ from vkd_pyro.artifacts.export.noise import Part
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.posthoc.calibration import Calibration
 from vkd_pyro.utils.errors import UserError, one_line
-from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json
+from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json, written_folder
 
 EXPORT_VERSION = 2
 FROM_BUNDLE = ("findings", "image_transform", "data", "weights_sha256", "calibration", "ood_sha256")
@@ -71,10 +71,7 @@ def export_bundle(
     _check(folder, format, precision)
     bundle = load_bundle(bundle_folder)
     graphs = graphs_of(bundle.model, bundle.transform.size)
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
+    with written_folder(folder) as unfinished:
         for name in ("encoder", "head"):
             write_graph(getattr(graphs, name), unfinished / f"{name}{SUFFIXES[format]}")
         difference = _difference(bundle, _graph_model(unfinished, format, precision, graphs.noise))
@@ -91,9 +88,6 @@ def export_bundle(
         _write_config(unfinished, bundle_folder, bundle, made | {"noise": noise})
         for file in unfinished.iterdir():
             file.chmod(0o644)  # as in a bundle
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return difference
 
 
