@@ -52,6 +52,7 @@ python_maximum_signature_line_length = 88
 add_module_names = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+napoleon_attr_annotations = False
 default_role = "py:obj"  # a name in `backticks` of a docstring is a link where it can be one
 
 # Links to torch and Pyro. Their inventories are not fetched, since a build must not need the network, and a link that
