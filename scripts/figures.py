@@ -35,7 +35,7 @@ def main() -> None:
     for name in KEPT:
         shutil.copyfile(evaluation / "figures" / f"{name}.png", PICTURES / f"{name}.png")
     trained = load_run(runs["vkd"])
-    cases = cases_of(trained.network, trained.data, load_evaluation(evaluation), 4)
+    cases = cases_of(trained.method, trained.data, load_evaluation(evaluation), 4)
     figures.cases(*cases).savefig(PICTURES / "cases.png", dpi=110)
     print(f"written: {PICTURES}; the whole page: {evaluation}/index.html")
 

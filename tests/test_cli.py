@@ -132,17 +132,18 @@ def test_training_writes_a_run(trained):
 
 def test_the_config_of_a_run_says_everything(run):
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["arm"] == "vkd"
-    assert config["data"]["corpus"]["class_path"] == "tests.conftest.TinyCorpus"
-    assert config["model"]["report_encoder"]["init_args"]["dropout"] == 0.1
+    assert config["method"]["class_path"] == "vkd_pyro.methods.VKD"
+    assert config["data"]["selection"]["corpus"]["class_path"] == "tests.conftest.TinyCorpus"
+    method = config["method"]["init_args"]
+    assert method["report_encoder"]["init_args"]["dropout"] == 0.1
     assert config["training"]["optimizer"]["class_path"] == "torch.optim.Adam"
-    assert config["objective"]["auxiliary_weight"] == 1.0
+    assert method["objective"]["init_args"]["auxiliary_weight"] == 1.0
 
 
 def test_print_config_prints_yaml_and_trains_nothing(config, tmp_path):
     code, out, err = vkd("train", "--config", config, "--run", tmp_path / "run", "--print_config")
     assert (code, err) == (0, "")
-    assert yaml.safe_load(out)["model"]["latent_dim"] == 4
+    assert yaml.safe_load(out)["method"]["init_args"]["latent_dim"] == 4
     assert not (tmp_path / "run").exists()
 
 
@@ -152,12 +153,13 @@ def test_print_config_prints_yaml_and_trains_nothing(config, tmp_path):
         ((), ["train", "evaluate", "predict"]),
         (
             ("train",),
-            ["--config", "--run", "--resume", "--method", "--seed", "--data.loading.batch_size", "--method.latent_dim"],
+            ["--config", "--run", "--resume", "--method", "--seed", "--data.loading.batch_size", "--method.help"],
         ),
         (
             ("train",),
-            ["--method.objective.auxiliary_weight", "--beta_schedule", "--training.max_epochs", "--print_config"],
+            ["vkd_pyro.methods.NoReport", "--beta_schedule", "--training.max_epochs", "--print_config"],
         ),
+        (("train", "--method.help", "VKD"), ["--method.latent_dim", "--method.objective"]),
         (("evaluate",), ["run", "--split", "--num_samples"]),
         (("predict",), ["bundle", "images", "--num_samples", "--seed", "--format"]),
     ],
@@ -178,12 +180,14 @@ def test_help_names_the_options(command, options):
             ["--data.loading.batch_size", "many"],
             "\"data.loading.batch_size\": Expected a <class 'int'>. Got value: many",
         ),
-        (["--data.loading.batch_size", "0"], "image_size and batch_size must be at least 1"),
+        (["--data.loading.batch_size", "0"], "data.loading.batch_size: found 0, expected at least 1"),
         (
             ["--data.loading.batch_size", "1000"],
             "data.loading.batch_size: 1000 is more than the 48 training images; set it lower",
         ),
-        (["--method", "vdk"], "Expected a typing.Literal['vkd', 'vkd_without_mi', 'no_report', 'image_only', 'rival']"),
+        (["--method", "vdk"], '"method": no class vdk (did you mean VKD?)'),
+        (["--method.latent_dmi", "2"], "VKD': Option 'latent_dmi' is not accepted (did you mean latent_dim?)"),
+        (["--method.latent_dim", "x"], "\"method.latent_dim\": Expected a <class 'int'>. Got value: x"),
         (["--method.objective.alpha", "2"], "objective.alpha: found 2.0, expected a share between 0 and 1"),
         (
             [
@@ -209,9 +213,9 @@ def test_a_mistaken_setting_is_one_line_and_leaves_no_run(changes, found, config
         (
             "batch_size",
             "batchsize",
-            "Group 'data' does not accept option 'batchsize' (did you mean data.loading.batch_size",
+            "Group 'data' does not accept option 'loading.batchsize' (did you mean data.loading.batch_size",
         ),
-        ("latent_dim", "latents", "Group 'model' does not accept option 'latents' (did you mean model.latent_dim"),
+        ("latent_dim", "latents", "VKD': Option 'latents' is not accepted (did you mean latent_dim?)"),
         ("channels", "chanels", "'chanels' is not accepted (did you mean channels?)"),
         ("cycles", "cycle", "'cycle' is not accepted (did you mean cycles?)"),
         ("training:", "trainin:", "'trainin.max_epochs' is not accepted (did you mean training.max_epochs"),
@@ -249,7 +253,7 @@ def test_a_run_needs_a_name(config):
 
 
 def test_settings_that_are_needed_are_named():
-    assert "required: data.selection.corpus, model.image_encoder, model.report_encoder" in refusal("train")
+    assert "required: data.selection.corpus, method" in refusal("train")
 
 
 def test_a_folder_in_use_is_left_as_it_is(config, copy):
@@ -456,9 +460,9 @@ def test_one_bad_image_is_one_line_and_the_others_are_predicted(run, images):
 
 def test_a_bundle_of_another_version_is_refused(copy, images):
     path = copy / "bundle" / "config.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 3'))
     message = refusal("predict", copy / "bundle", *images)
-    assert f"{path}: format_version is 2, this version of vkd_pyro reads 1" in message
+    assert f"{path}: format_version is 3, this version of vkd_pyro reads 2" in message
 
 
 def test_a_run_is_no_bundle(run, images):

@@ -26,19 +26,23 @@ ROOT = Path(__file__).parent.parent
 
 CONFIG = """
 data:
-  corpus:
-    class_path: vkd_pyro.data.corpora.mimic_cxr.MimicCXR
-    init_args: {{root: {root}}}
-  image_size: 32
-  batch_size: 8
-model:
-  latent_dim: 4
-  image_encoder:
-    class_path: vkd_pyro.encoders.image.ConvEncoder
-    init_args: {{channels: [8, 16]}}
-  report_encoder:
-    class_path: vkd_pyro.encoders.report.WordEncoder
-    init_args: {{vocabulary_size: 64, width: 8}}
+  selection:
+    corpus:
+      class_path: vkd_pyro.data.corpora.mimic_cxr.MimicCXR
+      init_args: {{root: {root}}}
+    image_size: 32
+  loading:
+    batch_size: 8
+method:
+  class_path: vkd_pyro.methods.VKD
+  init_args:
+    latent_dim: 4
+    image_encoder:
+      class_path: vkd_pyro.encoders.image.ConvEncoder
+      init_args: {{channels: [8, 16]}}
+    report_encoder:
+      class_path: vkd_pyro.encoders.report.WordEncoder
+      init_args: {{vocabulary_size: 64, width: 8}}
 beta_schedule:
   class_path: vkd_pyro.schedules.Constant
 training:
@@ -236,10 +240,11 @@ def test_the_store_and_labels_of_a_run_are_not_those_of_other_data(config, tmp_p
     ]
     settings += [
         "--data.selection.corpus.name=one",
+        "--method=VKD",
         "--method.image_encoder=ConvEncoder",
         "--method.report_encoder=WordEncoder",
     ]
-    done("prepare", *settings[:4], "--output", tmp_path / "store")
+    done("prepare", *settings, "--output", tmp_path / "store")
     settings += [f"--data.loading.store={tmp_path}/store", "--training.max_epochs=1", "--training.accelerator=cpu"]
     done("train", *settings, "--method=ImageOnly", "--data.loading.batch_size=8", "--run", tmp_path / "run")
     done("evaluate", tmp_path / "run")
@@ -267,7 +272,7 @@ def write_hospital(folder, sign):
 def test_a_run_of_another_network_cannot_be_started_from(config, run, tmp_path):
     options = ["--start_from", run, "--method.latent_dim", "6"]
     error = refusal("train", "--config", config, "--run", tmp_path / "run", *options)
-    assert "best.ckpt: of another network than this arm and config describe" in error
+    assert "best.ckpt: of another network than this method and config describe" in error
     assert not (tmp_path / "run").exists()
 
 
@@ -313,7 +318,7 @@ def test_a_corpus_without_reports_has_nothing_to_label_or_to_distil(config, tmp_
     without = ["--config", config, "--data.selection.corpus.init_args.reports", "none"]
     assert "nothing to label" in refusal("label", *without, "--output", tmp_path / "labels.csv")
     assert not (tmp_path / "labels.csv").exists()
-    assert "no training study has a report, so the arm vkd" in refusal("train", *without, "--run", tmp_path / "vkd")
+    assert "no training study has a report, so VKD" in refusal("train", *without, "--run", tmp_path / "vkd")
     done("train", *without, "--method", "NoReport", "--run", tmp_path / "no_report")
 
 
@@ -331,9 +336,9 @@ def test_what_belongs_to_the_model_is_not_changed_in_evaluation(run):
 
 
 def test_a_mistake_in_a_policy_of_a_config_is_one_line(config, tmp_path):
-    policy = "  train_policy: {class_path: LabelPolicy, init_args: {uncertain: soft, soft_range: [0.9, 0.2]}}\n"
+    policy = "  task: {train_policy: {class_path: LabelPolicy, init_args: {uncertain: soft, soft_range: [0.9, 0.2]}}}\n"
     broken = tmp_path / "broken.yaml"
-    broken.write_text(config.read_text().replace("  image_size: 32\n", f"  image_size: 32\n{policy}"))
+    broken.write_text(config.read_text().replace("  loading:\n", f"{policy}  loading:\n"))
     assert "soft_range: found [0.9, 0.2]" in refusal("train", "--config", broken, "--run", tmp_path / "run")
 
 
@@ -426,6 +431,6 @@ def test_a_corpus_without_training_studies_is_one_line(tmp_path):
         f"--data.selection.corpus.path={tmp_path}/a/studies.csv",
         "--data.selection.image_size=32",
     ]
-    settings += ["--method.image_encoder=ConvEncoder", "--method.report_encoder=WordEncoder"]
+    settings += ["--method=VKD", "--method.image_encoder=ConvEncoder", "--method.report_encoder=WordEncoder"]
     assert "the train split is empty" in refusal("train", *settings, "--run", tmp_path / "run")
     assert not (tmp_path / "run").exists()

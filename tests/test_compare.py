@@ -14,11 +14,11 @@ from tests.test_evaluation import make_evaluation, make_full_evaluation
 from tests.test_posthoc import Pairs
 from vkd_pyro.artifacts.run import load_run
 from vkd_pyro.evaluation.comparison import by_finding, paired_difference
-from vkd_pyro.evaluation.evaluation import load_evaluation, save_evaluation
+from vkd_pyro.evaluation.evaluation import evaluate_run, load_evaluation, save_evaluation
 from vkd_pyro.reporting.write import _pictures, cases_of
 
 PAIRS = CONFIG.replace(
-    "tests.conftest.TinyCorpus", "tests.test_posthoc.Pairs\n    init_args: {num_studies: 80}"
+    "tests.conftest.TinyCorpus", "tests.test_posthoc.Pairs\n      init_args: {num_studies: 80}"
 ).replace("max_epochs: 2", "max_epochs: 1")
 QUICK = ("--num_samples", "5", "--resamples", "5")
 
@@ -39,8 +39,8 @@ def runs(tmp_path_factory):
     """Two trained runs on the same studies, of which some have two images."""
     folder = tmp_path_factory.mktemp("judged")
     (folder / "pairs.yaml").write_text(PAIRS)
-    for arm in ("vkd", "image_only"):
-        done("train", "--config", folder / "pairs.yaml", "--run", folder / arm, "--method", arm)
+    for name, method in (("vkd", "VKD"), ("image_only", "ImageOnly")):
+        done("train", "--config", folder / "pairs.yaml", "--run", folder / name, "--method", method)
     return folder
 
 
@@ -96,30 +96,30 @@ def test_what_is_loaded_says_what_was_printed(runs, evaluated):
     assert str(loaded).splitlines()[:12] == out.splitlines()[1:13]
     trained = load_run(runs / "vkd")
     assert loaded.how["bundle"] == trained.bundle.bundle_hash
-    again, _ = trained.evaluate("test", 5)
+    again, _ = evaluate_run(trained, "test", 5)
     np.testing.assert_array_equal(loaded.probabilities, again.probabilities)
     np.testing.assert_array_equal(loaded.calibrated, trained.bundle.calibration.recalibration(again.probabilities))
     assert loaded.mismatch_score is not None
     assert np.isfinite(loaded.mismatch_score).all()
 
 
-@pytest.mark.parametrize("arm", ["vkd", "image_only"])
-def test_a_bundle_says_of_images_what_its_run_does(arm, runs, tmp_path):
-    done("evaluate", runs / arm, *QUICK, "--page", "false")
-    bundle = runs / arm / "bundle"
+@pytest.mark.parametrize("name", ["vkd", "image_only"])
+def test_a_bundle_says_of_images_what_its_run_does(name, runs, tmp_path):
+    done("evaluate", runs / name, *QUICK, "--page", "false")
+    bundle = runs / name / "bundle"
     before = content(bundle)
-    config, page = runs / arm / "config.yaml", ("--page", str(arm == "vkd").lower())
+    config, page = runs / name / "config.yaml", ("--page", str(name == "vkd").lower())
     out = done("evaluate", bundle, "--config", config, "--output", tmp_path / "e", *QUICK, *page)
     assert content(bundle) == before
     assert "report AUC" not in out
-    ours, theirs = (load_evaluation(folder) for folder in (tmp_path / "e", runs / arm / "evaluation" / "test"))
-    for name in ("labels", "probabilities", "calibrated", "low", "high", "expected_entropy", "ood"):
-        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), atol=1e-6, err_msg=name)
-    for name in ("answers", "conformal", "study_ids", "patient_ids"):
-        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+    ours, theirs = (load_evaluation(folder) for folder in (tmp_path / "e", runs / name / "evaluation" / "test"))
+    for column in ("labels", "probabilities", "calibrated", "low", "high", "expected_entropy", "ood"):
+        np.testing.assert_allclose(getattr(ours, column), getattr(theirs, column), atol=1e-6, err_msg=column)
+    for column in ("answers", "conformal", "study_ids", "patient_ids"):
+        np.testing.assert_array_equal(getattr(ours, column), getattr(theirs, column), err_msg=column)
     assert np.isnan(ours.report_probabilities).all()
     assert ours.how == theirs.how
-    if arm == "vkd":
+    if name == "vkd":
         text = (tmp_path / "e" / "index.html").read_text()
         assert 'id="reports"' not in text
         assert "z given the image" in text
@@ -163,15 +163,15 @@ def test_images_are_evaluated_apart(by_image, evaluated):
 @pytest.mark.parametrize("level", ["study", "image"])
 def test_cases_show_the_rows_that_they_are_said_to_be(level, runs):
     trained = load_run(runs / "vkd")
-    evaluation, rows = trained.evaluate("test", 5, level)
+    evaluation, rows = evaluate_run(trained, "test", 5, level)
     (second, *_) = np.flatnonzero(pd.Series(rows.study_ids).duplicated()) if level == "image" else (1,)
     chosen = [len(rows.study_ids) - 1, second, second - 1]  # apart, two images of one study
     pictures = _pictures(trained.data, evaluation, chosen)
-    features = trained.network.model.image_encoder(pictures).detach()
-    apart = trained.evaluate("test", 5, "image")[1]
+    features = trained.method.model.image_encoder(pictures).detach()
+    apart = evaluate_run(trained, "test", 5, "image")[1]
     shown = chosen if level == "image" else [list(apart.study_ids).index(rows.study_ids[row]) for row in chosen]
     np.testing.assert_allclose(features, apart.features[shown], atol=1e-5)
-    images, overlays, captions = cases_of(trained.network, trained.data, evaluation, 4)
+    images, overlays, captions = cases_of(trained.method, trained.data, evaluation, 4)
     assert images.shape[0] == overlays.shape[0] == len(captions) == 4
     assert all(re.fullmatch(r"\w+ Square: 0\.\d\d, label (present|absent|unknown)", text) for text in captions)
 

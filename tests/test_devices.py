@@ -21,7 +21,7 @@ from tests.conftest import TinyCorpus, study_data
 from vkd_pyro.artifacts.checkpoints import load_checked
 from vkd_pyro.data.dataset import HalfLabelledSampler, Share, ShuffledSampler, StudyBatches, TrainingBatches
 from vkd_pyro.data.images.transforms import Augmentation
-from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Laplace, draw, noise_of_places
+from vkd_pyro.distributions import MLP, BernoulliLikelihood, DiagonalNormal, Head, Laplace, draw, noise_of_places
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
@@ -61,8 +61,8 @@ def train(folder: Path, devices: int, environment: dict[str, str], resume: bool 
     settings = {"max_epochs": 2, "freeze_batchnorm": True} | options.pop("training", {})
     share = {"label_share": options.pop("label_share", 1.0)}
     data = study_data(TinyCorpus(), image_size=32, batch_size=8 // devices, augmentation=Augmentation(), **share)
-    family = partial(DiagonalNormal, hidden=(16,), dropout=0.0)
-    heads = partial(BernoulliLikelihood, dropout=0.0)
+    family = partial(DiagonalNormal, mlp=MLP((16,), dropout=0.0))
+    heads = partial(BernoulliLikelihood, head=Head(dropout=0.0))
     encoders = ConvEncoder((8, 16)), WordEncoder(64, 16, dropout=0.0)
     parts = {"latent_dim": 4, "prior": family, "posterior": family, "likelihood": heads, "auxiliary": heads}
     made = {

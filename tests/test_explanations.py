@@ -16,7 +16,16 @@ from torch.distributions import kl_divergence
 from tests.conftest import CORNERS, TinyCorpus
 from tests.test_elbo import Pixels, make_batch, make_vkd
 from tests.test_encoders import VOCABULARY, language_encoder, padded, write_bert
-from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Distribution, Family, Flow, NormalMixture
+from vkd_pyro.distributions import (
+    MLP,
+    BernoulliLikelihood,
+    DiagonalNormal,
+    Distribution,
+    Family,
+    Flow,
+    Head,
+    NormalMixture,
+)
 from vkd_pyro.encoders.image import ConvEncoder, SmallResNetEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
 from vkd_pyro.explanations.images import grad_cam, last_convolution, overlay
@@ -42,7 +51,7 @@ class Bits(Family):
 def make_model(prior: Family | None = None, sees_features: bool = True) -> Model:
     torch.manual_seed(0)
     encoder = ConvEncoder((4, 8))
-    prior = prior or DiagonalNormal(8, 2, (7,), dropout=0.0)
+    prior = prior or DiagonalNormal(8, 2, MLP((7,), dropout=0.0))
     return Model(encoder, prior, BernoulliLikelihood(2, 3, 8 if sees_features else 0, 6)).eval()
 
 
@@ -209,7 +218,7 @@ def bert(tmp_path_factory):
 def make_guide(encoder: ReportEncoder, posterior: type[DiagonalNormal] | type[Flow] = DiagonalNormal) -> Guide:
     torch.manual_seed(2)
     width = encoder.features_dim
-    return Guide(encoder, posterior(width, 4, (16,)), BernoulliLikelihood(4, 3, hidden_dim=16)).eval()
+    return Guide(encoder, posterior(width, 4, MLP((16,))), BernoulliLikelihood(4, 3, head=Head(16))).eval()
 
 
 def log_odds_of(guide: Guide, tokens: Tensor, mask: Tensor) -> list[float]:

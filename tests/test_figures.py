@@ -1,7 +1,6 @@
 """Figures show the numbers they are given, and say so where there are none."""
 
 import math
-from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,17 +10,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
+from vkd_pyro.metrics import Interval
 from vkd_pyro.reporting import figures
+from vkd_pyro.reporting.figures import files, style
 from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")
-
-
-@dataclass(frozen=True)
-class Interval:
-    estimate: float
-    low: float
-    high: float
 
 
 def scores(finding: int, n: int = 300):
@@ -167,7 +161,7 @@ def test_referral_and_risk_show_their_lines():
 
 def test_a_map_shows_unknown_apart_from_absent():
     points = np.arange(8.0).reshape(4, 2)
-    figure = figures.latent_map(points, [1, 0, NAN, 1], "Edema")
+    figure = figures.latent_maps({"Edema": (points, [1, 0, NAN, 1])})
     shown = [c.get_offsets().tolist() for c in figure.axes[0].collections if len(c.get_offsets())]
     assert shown == [[[4, 5]], [[2, 3]], [[0, 1], [6, 7]]]
     assert [t.get_text() for t in figure.legends[0].texts] == ["unknown", "absent", "present"]
@@ -204,7 +198,7 @@ def test_a_forest_tells_by_its_markers_which_intervals_leave_the_reference_out()
     figure = figures.forest(["a", "b", "c"], [0.02, 0.01, NAN], [0.01, -0.01, NAN], [0.03, 0.03, NAN], "difference")
     axes = figure.axes[0]
     assert [data(axes, line).tolist() for line in (1, 2)] == [[[0.01, 0], [0.03, 0]], [[0.02, 0]]]
-    assert [axes.lines[line].get_markerfacecolor() for line in (2, 4)] == [figures.BLUE, "white"]
+    assert [axes.lines[line].get_markerfacecolor() for line in (2, 4)] == [style.BLUE, "white"]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b", "c"]
     shown = texts(figure)
     assert "+0.010 [-0.010, +0.030]" in shown
@@ -248,7 +242,7 @@ def test_references_inside_an_svg_are_to_ids_it_has():
 
 def test_svg_names_no_place_on_the_network():
     text = figures.svg(simple())
-    for namespace in (figures.SVG, figures.XLINK):
+    for namespace in (files.SVG, files.XLINK):
         text = text.replace(f'="{namespace}"', "")
     assert "http" not in text
 
@@ -258,7 +252,7 @@ def test_svg_is_for_any_page_colour_and_says_what_it_shows():
     root = ElementTree.fromstring(text)
     assert (root.attrib["role"], root.attrib["aria-label"]) == ("img", 'a "quoted" <alt>')
     assert "currentColor" in text
-    assert figures.INK not in text
+    assert style.INK not in text
 
 
 @pytest.mark.parametrize("name", ["<script>hi()</script>", "-->", "$x_1$", '" id="a', "a & b"])

@@ -5,7 +5,7 @@
 
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
+from vkd_pyro.metrics import Interval
 from vkd_pyro.reporting import figures
 from vkd_pyro.reporting.page import (
     SECTIONS,
@@ -35,13 +36,6 @@ FINDINGS = (
     *("Fracture", "Support Devices"),
 )
 ONE_CLASS = "no study, or only one class, is labelled"
-
-
-@dataclass(frozen=True)
-class Interval:
-    estimate: float
-    low: float
-    high: float
 
 
 # --------------------------------------------------------------------------------- made-up evaluation

@@ -229,5 +229,5 @@ def test_summaries_are_put_together():
     whole = predict(model, images, tuple("abc"), 10).summary()
     parts = [predict(model, rows, tuple("abc"), 10).summary() for rows in images.split(4)]
     joined = Summary.concatenate(parts)
-    for name in ("probabilities", "low", "high", "total", "z"):
+    for name in ("probabilities", "low", "high", "total", "latent"):
         np.testing.assert_allclose(getattr(joined, name), getattr(whole, name), atol=1e-5)

@@ -232,7 +232,7 @@ def test_ood_is_counted_where_it_is_known():
 
 
 def test_how_several_images_are_judged_is_said():
-    said = "is flagged by its most out-of-distribution one"
+    said = "is flagged by the one furthest from the training images"
     assert said in section(assessed("all")[2], "ood")  # 500 images of 400 studies
     single = make_full_evaluation(data={"corpus": "tiny", "splits": {"test": {"images": 400}}})
     assert said not in told(single)

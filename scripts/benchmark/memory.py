@@ -48,7 +48,7 @@ def preparing(corpus: Path, store: Path, language_model: str) -> float:
 
 
 def training(corpus: Path, store: Path, language_model: str) -> float:
-    """Peak MiB of reading batches: without the pages of mapped files, which the system takes back when it needs them."""
+    """Peak MiB of reading batches, without the pages of mapped files, which the system takes back when in need."""
     data = StudyData(Selection(MimicCXR(corpus), 64), loading=Loading(store=store))
     return max(memory_of_process("RssAnon") for _ in data.train_loader(LanguageModelEncoder(language_model), seed=0))
 

@@ -59,7 +59,9 @@ def main() -> None:
         for part in chosen.parts:
             for row in PARTS[part].rows(chosen, Path(folder)):
                 table[row.name] = cells = row.cells()
-                print(f"{row.name}: {cells['ratio']}  aim {cells['aim'] or 'none'}\n    {cells['of']}\n    {cells['to']}")
+                print(
+                    f"{row.name}: {cells['ratio']}  aim {cells['aim'] or 'none'}\n    {cells['of']}\n    {cells['to']}"
+                )
     if chosen.json:
         table = dict(sorted(table.items(), key=lambda row: row[0].endswith(on("cuda"))))  # a GPU's rows last
         write_json(
@@ -82,9 +84,10 @@ def arguments() -> argparse.Namespace:
         parser.error(f"--only {chosen.only} is measured with --device {PARTS[chosen.only].devices[0]}")
     if chosen.device == "cuda" and not torch.cuda.is_available():
         sys.exit(f"--device cuda: no GPU here; on a machine with one: {COMMANDS[1]}")
-    for part, option in ((part, option) for part in chosen.parts for option in PARTS[part].needs):
-        if not getattr(chosen, option):
-            parser.error(f"--{option} is needed for {part}; or choose other rows by --only")
+    for part in chosen.parts:
+        for option in PARTS[part].needs:
+            if not getattr(chosen, option):
+                parser.error(f"--{option} is needed for {part}; or choose other rows by --only")
     return chosen
 
 

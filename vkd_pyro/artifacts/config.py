@@ -5,6 +5,7 @@ import difflib
 import inspect
 import pydoc
 import re
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -12,8 +13,6 @@ from typing import Any, cast
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.methods.base import Method
 from vkd_pyro.utils.errors import UserError, one_line
 
 CORPORA = (
@@ -39,12 +38,15 @@ def add_data(parser: ArgumentParser) -> None:
     """The arguments of `StudyData`, as --data.selection.corpus and so on."""
     for name in CORPORA:  # so that --help lists them
         import_module(f"vkd_pyro.{name}")
+    from vkd_pyro.data.study_data import StudyData  # with pandas and pyarrow, which not every command needs
+
     parser.add_class_arguments(StudyData, "data")
 
 
 def add_method(parser: ArgumentParser, required: bool = True) -> None:
     """A `Method` by its class, as --method NoReport and --method.latent_dim; its findings are those of the data."""
-    import_module("vkd_pyro.methods")  # so that --help lists them
+    from vkd_pyro.methods import Method  # and all that ship, so that --help lists them
+
     parser.add_subclass_arguments(Method, "method", required=required)
     parser.link_arguments("data.findings", "method.init_args.findings", apply_on="instantiate")
 
@@ -66,7 +68,7 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     try:
         return parser.parse_args(_with_config_paths(arguments))
     except argparse.ArgumentError as error:
-        message = one_line(error)
+        message = _plain(one_line(error))
         if unknown := re.search(r"(?:Group '([\w.]+)' .*)?(?:arguments: --|[Oo]ption ')([\w.]+)", message):
             message += _nearest(".".join(filter(None, unknown.groups())), message, parser)
         raise UserError(message) from error
@@ -123,11 +125,40 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def _plain(message: str) -> str:
+    """A message of jsonargparse without its list of types; the keys of parts within parts joined by dots."""
+    message = re.sub(
+        r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: (- )?", "", message
+    )
+    message = message.replace(" - Expected a <class 'NoneType'>", "").split(" Given value type: ")[0]
+    keys, kind = [], None
+    while link := re.match(r"Parser key \"([\w.]+)\": (?:- )?(?:Problem with given class_path '([\w.]+)': )?", message):
+        keys.append(link[1])
+        kind, message = link[2], message[link.end() :]
+    if kind == "vkd_pyro.methods.Method":
+        return "--method: not given; name one, e.g. --method VKD, before the options of it"
+    if unknown := re.search(r"Expected a dot import path string: (\w+)$", message):
+        classes = {name.lower(): name for name in _class_names()}
+        near = difflib.get_close_matches(unknown[1].lower(), classes, n=1)
+        message = f"no class {unknown[1]}" + (f" (did you mean {classes[near[0]]}?)" if near else "")
+    where = f'Parser key "{".".join(keys)}"' + (f", class_path '{kind}'" if kind else "") + ": "
+    return (where if keys else "") + message
+
+
+def _class_names() -> set[str]:
+    """Names of the classes of this package that are loaded."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("vkd_pyro.")]
+    return {name for module in modules for name, value in vars(module).items() if inspect.isclass(value)}
+
+
 def _nearest(name: str, message: str, parser: ArgumentParser) -> str:
     """ " (did you mean ...?)", among the options of the command, or the arguments of the part the message names."""
-    if part := re.search(r"class_path '([\w.]+)'", message):
-        known = list(inspect.signature(cast(type, pydoc.locate(part[1]))).parameters)
+    if parts := re.findall(r"class_path '([\w.]+)'", message):
+        known = list(inspect.signature(cast(type, pydoc.locate(parts[-1]))).parameters)
     else:
         known = list(vars(parser.get_defaults().as_flat()))
     near = difflib.get_close_matches(name, known, n=3)
+    if not near:  # by the last of its names alone: --batch_size for --data.loading.batch_size
+        last = {option.rpartition(".")[2]: option for option in reversed(known)}
+        near = [last[found] for found in difflib.get_close_matches(name.rpartition(".")[2], last, n=3)]
     return f" (did you mean {' or '.join(near)}?)" if near else ""

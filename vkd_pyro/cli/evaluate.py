@@ -1,4 +1,4 @@
-"""`vkd evaluate`."""
+"""`vkd evaluate`: numbers, figures and a page of a run or bundle."""
 
 import hashlib
 import math
@@ -49,7 +49,7 @@ def evaluate_parser() -> ArgumentParser:
 
 
 def main(arguments: list[str]) -> None:
-    """`vkd evaluate`."""
+    """Evaluates a run, or a bundle on data that is named."""
     own, options = _data_options(arguments)
     settings = parse(evaluate_parser(), own)
     changes = options

@@ -1,4 +1,4 @@
-"""`vkd train`."""
+"""`vkd train`: trains a method and writes a run."""
 
 import argparse
 from pathlib import Path
@@ -37,11 +37,11 @@ def train_parser() -> ArgumentParser:
 
 
 def main(arguments: list[str]) -> None:
-    """`vkd train`."""
+    """Trains, or goes on with a run."""
     from vkd_pyro.artifacts.run import CONFIG, check_ready, has_checkpoint, leads
     from vkd_pyro.training.fitting import fit
 
-    settings = parse(train_parser(), with_config_of_a_run(arguments))
+    settings = with_objective(parse(train_parser(), with_config_of_a_run(arguments)))
     resume = settings.resume is not None
     if resume:
         settings.run = settings.resume
@@ -69,6 +69,19 @@ def main(arguments: list[str]) -> None:
         return
     print(f"trained: {settings.run} ({CONFIG}, data.json, metrics.csv, checkpoints/, bundle/)")
     print(f"next: vkd evaluate {settings.run}")
+
+
+def with_objective(settings: Namespace) -> Namespace:
+    """The settings with the objective that `VKD` takes by default written out, so that a run's config says all."""
+    from vkd_pyro.elbo import TraceVKD_ELBO
+
+    arguments = settings.method.init_args
+    if "objective" in arguments and arguments.objective is None:
+        parser = new_parser("train", "")
+        parser.add_subclass_arguments(TraceVKD_ELBO, "objective")
+        default = {"objective": {"class_path": "vkd_pyro.elbo.TraceVKD_ELBO"}}
+        settings.method.init_args.objective = parser.parse_object(default).objective
+    return settings
 
 
 def build(settings: Namespace, trained: bool = False) -> Namespace:

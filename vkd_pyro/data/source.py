@@ -49,6 +49,6 @@ class RawSource(Source):
             return cls(*without_bad_images(selection.read(), selection.transform, selection.bad_images))
         return cls(selection.read(), [])
 
-    def reports(self, preparation: Preparation, studies: Sequence[int]) -> list[Tensor]:
+    def reports(self, preparation: Preparation, studies: Sequence[int]) -> Sequence[Tensor]:
         """What is prepared of the reports of the studies with these numbers, now."""
-        return list(preparation.prepare([self.texts[i] or "" for i in studies]))
+        return preparation.prepare([self.texts[i] or "" for i in studies])

@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from vkd_pyro.reporting.figures import IntervalLike, interval_text, svg
+from vkd_pyro.metrics import Interval
+from vkd_pyro.reporting.figures import interval_text, svg
 from vkd_pyro.utils.files import written
 
 SECTIONS = {
@@ -40,7 +41,7 @@ class Undefined:
     reason: str
 
 
-Cell = str | bool | float | IntervalLike | Undefined
+Cell = str | bool | float | Interval | Undefined
 """What a table shows: text; yes or no; a count; a number; an estimate with its interval; or why there is none."""
 
 

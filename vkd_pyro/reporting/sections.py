@@ -397,7 +397,8 @@ def _ood(e: Evaluation) -> Section | None:
     images = e.data.get("splits", {}).get(e.how.get("split"), {}).get("images", 0)
     if images > len(e.ood):
         notes.append(
-            "A study with several images is flagged by that image most unlike, with allowance for their number."
+            "A study with several images is flagged by the one furthest from the training images, with allowance for "
+            "their number."
         )
     return Section(
         "ood",

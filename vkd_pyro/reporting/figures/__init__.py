@@ -1,0 +1,22 @@
+"""Figures: plain functions of arrays -> matplotlib `Figure`. What is undefined is said in words, never drawn as 0.
+
+style        colours, fonts and layout that all share
+curves       ROC and precision-recall curves
+calibration  the reliability diagram
+selective    uncertainty of right and wrong answers, referral, risk and coverage
+latent       maps of z
+training     training curves
+forests      differences with their intervals
+examples     example studies
+files        figures as PNG and SVG
+"""
+
+from vkd_pyro.reporting.figures.calibration import Bins, reliability
+from vkd_pyro.reporting.figures.curves import precision_recall, roc
+from vkd_pyro.reporting.figures.examples import cases
+from vkd_pyro.reporting.figures.files import save, svg
+from vkd_pyro.reporting.figures.forests import forest
+from vkd_pyro.reporting.figures.latent import latent_maps
+from vkd_pyro.reporting.figures.selective import referral, risk_coverage, uncertainty_histograms
+from vkd_pyro.reporting.figures.style import interval_text
+from vkd_pyro.reporting.figures.training import training_curves
