@@ -40,7 +40,7 @@ myst_heading_anchors = 3
 # Tutorials are run in temporary folders; a cell that fails is an error of the build.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 150
+nb_execution_timeout = 300
 nb_execution_in_temp = True
 nb_merge_streams = True
 

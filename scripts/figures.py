@@ -1,6 +1,6 @@
-"""Makes the README's pictures from the synthetic corpus: trains with and without reports, and evaluates.
+"""Makes the figures of the README and the manual from the synthetic corpus: trains with and without reports, evaluates.
 
-    python scripts/pictures.py [--runs runs/pictures]
+    python scripts/figures.py [--runs runs/figures]
 
 No patient is in them. Runs that are complete are not trained again.
 """
@@ -16,28 +16,31 @@ from vkd_pyro.evaluation.evaluation import load_evaluation
 from vkd_pyro.reporting import figures
 from vkd_pyro.reporting.write import cases_of
 
-ROOT = Path(__file__).resolve().parent.parent
-PICTURES = ROOT / "results" / "pictures"
+FIGURES = Path(__file__).resolve().parent.parent / "results" / "figures"
 KEPT = ("reliability", "referral", "map_of_z_t_sne")
 """Figures of `vkd evaluate` that are shown."""
+
+OVERLAYS = {"no_report": ["--config", "methods/no_report"], "vkd": []}
+"""What is put on top of the config `synthetic`, by run."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/pictures"), help="folder of the two runs")
-    runs = {arm: parser.parse_args().runs / arm for arm in ("no_report", "vkd")}
-    for arm, run in runs.items():
-        if not (run / "bundle").is_dir():
-            carry_out("train", "--config", str(ROOT / "configs/synthetic.yaml"), "--arm", arm, "--run", str(run))
-    carry_out("evaluate", str(runs["vkd"]), "--beside", str(runs["no_report"]), "--cases", "6")
-    evaluation = runs["vkd"] / "evaluation" / "test"
-    PICTURES.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs/figures"), help="folder of the two runs")
+    folder = parser.parse_args().runs
+    for name, overlay in OVERLAYS.items():
+        if not (folder / name / "bundle").is_dir():
+            carry_out("train", "--config", "synthetic", *overlay, "--run", str(folder / name))
+    with_reports = folder / "vkd"
+    carry_out("evaluate", str(with_reports), "--beside", str(folder / "no_report"), "--cases", "6")
+    evaluation = with_reports / "evaluation" / "test"
+    FIGURES.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
-        shutil.copyfile(evaluation / "figures" / f"{name}.png", PICTURES / f"{name}.png")
-    trained = load_run(runs["vkd"])
-    cases = cases_of(trained.method, trained.data, load_evaluation(evaluation), 4)
-    figures.cases(*cases).savefig(PICTURES / "cases.png", dpi=110)
-    print(f"written: {PICTURES}; the whole page: {evaluation}/index.html")
+        shutil.copyfile(evaluation / "figures" / f"{name}.png", FIGURES / f"{name}.png")
+    run = load_run(with_reports)
+    cases = cases_of(run.method, run.data, load_evaluation(evaluation), 4)
+    figures.cases(*cases).savefig(FIGURES / "cases.png", dpi=110)
+    print(f"written: {FIGURES}; the whole page: {evaluation}/index.html")
 
 
 def carry_out(*arguments: str) -> None:
