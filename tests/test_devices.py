@@ -19,8 +19,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tests.conftest import TinyCorpus, study_data
 from vkd_pyro.artifacts.checkpoints import load_checked
-from vkd_pyro.data.dataset import HalfLabelledSampler, Share, ShuffledSampler, StudyBatches, TrainingBatches
 from vkd_pyro.data.images.transforms import Augmentation
+from vkd_pyro.data.loading.dataset import HalfLabelledSampler, Share, ShuffledSampler, StudyBatches, TrainingBatches
 from vkd_pyro.distributions import MLP, BernoulliLikelihood, DiagonalNormal, Head, Laplace, draw, noise_of_places
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder

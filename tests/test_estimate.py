@@ -12,8 +12,8 @@ from transformers import BertConfig, BertModel
 
 from vkd_pyro.artifacts.checkpoints import load_checked
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
-from vkd_pyro.data.device_cache import needed
 from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.loading.device_cache import needed
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.encoders.image import ConvEncoder

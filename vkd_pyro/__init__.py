@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vkd_pyro.artifacts.bundle import load_bundle as load_bundle
     from vkd_pyro.artifacts.run import load_run as load_run
-    from vkd_pyro.data.loading import Loading as Loading
+    from vkd_pyro.data.loading.settings import Loading as Loading
     from vkd_pyro.data.selection import Selection as Selection
     from vkd_pyro.data.study_data import StudyData as StudyData
     from vkd_pyro.data.task import Task as Task

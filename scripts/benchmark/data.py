@@ -17,7 +17,9 @@ from vkd_pyro import VKD, Loading, Selection, StudyData, Task
 from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.selection import BadImages
-from vkd_pyro.data.store import SHARD, prepare, write_images, write_reports
+from vkd_pyro.data.store import prepare
+from vkd_pyro.data.store.layout import SHARD
+from vkd_pyro.data.store.shards import write_images, write_reports
 from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import LanguageModelEncoder, WordEncoder
 

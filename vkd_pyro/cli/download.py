@@ -10,7 +10,7 @@ from vkd_pyro.artifacts.config import new_parser, parse
 
 def download_parser() -> ArgumentParser:
     """Arguments of `vkd download`."""
-    from vkd_pyro.data.download import OPENI_URL
+    from vkd_pyro.data.download.archives import OPENI_URL
 
     parser = new_parser(
         "download",
@@ -26,8 +26,8 @@ def download_parser() -> ArgumentParser:
 
 def main(arguments: list[str]) -> None:
     """Fetches, checks and unpacks."""
-    from vkd_pyro.data.download import OPENI, download
-    from vkd_pyro.data.unpack import unpack
+    from vkd_pyro.data.download.archives import OPENI, download
+    from vkd_pyro.data.download.unpack import unpack
 
     settings = parse(download_parser(), arguments)
     paths = download(OPENI, settings.output, settings.url, sha256=settings.sha256)
