@@ -43,14 +43,12 @@ class Coverage:
     Attributes:
         absent: share of the negatives whose set has absent.
         present: share of the positives whose set has present.
-        overall: share of the known labels that are in their set.
         size: mean number of classes in a set, in [0, 2], over the known labels.
         single: share of the known labels whose set is one class: an answer.
     """
 
     absent: Array
     present: Array
-    overall: Array
     size: Array
     single: Array
 
@@ -131,7 +129,6 @@ class Conformal:
         return Coverage(
             absent=_mean(right, known & (y == 0)),
             present=_mean(right, known & (y == 1)),
-            overall=_mean(right, known),
             size=_mean(size, known),
             single=_mean(size == 1, known),
         )
