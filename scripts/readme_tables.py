@@ -33,7 +33,7 @@ ROWS = {
         *(f"answers by thresholds: {what}" for what in ("referred", "wrong, not referred", "wrong, referred")),
         *(f"a fifth referred, {order}: wrong" for order in ("at random", "most uncertain", "most errors (oracle)")),
         *(f"{of}, {by}" for of in ("ECE", "log loss") for by in ("raw", "temperature", "platt", "isotonic")),
-        *(f"conformal, {what}" for what in ("held, absent", "held, present", "one answer")),
+        *(f"conformal, {what}" for what in ("coverage, absent", "coverage, present", "one answer")),
         *(f"reports beside another picture: AUROC of {score}" for score in ("the KL", "its excess")),
         *(f"out-of-distribution: AUROC, {kind}" for kind in ("laterals", "inverted", "photographs")),
         *("out-of-distribution: laterals flagged", "out-of-distribution: frontals flagged"),

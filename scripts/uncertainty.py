@@ -225,8 +225,8 @@ def conformal_shares(e: Evaluation) -> dict[str, float]:
     absent = np.isin(e.conformal, ("no", "refer"))
     known = ~np.isnan(e.labels)
     return {
-        "held, absent": float(absent[e.labels == 0].mean()),
-        "held, present": float(present[e.labels == 1].mean()),
+        "coverage, absent": float(absent[e.labels == 0].mean()),
+        "coverage, present": float(present[e.labels == 1].mean()),
         "one answer": float((present ^ absent)[known].mean()),
     }
 

@@ -222,7 +222,7 @@ def test_the_decisions_are_those_of_the_tables():
         assert f"{finding} {' '.join(f'{value:.3f}' for value in row)}" in text
     for finding, row in tables.conformal.iterrows():
         assert f"{finding} {' '.join(f'{value:.3f}' for value in row)}" in text
-    assert "held in at least 80% of its studies" in text
+    assert "covered in at least 80% of its studies" in text
 
 
 def test_ood_is_counted_where_it_is_known():

@@ -28,7 +28,7 @@ class ConformalBound:
 
     @classmethod
     def of(cls, ordered: Array, alpha: float) -> "ConformalBound":
-        """Of the probabilities of that class, [n], from the most like it to the least."""
+        """The bound, from the probabilities of that class, [n], from the most like it to the least."""
         rank = math.ceil((1 - decimal(alpha)) * (len(ordered) + 1))
         if rank <= len(ordered):
             return cls(len(ordered), float(ordered[rank - 1]))
@@ -99,7 +99,7 @@ class Conformal:
 
     @property
     def always(self) -> dict[str, dict[str, str]]:
-        """Of each finding with a class that is in every set: that class ("absent", "present"), and why."""
+        """Classes ("absent", "present") that are in every set, by finding, and why."""
         bounds = zip(self.findings, self.absent, self.present, strict=True)
         reasons = {f: {"absent": absent.always, "present": present.always} for f, absent, present in bounds}
         known = {f: {name: why for name, why in classes.items() if why} for f, classes in reasons.items()}

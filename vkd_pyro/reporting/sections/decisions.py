@@ -39,7 +39,7 @@ def decisions(e: Evaluation, assessed: Assessment) -> Section | None:
                 "Conformal sets",
                 ["finding", *assessed.conformal.columns],
                 sets,
-                f"Each class is to be held in at least {1 - alpha:.0%} of its studies, on average over validation "
+                f"Each class is to be covered in at least {1 - alpha:.0%} of its studies, on average over validation "
                 "splits, where patients are like those of validation, which chose the epoch, so approximately. One "
                 "answer: the share of sets that are yes or no alone; refer is a set of both.",
                 undefined="no study of that class here",
