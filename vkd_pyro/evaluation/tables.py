@@ -168,7 +168,7 @@ def decisions(evaluation: Evaluation) -> pd.DataFrame | None:
 
 
 def conformal(evaluation: Evaluation) -> pd.DataFrame | None:
-    """A row a finding: coverage, the share of sets that have the right answer, by class, and how often they were one answer.
+    """A row a finding: coverage by class (sets that have the right answer), and the share of sets that are one answer.
 
     None where the model has no sets, or there are several models, each with its own.
     """
