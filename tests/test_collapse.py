@@ -249,19 +249,6 @@ def test_an_evaluation_keeps_the_gauge(tmp_path):
     assert "z moves a probability by" in str(evaluation)
 
 
-def test_an_evaluation_of_an_earlier_version_is_read(tmp_path):
-    save_evaluation(evaluate(train(tmp_path / "run"), make_data(), "validation", num_samples=5), tmp_path / "e")
-    path = tmp_path / "e" / "evaluation.json"
-    summary = json.loads(path.read_text())
-    kl = summary["kl"]
-    del summary["latent_use"]
-    path.write_text(json.dumps(summary))
-    loaded = load_evaluation(tmp_path / "e").latent_use
-    assert (loaded.kl, loaded.active_units) == (kl, summary["active_units"])
-    assert math.isnan(loaded.z_change)
-    assert math.isnan(loaded.kl_units)
-
-
 def test_null_has_its_reason(tmp_path):
     network = train(tmp_path / "run", make_no_report())
     save_evaluation(evaluate(network, make_data(), "validation", 5), tmp_path / "e")
