@@ -29,9 +29,7 @@ import reproduce
 import trainings
 
 ROOT = Path(__file__).parent.parent
-OVERLAYS = sorted(
-    path for folder in ("ablations", "methods") for path in (ROOT / "configs" / folder).glob("*.yaml")
-)
+OVERLAYS = sorted(path for folder in ("ablations", "methods") for path in (ROOT / "configs" / folder).glob("*.yaml"))
 
 # So small a corpus lacks some finding, and so short an epoch has few values of beta.
 pytestmark = pytest.mark.filterwarnings("ignore:never positive in training", "ignore:beta_schedule. a cycle has only")
