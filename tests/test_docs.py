@@ -1,4 +1,4 @@
-"""What the manual says is there: names, files, commands, settings, tables. `scripts/docs.sh` builds it, which runs the rest."""
+"""What the manual names is there: classes, files, commands, settings, tables. `scripts/docs.sh` builds and runs the rest."""
 
 import inspect
 import re
