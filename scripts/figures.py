@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vkd_pyro.artifacts.run import load_run
 from vkd_pyro.cli import main as vkd
-from vkd_pyro.evaluation.evaluation import load_evaluation
+from vkd_pyro.evaluation.saved import load_evaluation
 from vkd_pyro.reporting import figures
 from vkd_pyro.reporting.write import cases_of
 

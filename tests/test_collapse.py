@@ -18,8 +18,9 @@ from vkd_pyro.distributions import Distribution, Family, Likelihood, LowRankNorm
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.evaluation.collapse import LatentUse, beta_so_far, warn_if_ignored, warning_of
-from vkd_pyro.evaluation.evaluation import evaluate, load_evaluation, save_evaluation
+from vkd_pyro.evaluation.evaluate import evaluate
 from vkd_pyro.evaluation.outputs import StudyOutputs, study_outputs
+from vkd_pyro.evaluation.saved import load_evaluation, save_evaluation
 from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.metrics import mutual_information_bound

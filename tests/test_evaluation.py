@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 
 from vkd_pyro.evaluation.collapse import LatentUse
-from vkd_pyro.evaluation.evaluation import Evaluation, _ood, load_evaluation, save_evaluation
+from vkd_pyro.evaluation.evaluate import _ood
+from vkd_pyro.evaluation.evaluation import Evaluation
 from vkd_pyro.evaluation.outputs import StudyOutputs
+from vkd_pyro.evaluation.saved import load_evaluation, save_evaluation
 from vkd_pyro.metrics import entropy
+from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.recalibration import Platt, Recalibration
-from vkd_pyro.posthoc.thresholds import BySensitivity, Conformal, OperatingPoints
+from vkd_pyro.posthoc.thresholds import BySensitivity, OperatingPoints
 from vkd_pyro.utils.errors import UserError
 
 

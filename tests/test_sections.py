@@ -18,7 +18,7 @@ from vkd_pyro.explanations.mismatch import Mismatch
 from vkd_pyro.metrics import Interval
 from vkd_pyro.posthoc.recalibration import Identity, Isotonic, Temperature
 from vkd_pyro.reporting.page import render
-from vkd_pyro.reporting.sections import Assessment, Extras, page_of, pictures_of, plain
+from vkd_pyro.reporting.sections import Assessment, Extras, figures_of, page_of, plain
 from vkd_pyro.reporting.write import save_all, shown_finding
 
 NAN = float("nan")
@@ -282,11 +282,11 @@ def test_extras_are_shown_as_far_as_there_are_any():
     page = page_of(*assessed("all")[:2], extras)
     text = render(page)
     assert re.findall(r'<section id="(\w+)"', text) == [*EVERY[:-1], "training", "cases", "card"]
-    assert "AUROC of that KL, reports beside other pictures 0.833" in section(text, "reports")  # 10 pairs of 12
+    assert "AUROC of that KL, reports beside other images 0.833" in section(text, "reports")  # 10 pairs of 12
     assert "the column mismatch_score of predictions.parquet" in section(text, "reports")
     assert "Trained on something." in section(text, "card")
     assert "command vkd evaluate runs/mine" in words(text)
-    names = [name for name, _ in pictures_of(page)]
+    names = [name for name, _ in figures_of(page)]
     assert len(names) == len(set(names)) == 7
     assert "map_of_z_t_sne" in names
     assert "examples" not in names, "a patient's picture is in the page alone"

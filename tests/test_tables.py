@@ -10,7 +10,8 @@ from tests.test_evaluation import make_evaluation, make_full_evaluation
 from vkd_pyro import metrics
 from vkd_pyro.evaluation import tables
 from vkd_pyro.evaluation.evaluation import Evaluation
-from vkd_pyro.posthoc.thresholds import ByCost, Conformal, OperatingPoints
+from vkd_pyro.posthoc.conformal import Conformal
+from vkd_pyro.posthoc.thresholds import ByCost, OperatingPoints
 
 NAN = float("nan")
 

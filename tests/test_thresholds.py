@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
+from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.recalibration import Platt
-from vkd_pyro.posthoc.thresholds import (
-    ByCost,
-    BySensitivity,
-    BySpecificity,
-    Conformal,
-    OperatingPoint,
-    OperatingPoints,
-    Rule,
-)
+from vkd_pyro.posthoc.thresholds import ByCost, BySensitivity, BySpecificity, OperatingPoint, OperatingPoints, Rule
 from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")

@@ -5,7 +5,7 @@ import json
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,7 +34,7 @@ Table = dict[str, dict[str, str]]
 class Part:
     """Some rows: what measures them, where, and which options it needs."""
 
-    rows: Callable[[argparse.Namespace, Path], list[Row]]
+    rows: Callable[[argparse.Namespace, Path], Iterable[Row]]
     devices: tuple[str, ...] = ("cpu",)
     needs: tuple[str, ...] = ()
 

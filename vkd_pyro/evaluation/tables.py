@@ -13,7 +13,8 @@ from vkd_pyro import metrics
 from vkd_pyro.data.subgroups import subgroup_names
 from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation
 from vkd_pyro.metrics import Interval
-from vkd_pyro.posthoc.thresholds import Conformal, OperatingPoints
+from vkd_pyro.posthoc.conformal import Conformal
+from vkd_pyro.posthoc.thresholds import OperatingPoints
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]

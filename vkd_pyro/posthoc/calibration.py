@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration
-from vkd_pyro.posthoc.thresholds import Conformal, OperatingPoints
+from vkd_pyro.posthoc.thresholds import OperatingPoints
 
 
 @dataclass(frozen=True)
