@@ -1,4 +1,4 @@
-"""What the manual names is there: classes, files, commands, settings, tables. `scripts/docs.sh` builds and runs the rest."""
+"""What the manual names is there: classes, files, commands, settings. `scripts/docs.sh` builds it, and so runs it."""
 
 import inspect
 import re
