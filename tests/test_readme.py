@@ -133,7 +133,7 @@ def test_the_settings_of_the_paper():
     assert method.image_encoder.init_args.name == "densenet121"
     assert method.report_encoder.init_args.max_tokens == 256
     assert (settings.beta_schedule.init_args.cycles, settings.beta_schedule.init_args.rising) == (4, 0.5)
-    assert (method.objective.likelihood_samples, settings.training.tolerance) == ("prior", 0.01)
+    assert (method.objective.init_args.likelihood_samples, settings.training.tolerance) == ("prior", 0.01)
 
 
 def test_the_svi_script_trains_and_writes_a_bundle(tmp_path):
