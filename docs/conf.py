@@ -29,7 +29,7 @@ exclude_patterns = ["_build", "generated"]
 html_theme = "furo"
 html_title = f"vkd_pyro {release}"
 html_static_path = ["_static"]
-html_css_files = ["wide_tables.css"]
+html_css_files = ["wide.css"]
 
 # The tables of results are made from results/*.json before each build.
 tables.write(HERE / "generated")
@@ -43,6 +43,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_in_temp = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars, and warnings that the text speaks of
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True

@@ -79,7 +79,14 @@ def result(name: str) -> str:
     rows = content["table"]
     rows = {row: rows[row] for row in ROWS.get(name, rows)}
     columns = COLUMNS.get(name) or list(dict.fromkeys(column for cells in rows.values() for column in cells))
-    return table(content.get("rows", "method"), columns, rows) + f"\nMade by `{content['command']}`\n"
+    unbroken = {row: {name: numbers_unbroken(cell) for name, cell in cells.items()} for row, cells in rows.items()}
+    return table(content.get("rows", "method"), columns, unbroken) + f"\nMade by `{content['command']}`\n"
+
+
+def numbers_unbroken(cell: object) -> str:
+    """A cell such as "0.755 ± 0.008" or "-0.012 [-0.019, -0.005]" on one line; text as it is."""
+    text = "" if cell is None else str(cell)
+    return text if re.search("[a-zA-Z]{2}", text) else text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def openi_in_short() -> str:
@@ -91,10 +98,8 @@ def openi_in_short() -> str:
     for title, group in groups.items():
         for method in methods:
             cells = rows[f"{group}: {method}"]
-            shown[method][f"macro AUC, {title}"] = cells["macro30"]
-            shown[method][f"to image_only, {title}"] = (
-                cells["Δ macro30 to image_only"] if method != "image_only" else ""
-            )
+            shown[method][f"macro30 AUC, {title}"] = cells["macro30"]
+            shown[method][f"to image_only, {title}"] = cells.get("Δ macro30 to image_only", "")
     columns = list(shown["vkd"])
     return table("method", columns, shown)
 
