@@ -21,18 +21,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark import Action, Clock, Embedded, clock_of, in_turn, machine_of, made_up_batch, stepping
+from benchmark.memory import memory_of_process
+from benchmark.networks import FINDINGS, Embedded, made_up_batch
+from benchmark.run import machine_of
+from benchmark.steps import stepping
+from benchmark.timing import Action, Clock, clock_of, in_turn
 from PIL import Image, ImageFilter
 from torch import nn
 from torch.optim import Adam
 
-from vkd_pyro import VKD, StudyData
+from vkd_pyro import VKD, Loading, Selection, StudyData
 from vkd_pyro.artifacts.checkpoints import save_checked
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.data.images.transforms import ImageTransform
-from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS as FINDINGS
-from vkd_pyro.data.loading import Loading
-from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import prepare
 from vkd_pyro.encoders.image import ImageEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import WordEncoder
@@ -61,7 +62,7 @@ GPUS = 8
 
 @dataclass(frozen=True)
 class Size:
-    """Of a corpus."""
+    """How large a corpus is."""
 
     images: int
     reports: int
@@ -93,7 +94,7 @@ class Need:
         return sum(figures[name] * number for name, number in counted if name) / self.devices
 
     def cells(self, figures: Figures) -> dict[str, str]:
-        """Of the README's table."""
+        """What the table shows, by column; empty where a figure has not been measured."""
         parts = ((self.fixed, ""), (self.image, " an image"), (self.report, " a report"))
         try:
             measured = " + ".join(one_shown(figures[name], self.unit) + of for name, of in parts if name)
@@ -109,7 +110,7 @@ def shown(number: float) -> str:
 
 
 def one_shown(number: float, unit: str) -> str:
-    """Of bytes or seconds, with their unit."""
+    """Bytes or seconds with their unit."""
     units = UNITS[unit]
     name = next((name for name, size in units.items() if number >= size), list(units)[-1])
     return f"{shown(number / units[name])} {name}"
@@ -123,9 +124,7 @@ NEEDS = {
     "disk: a checkpoint, of three that a run keeps": Need("GB", "checkpoint"),
     "memory: a training process, CPU, batches of 32": Need("GB", "process", report="study in memory"),
     "memory: a GPU, batches of 64, bf16": Need("GB", "peak, CUDA"),
-    "memory: a GPU, data.loading.cache_on_device, beside that": Need(
-        "GB", image="held image", report="held embeddings"
-    ),
+    "memory: a GPU, cache_on_device, beside that": Need("GB", image="cached image", report="cached embeddings"),
     "vkd prepare, images: one core": Need("h", image="read"),
     "vkd prepare, reports: one core": Need("h", report="embed"),
     "vkd prepare, reports, at most: one core": Need("h", report="embed, at most"),
@@ -136,23 +135,32 @@ NEEDS = {
 }
 
 
-def table_of(figures: Figures) -> dict[str, dict[str, str]]:
-    """The README's, with empty cells where a figure has not been measured."""
-    return {name: need.cells(figures) for name, need in NEEDS.items()}
-
-
 # ----------------------------------------------------------------------------------------- measuring
 
 
-def seconds(action: Action, repeats: int, clock: Clock) -> float:
-    """The median, after one run that is not timed."""
+def on_cpu(folder: Path) -> Figures:
+    """All that needs no GPU, on one thread."""
+    torch.set_num_threads(1)
+    step = training(network(), 32)
+    process = memory_of_process("VmHWM") * 2**20  # before the rest, since it is of all so far
+    model = language_model()
+    embed = {"embed": embedding(model, TOKENS, 32), "embed, at most": embedding(model, MOST_TOKENS, 16)}
+    sizes = store(folder) | study_in_memory(folder) | checkpoint(network(), folder / "last.ckpt")
+    return {"step": step, "process": process} | embed | sizes | reading(folder)
+
+
+def on_cuda() -> Figures:
+    """What a GPU does; its peak is of weights, optimiser and one step."""
+    step = training(network(), 64, device="cuda", repeats=20)
+    peak = float(torch.cuda.max_memory_allocated())
+    return {"step, CUDA": step, "peak, CUDA": peak, "embed, CUDA": embedding(language_model(), TOKENS, 64, "cuda", 20)}
+
+
+def seconds(action: Action, repeats: int, device: str = "cpu") -> float:
+    """The median; on a CPU of the processor's seconds, so that what else the machine does counts little."""
+    clock: Clock = clock_of(device) if device == "cuda" else time.process_time
     (timed,) = in_turn([("", action)], repeats, clock)
     return median(timed.times)
-
-
-def clock_on(device: str) -> Clock:
-    """Of the processor, so that what else the machine does counts little; or of a GPU."""
-    return clock_of(device) if device == "cuda" else time.process_time
 
 
 def network(encoder: ImageEncoder | None = None) -> VKD:
@@ -161,20 +169,19 @@ def network(encoder: ImageEncoder | None = None) -> VKD:
     return VKD(FINDINGS, encoder or TorchvisionEncoder("densenet121"), reports, latent_dim=512)
 
 
-def write_xray(path: Path, width: int = 2544, height: int = 3056) -> None:
-    """A JPEG: smooth shades, and grain, which makes it as large as those of a detector."""
-    random = np.random.default_rng(0)
-    coarse = Image.fromarray(random.integers(256, size=(height // 64, width // 64), dtype=np.uint8))
-    shades = coarse.resize((width, height), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(8))
-    grain = random.normal(0, 9, (height, width))
-    Image.fromarray((np.asarray(shades) + grain).clip(0, 255).astype(np.uint8)).save(path, quality=95)
+def training(vkd: VKD, batch_size: int, image_size: int = 224, device: str = "cpu", repeats: int = 3) -> float:
+    """Seconds an image; fp32 on a CPU, bf16 on a GPU."""
+    step = stepping(vkd.to(device), precision="bf16" if device == "cuda" else "fp32")
+    width = vkd.guide.report_encoder.features_dim
+    batch = made_up_batch(batch_size, image_size, width, len(vkd.findings)).to(device)
+    return seconds(lambda: step(batch), repeats, device) / batch_size
 
 
-def reading(folder: Path, width: int = 2544, height: int = 3056) -> Figures:
-    """One X-ray, from its file to 224 px."""
-    path, transform = folder / "xray.jpg", ImageTransform(224)
-    write_xray(path, width, height)
-    return {"read": seconds(lambda: transform(path), 7, time.process_time)}
+def language_model() -> nn.Module:
+    """BERT-base, which Bio_ClinicalBERT is, too."""
+    from transformers import BertConfig, BertModel  # seconds to import
+
+    return BertModel(BertConfig())
 
 
 def embedding(model: nn.Module, tokens: int, batch_size: int, device: str = "cpu", repeats: int = 3) -> float:
@@ -186,34 +193,35 @@ def embedding(model: nn.Module, tokens: int, batch_size: int, device: str = "cpu
     def embed() -> None:
         model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.half().cpu()
 
-    return seconds(embed, repeats, clock_on(device)) / batch_size
+    return seconds(embed, repeats, device) / batch_size
 
 
-def language_model() -> nn.Module:
-    """BERT-base, which Bio_ClinicalBERT is, too."""
-    from transformers import BertConfig, BertModel  # seconds to import
-
-    return BertModel(BertConfig())
-
-
-def training(vkd: VKD, batch_size: int, image_size: int = 224, device: str = "cpu", repeats: int = 3) -> float:
-    """Seconds an image; fp32 on a CPU, bf16 on a GPU."""
-    step = stepping(vkd.to(device), precision="bf16" if device == "cuda" else "fp32")
-    width = vkd.guide.report_encoder.features_dim
-    batch = made_up_batch(batch_size, image_size, width, len(vkd.findings)).to(device)
-    return seconds(lambda: step(batch), repeats, clock_on(device)) / batch_size
+def reading(folder: Path, width: int = 2544, height: int = 3056) -> Figures:
+    """Seconds of one X-ray, from its file to 224 px."""
+    path, transform = folder / "xray.jpg", ImageTransform(224)
+    write_xray(path, width, height)
+    return {"read": seconds(lambda: transform(path), 7)}
 
 
-def peak_of_process() -> float:
-    """Bytes, of this process so far."""
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+def write_xray(path: Path, width: int, height: int) -> None:
+    """A JPEG: smooth shades, and grain, which makes it as large as those of a detector."""
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(256, size=(height // 64, width // 64), dtype=np.uint8))
+    shades = coarse.resize((width, height), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(8))
+    grain = random.normal(0, 9, (height, width))
+    Image.fromarray((np.asarray(shades) + grain).clip(0, 255).astype(np.uint8)).save(path, quality=95)
+
+
+def corpus(folder: Path, studies: int, written: int, size: int) -> Selection:
+    """All images of a synthetic corpus, written with so many pixels, at a size."""
+    synthesize("mimic-cxr", folder, studies, image_size=written)
+    return Selection(MimicCXR(folder), size, views="all", unknown_views="keep")
 
 
 def store(folder: Path, studies: int = 64, size: int = 224) -> Figures:
     """Bytes in the files of a small store."""
-    synthesize("mimic-cxr", folder / "corpus", studies, image_size=64)
-    data = StudyData(Selection(MimicCXR(folder / "corpus"), size, views="all", unknown_views="keep"))
-    counts = prepare(data.selection, Embedded(WIDTH), folder / "store", progress=False)
+    selection = corpus(folder / "corpus", studies, 64, size)
+    counts = prepare(selection, Embedded(WIDTH), folder / "store", progress=False)
 
     def files(kind: str) -> int:
         return sum(path.stat().st_size for path in (folder / "store").glob(f"*.{kind}.arrow"))
@@ -224,8 +232,8 @@ def store(folder: Path, studies: int = 64, size: int = 224) -> Figures:
         "stored embeddings": report,
         "stored embeddings, at most": report * MOST_TOKENS / TOKENS,
         "stored ids": 8.0 * TOKENS,
-        "held image": float(size**2),
-        "held embeddings": 2.0 * TOKENS * WIDTH,
+        "cached image": float(size**2),
+        "cached embeddings": 2.0 * TOKENS * WIDTH,
     }
 
 
@@ -234,9 +242,7 @@ def study_in_memory(folder: Path, studies: tuple[int, int] = (100, 1100)) -> Fig
     encoder = WordEncoder(16, 4)
 
     def opened(number: int) -> tuple[int, int]:
-        synthesize("mimic-cxr", folder / f"{number}", number, image_size=16)
-        arguments: dict[str, Any] = {"image_size": 16, "views": "all", "unknown_views": "keep"}
-        selection = Selection(MimicCXR(folder / f"{number}"), **arguments)
+        selection = corpus(folder / f"{number}", number, 16, 16)
         done = prepare(selection, encoder, folder / f"store{number}", progress=False)
         data = StudyData(selection, loading=Loading(store=folder / f"store{number}"))
         tracemalloc.start()
@@ -261,23 +267,6 @@ def checkpoint(vkd: VKD, path: Path) -> Figures:
     return {"checkpoint": float(path.stat().st_size)}
 
 
-def on_cpu(folder: Path) -> Figures:
-    """All that needs no GPU, on one thread."""
-    torch.set_num_threads(1)
-    step = {"step": training(network(), 32), "process": peak_of_process()}  # first: the peak is of all so far
-    model = language_model()
-    embed = {"embed": embedding(model, TOKENS, 32), "embed, at most": embedding(model, MOST_TOKENS, 16)}
-    sizes = store(folder) | study_in_memory(folder) | checkpoint(network(), folder / "last.ckpt")
-    return step | embed | sizes | reading(folder)
-
-
-def on_cuda() -> Figures:
-    """What a GPU does; its peak is of weights, optimiser and one step."""
-    step = training(network(), 64, device="cuda", repeats=20)
-    peak = float(torch.cuda.max_memory_allocated())
-    return {"step, CUDA": step, "peak, CUDA": peak, "embed, CUDA": embedding(language_model(), TOKENS, 64, "cuda", 20)}
-
-
 # ------------------------------------------------------------------------------------------- running
 
 
@@ -290,27 +279,24 @@ def main() -> None:
         sys.exit(f"--device cuda: no GPU here; on a machine with one: {COMMANDS[1]}")
     with tempfile.TemporaryDirectory() as folder:
         figures = on_cuda() if chosen.device == "cuda" else on_cpu(Path(folder))
-    content = with_device(earlier(chosen.json), chosen.device, machine_of(chosen.device), figures)
+    before = json.loads(chosen.json.read_text()) if chosen.json and chosen.json.exists() else {}
+    content = with_device(before, chosen.device, machine_of(chosen.device), figures)
     for name, cells in content["table"].items():
         print(f"{name}: {'; '.join(cells.values())}")
     if chosen.json:
         write_json(chosen.json, content)
 
 
-def earlier(path: Path | None) -> dict[str, Any]:
-    """The file as it is."""
-    return json.loads(path.read_text()) if path and path.exists() else {"machine": {}, "figures": {}}
-
-
 def with_device(content: dict[str, Any], device: str, machine: Any, figures: Figures) -> dict[str, Any]:
     """What the file says, with new figures of one device; those of the other stay."""
-    by_device = content["figures"] | {device: figures}
+    by_device = content.get("figures", {}) | {device: figures}
+    known = {name: value for found in by_device.values() for name, value in found.items()}
     return {
         "command": "; ".join(COMMANDS),
-        "machine": content["machine"] | {device: machine},
+        "machine": content.get("machine", {}) | {device: machine},
         "rows": "needed",
         "note": NOTE,
-        "table": table_of({name: value for found in by_device.values() for name, value in found.items()}),
+        "table": {name: need.cells(known) for name, need in NEEDS.items()},
         "figures": by_device,
     }
 

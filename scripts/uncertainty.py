@@ -15,24 +15,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiment import concatenate, write_result
+from comparing import write_result
 from numpy.typing import NDArray
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 from tqdm import tqdm
-from vkd_pyro.cli.trained import Trained
 
 from vkd_pyro import metrics
-from vkd_pyro.artifacts.run import load_run
-from vkd_pyro.data.batch import Example, collate
-from vkd_pyro.data.dataset import NO_REPORT
+from vkd_pyro.artifacts.run import Run, load_run
 from vkd_pyro.evaluation import tables
-from vkd_pyro.evaluation.evaluation import Evaluation, evaluate_run
-from vkd_pyro.evaluation.outputs import StudyOutputs, outputs_of_images, study_outputs
+from vkd_pyro.evaluation.evaluate import evaluate_run
+from vkd_pyro.evaluation.evaluation import Evaluation
+from vkd_pyro.evaluation.folds import join_folds
+from vkd_pyro.evaluation.outputs import outputs_of_images, signals
+from vkd_pyro.model import ImageModel
 from vkd_pyro.posthoc.calibration import Calibration
+from vkd_pyro.posthoc.ood import Signals
 from vkd_pyro.posthoc.recalibration import Isotonic, Platt, Temperature
 from vkd_pyro.reporting.write import mismatch_of
-from vkd_pyro.training.posthoc import calibrate, signals
+from vkd_pyro.training.posthoc import calibrate
 
 Array = NDArray[np.float64]
 REFERRED = 0.2
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the table with its origin")
     arguments = parser.parse_args()
     columns = {row: measured(arguments.runs / row, arguments.seeds, arguments.folds) for row in arguments.rows}
-    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    names = dict.fromkeys(name for column in columns.values() for name in column)
     table = {name: {row: column.get(name, "-") for row, column in columns.items()} for name in names}
     for name, cells in table.items():
         print(f"{name:<60}" + "".join(f"{cell:>42}" for cell in cells.values()))
@@ -64,7 +65,7 @@ def measured(row: Path, seeds: int, folds: int) -> dict[str, str]:
     for seed in range(seeds):
         runs = [Path(f"{row}-{seed}-fold{fold}") for fold in range(folds)]
         evaluations, versions, numbers = zip(*map(evaluated, tqdm(runs, desc=f"{row}, seed {seed}")), strict=True)
-        by_seed.append(concatenate(evaluations))
+        by_seed.append(join_folds(evaluations))
         recalibrated.append({name: np.concatenate([version[name] for version in versions]) for name in versions[0]})
         of_runs += numbers
     uncertainties: dict[str, Callable[[Evaluation], Array]] = {
@@ -72,8 +73,8 @@ def measured(row: Path, seeds: int, folds: int) -> dict[str, str]:
         "total": lambda e: e.uncertainty,
         "that of z": lambda e: e.latent_uncertainty,
     }
-    if seeds > 1:
-        between = networks(by_seed)
+    if seeds > 1:  # mutual information of a label and the network that predicts it, the seeds being the networks
+        between = metrics.epistemic_uncertainty(np.stack([e.probabilities for e in by_seed])[:, None])
         uncertainties[f"between {seeds} networks"] = lambda _: between
     found: dict[str, str] = {}
     for name, uncertainty in uncertainties.items():
@@ -87,37 +88,38 @@ def measured(row: Path, seeds: int, folds: int) -> dict[str, str]:
     return found
 
 
-def evaluated(run: Path) -> tuple[Evaluation, dict[str, Array], dict[str, float]]:
+# ---------------------------------------------------------------------------------------- one run
+
+
+def evaluated(path: Path) -> tuple[Evaluation, dict[str, Array], dict[str, float]]:
     """The evaluation of a run on its fold; probabilities by each recalibration; what is measured of the run alone."""
-    trained = load_run(run)
-    calibration = trained.bundle.calibration or calibrate(trained.method, trained.data)
-    trained = replace(trained, bundle=replace(trained.bundle, calibration=calibration))
-    evaluation, rows = evaluate_run(trained, "test")
-    decided = of_answers(evaluation, calibration)
-    validation = outputs_of_images(trained.method, trained.data, "validation", 100).mean_over_images()
+    run = load_run(path)
+    calibration = run.bundle.calibration or calibrate(run.method, run.data)
+    run = replace(run, bundle=replace(run.bundle, calibration=calibration))
+    evaluation, rows = evaluate_run(run)
+    validation = outputs_of_images(run.method, run.data, "validation", 100).mean_over_images()
     recalibrated = {"raw": evaluation.probabilities}
     for kind in (Temperature, Platt, Isotonic):
         fitted = kind.fit(validation.probabilities, validation.labels, evaluation.findings)
         recalibrated[kind.__name__] = fitted(evaluation.probabilities)
-    numbers = dict(decided)
-    if (found := mismatch_of(trained.method, trained.data, "test")) is not None:
-        numbers["reports beside another picture: AUROC of the KL"] = found.auroc("own")
-        numbers["reports beside another picture: AUROC of its excess"] = found.auroc()
+    numbers = of_answers(evaluation, calibration)
+    if (found := mismatch_of(run.method, run.data, "test")) is not None:
+        numbers["reports beside another image: AUROC of the KL"] = found.auroc("own")
+        numbers["reports beside another image: AUROC of the mismatch score"] = found.auroc()
     usual = calibration.reference.score(signals(rows))
     numbers["out-of-distribution: frontals flagged"] = float(usual.flagged.mean())
-    for name, images in unfamiliar(trained):
-        other = calibration.reference.score(signals(outputs_of(trained, images)))
+    for name, images in others(run):
+        other = calibration.reference.score(signals_of(run.method.model, images))
         labels = np.repeat([0.0, 1.0], [len(usual.score), len(other.score)])
-        numbers[f"out-of-distribution: AUROC, {name}"] = metrics.auroc(
-            np.concatenate([usual.score, other.score]), labels
-        )
+        score = np.concatenate([usual.score, other.score])
+        numbers[f"out-of-distribution: AUROC, {name}"] = metrics.auroc(score, labels)
         numbers[f"out-of-distribution: {name} flagged"] = float(other.flagged.mean())
     return evaluation, recalibrated, numbers
 
 
-def unfamiliar(trained: Trained) -> Iterator[tuple[str, Tensor]]:
-    """Pictures that the model was not made for, float [N, 1, size, size] by name; patients are those of the test."""
-    data = trained.data
+def others(run: Run) -> Iterator[tuple[str, Tensor]]:
+    """Images that the model was not made for, float [N, 1, size, size] by name; patients are those of the test."""
+    data = run.data
     frontals = torch.cat([batch.images for batch in data.evaluation_loader("test", None)])
     patients = {study.patient_id for study in data.studies("test")}
     laterals = [
@@ -129,56 +131,32 @@ def unfamiliar(trained: Trained) -> Iterator[tuple[str, Tensor]]:
     ]
     yield "laterals", torch.stack(laterals).float() / 255
     yield "inverted", 1 - frontals
-    yield "photographs", torch.stack([data.transform(picture) for picture in photographs()]).float() / 255
+    yield "photographs", torch.stack([data.transform(image) for image in photographs()]).float() / 255
 
 
 def photographs() -> Iterator[NDArray[np.uint8]]:
     """Square crops of scikit-learn's two photographs, gray, uint8 [side, side]."""
     generator = np.random.default_rng(0)
-    pictures = [picture.mean(axis=2).astype(np.uint8) for picture in load_sample_images().images]
+    images = [image.mean(axis=2).astype(np.uint8) for image in load_sample_images().images]
     for number in range(NUM_PHOTOGRAPHS):
-        picture = pictures[number % len(pictures)]
-        side = int(generator.integers(120, min(picture.shape)))
-        top, left = (int(generator.integers(0, length - side + 1)) for length in picture.shape)
-        yield np.ascontiguousarray(picture[top : top + side, left : left + side])
+        image = images[number % len(images)]
+        side = int(generator.integers(120, min(image.shape)))
+        top, left = (int(generator.integers(0, length - side + 1)) for length in image.shape)
+        yield np.ascontiguousarray(image[top : top + side, left : left + side])
 
 
-def outputs_of(trained: Trained, images: Tensor, batch_size: int = 64) -> StudyOutputs:
-    """What the model says of pictures without report or label."""
-    unknown = torch.full((len(trained.method.findings),), torch.nan)
-    examples = [Example(image, NO_REPORT, False, unknown, str(number)) for number, image in enumerate(images)]
-    batches = (collate(examples[start : start + batch_size]) for start in range(0, len(examples), batch_size))
-    return StudyOutputs.concatenate([study_outputs(trained.method, batch, 100, 0, "none") for batch in batches])
-
-
-# ------------------------------------------------------------------------------------- what is measured
-
-
-def networks(by_seed: Sequence[Evaluation]) -> Array:
-    """Mutual information of a label and the network that predicts it, the seeds being the networks; [N, K] in nats."""
-    p = np.stack([e.probabilities for e in by_seed])
-    return metrics.epistemic_uncertainty(p[:, None])
-
-
-def of_uncertainty(
-    name: str, by_seed: Sequence[Evaluation], uncertainty: Callable[[Evaluation], Array]
-) -> dict[str, str]:
-    """Wrong answers of the most uncertain fifth of the studies and of the rest; whether it tells wrong from right."""
-    found = [tables.selective(e, uncertainty(e).sum(axis=1)) for e in by_seed]
-    tells = [
-        metrics.auroc(uncertainty(e).ravel(), np.where(np.isnan(e.labels), np.nan, wrong(e)).ravel()) for e in by_seed
-    ]
-    return {
-        "every answer no: wrong answers": mean(f.never for f in found),
-        f"uncertainty, {name}: wrong answers, most uncertain fifth": mean(f.uncertain_error for f in found),
-        f"uncertainty, {name}: wrong answers, the rest": mean(f.other_error for f in found),
-        f"uncertainty, {name}: ratio": "; ".join(f"{f.ratio:.2f}" for f in found),
-        f"uncertainty, {name}: AUROC, wrong from right answers": mean(tells),
-    }
+@torch.no_grad()
+def signals_of(model: ImageModel, images: Tensor) -> Signals:
+    """What an `OODDetector` looks at in images, float [N, 1, size, size]."""
+    features = model.encode(images)
+    said = model.posterior_predictive(features, 100)
+    latents = None if said.latent is None else said.latent.mean.double().cpu().numpy()
+    uncertainty = metrics.entropy(said.probabilities.double().cpu().numpy()).sum(axis=-1)
+    return Signals(features.float().cpu().numpy(), latents, uncertainty)
 
 
 def of_answers(e: Evaluation, calibration: Calibration) -> dict[str, float]:
-    """Of answers by the thresholds: how many are referred, and how many are wrong of those that are not, and are."""
+    """How many answers by the thresholds are referred, and how many are wrong of those that are not, and are."""
     answers = calibration.operating_points.answers(e.calibrated)  # nothing referred
     known = ~np.isnan(e.labels) & np.isin(answers, ("yes", "no"))
     is_wrong, referred = (answers == "yes") != (e.labels == 1), known & (e.answers == "refer")
@@ -189,44 +167,57 @@ def of_answers(e: Evaluation, calibration: Calibration) -> dict[str, float]:
     }
 
 
-def wrong(e: Evaluation) -> Array:
-    """Of each answer, by recalibrated probability from 1/2 on."""
-    return ((e.calibrated >= 0.5) != (e.labels == 1)).astype(float)
+# ------------------------------------------------------------------------------- all folds together
+
+
+def of_uncertainty(
+    name: str, by_seed: Sequence[Evaluation], uncertainty: Callable[[Evaluation], Array]
+) -> dict[str, str]:
+    """Wrong answers of the most uncertain fifth of the studies and of the rest; whether it tells wrong from right."""
+    found = [tables.selective(e, uncertainty(e).sum(axis=1)) for e in by_seed]
+    wrong = [np.where(np.isnan(e.labels), np.nan, (e.calibrated >= 0.5) != (e.labels == 1)) for e in by_seed]
+    tells = [metrics.auroc(uncertainty(e).ravel(), each.ravel()) for e, each in zip(by_seed, wrong, strict=True)]
+    return {
+        "every answer no: wrong answers": mean(f.never for f in found),
+        f"uncertainty, {name}: wrong answers, most uncertain fifth": mean(f.uncertain_error for f in found),
+        f"uncertainty, {name}: wrong answers, the rest": mean(f.other_error for f in found),
+        f"uncertainty, {name}: ratio": "; ".join(f"{f.ratio:.2f}" for f in found),
+        f"uncertainty, {name}: AUROC, wrong from right answers": mean(tells),
+    }
 
 
 def of_referral(by_seed: Sequence[Evaluation]) -> dict[str, str]:
     """Wrong answers left when a fifth of the studies is referred."""
     curves = [tables.selective(e) for e in by_seed]
     at = int(np.abs(tables.SHARES - REFERRED).argmin())
-    of = {"at random": "random", "most uncertain": "error", "most errors (oracle)": "oracle"}
-    return {f"a fifth referred, {name}: wrong": mean(getattr(c, a)[at] for c in curves) for name, a in of.items()}
+    orders = {"at random": "random", "most uncertain": "error", "most errors (oracle)": "oracle"}
+    return {f"a fifth referred, {name}: wrong": mean(getattr(c, a)[at] for c in curves) for name, a in orders.items()}
 
 
 def of_calibration(by_seed: Sequence[Evaluation], recalibrated: Sequence[dict[str, Array]]) -> dict[str, str]:
     """Before and after each recalibration, all pairs pooled."""
-    found = {}
-    for measure in ("ECE", "adaptive ECE", "log loss", "slope"):
-        for name in recalibrated[0]:
-            pairs = zip(by_seed, recalibrated, strict=True)
-            values = [tables.calibration_of(versions[name], e.labels)[measure] for e, versions in pairs]
-            found[f"{measure}, {name.lower()}"] = mean(values)
-    return found
+    found = [
+        {name: tables.calibration_of(probabilities, e.labels) for name, probabilities in versions.items()}
+        for e, versions in zip(by_seed, recalibrated, strict=True)
+    ]
+    measures = ("ECE", "adaptive ECE", "log loss", "slope")
+    return {f"{m}, {name.lower()}": mean(seed[name][m] for seed in found) for m in measures for name in found[0]}
 
 
 def of_conformal(by_seed: Sequence[Evaluation]) -> dict[str, str]:
-    """How often sets for a coverage of 0.9 held the answer, by class, over all findings; each fold has its own sets."""
-    held = [conformal_shares(e) for e in by_seed]
-    return {f"conformal, {name}": mean(shares[name] for shares in held) for name in held[0]}
+    """How often sets for a coverage of 0.9 cover the answer, by class, over all findings; each fold has its own."""
+    shares = [conformal_shares(e) for e in by_seed]
+    return {f"conformal, {name}": mean(each[name] for each in shares) for name in shares[0]}
 
 
 def conformal_shares(e: Evaluation) -> dict[str, float]:
-    """Of the known labels of all findings: held when absent, when present, and sets of a single answer."""
+    """Over the known labels of all findings: coverage where absent, where present, and sets of a single answer."""
     present = np.isin(e.conformal, ("yes", "refer"))
     absent = np.isin(e.conformal, ("no", "refer"))
     known = ~np.isnan(e.labels)
     return {
-        "held, absent": float(absent[e.labels == 0].mean()),
-        "held, present": float(present[e.labels == 1].mean()),
+        "coverage, absent": float(absent[e.labels == 0].mean()),
+        "coverage, present": float(present[e.labels == 1].mean()),
         "one answer": float((present ^ absent)[known].mean()),
     }
 

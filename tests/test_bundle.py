@@ -13,7 +13,7 @@ from PIL import Image
 
 from vkd_pyro.artifacts.bundle import Bundle, describe, load_bundle, save_bundle
 from vkd_pyro.data.images.transforms import ImageTransform
-from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal
+from vkd_pyro.distributions import MLP, BernoulliLikelihood, DiagonalNormal, Head
 from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
 from vkd_pyro.model import ImageClassifier, Model
 from vkd_pyro.prediction import predict_files
@@ -28,8 +28,8 @@ TRANSFORM = ImageTransform(16)
 def make_model():
     torch.manual_seed(0)
     encoder = ConvEncoder((8, 16))
-    prior = DiagonalNormal(16, 4, hidden=(8,), dropout=0.1)
-    return Model(encoder, prior, BernoulliLikelihood(4, 3, features_dim=16, hidden_dim=8)).eval()
+    prior = DiagonalNormal(16, 4, MLP((8,), dropout=0.1))
+    return Model(encoder, prior, BernoulliLikelihood(4, 3, features_dim=16, head=Head(8))).eval()
 
 
 def make_classifier():
@@ -97,8 +97,8 @@ def test_a_loaded_model_predicts_what_the_saved_one_did(make, tmp_path, images):
 
 def test_parts_are_rebuilt_with_their_arguments(folder):
     model = load_bundle(folder).model
-    assert (model.image_encoder.channels, model.prior.hidden, model.prior.dropout) == ((8, 16), (8,), 0.1)
-    assert (model.likelihood.features_dim, model.likelihood.hidden_dim) == (16, 8)
+    assert (model.image_encoder.channels, model.prior.mlp) == ((8, 16), MLP((8,), 0.1))
+    assert (model.likelihood.features_dim, model.likelihood.head) == (16, Head(8))
 
 
 def test_a_bundle_needs_no_file_of_pretrained_weights(tmp_path):

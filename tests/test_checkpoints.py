@@ -19,7 +19,7 @@ from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.distributions import DiagonalNormal
+from vkd_pyro.distributions import MLP, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.methods.vkd import VKD
@@ -55,7 +55,7 @@ def train(run: Path, workers: int = 0, kill_at: int | str | None = None, resume:
         Selection(TinyCorpus(), image_size=32),
         loading=Loading(batch_size=2, augmentation=Augmentation(), num_workers=workers),
     )
-    family = partial(DiagonalNormal, hidden=(16,), dropout=0.1)
+    family = partial(DiagonalNormal, mlp=MLP((16,), dropout=0.1))
     vkd = VKD(TinyCorpus.findings, ConvEncoder((8, 16)), WordEncoder(64, 16), 4, family, family)
     adam = partial(torch.optim.Adam, lr=1e-2)
     settings = Training(

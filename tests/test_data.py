@@ -17,11 +17,11 @@ from torchvision.transforms.v2 import functional as tv
 from tests.conftest import TinyCorpus, study_data
 from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.corpora.openi import MESH_TO_FINDING, OpenI, mesh_labels
-from vkd_pyro.data.dataset import ShuffledSampler, StudyDataset, derive_seed
 from vkd_pyro.data.images import transforms
 from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.loading.dataset import ShuffledSampler, StudyDataset, derive_seed
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from vkd_pyro.data import device_cache
 from vkd_pyro.data.batch import Batch, collate
-from vkd_pyro.data.dataset import (
+from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
+from vkd_pyro.data.loading import device_cache
+from vkd_pyro.data.loading.dataset import (
     ALONE,
     HalfLabelledSampler,
     ShuffledSampler,
@@ -18,8 +19,7 @@ from vkd_pyro.data.dataset import (
     StudyDataset,
     TrainingBatches,
 )
-from vkd_pyro.data.device_cache import CachedLoader, needed
-from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
+from vkd_pyro.data.loading.device_cache import CachedLoader, needed
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import Store, prepare
 from vkd_pyro.data.study import Corpus, Study

@@ -19,9 +19,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tests.conftest import TinyCorpus, study_data
 from vkd_pyro.artifacts.checkpoints import load_checked
-from vkd_pyro.data.dataset import HalfLabelledSampler, Share, ShuffledSampler, StudyBatches, TrainingBatches
 from vkd_pyro.data.images.transforms import Augmentation
-from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Laplace, draw, noise_of_places
+from vkd_pyro.data.loading.dataset import HalfLabelledSampler, Share, ShuffledSampler, StudyBatches, TrainingBatches
+from vkd_pyro.distributions import MLP, BernoulliLikelihood, DiagonalNormal, Head, Laplace, draw, noise_of_places
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
@@ -61,8 +61,8 @@ def train(folder: Path, devices: int, environment: dict[str, str], resume: bool 
     settings = {"max_epochs": 2, "freeze_batchnorm": True} | options.pop("training", {})
     share = {"label_share": options.pop("label_share", 1.0)}
     data = study_data(TinyCorpus(), image_size=32, batch_size=8 // devices, augmentation=Augmentation(), **share)
-    family = partial(DiagonalNormal, hidden=(16,), dropout=0.0)
-    heads = partial(BernoulliLikelihood, dropout=0.0)
+    family = partial(DiagonalNormal, mlp=MLP((16,), dropout=0.0))
+    heads = partial(BernoulliLikelihood, head=Head(dropout=0.0))
     encoders = ConvEncoder((8, 16)), WordEncoder(64, 16, dropout=0.0)
     parts = {"latent_dim": 4, "prior": family, "posterior": family, "likelihood": heads, "auxiliary": heads}
     made = {
@@ -252,7 +252,7 @@ def test_each_validation_batch_has_one_process(world):
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_the_noise_of_a_row_does_not_depend_on_its_process(world):
     torch.manual_seed(0)
-    features, family = torch.randn(6, 5), DiagonalNormal(5, 4, (8,), 0.0)
+    features, family = torch.randn(6, 5), DiagonalNormal(5, 4, MLP((8,), 0.0))
     with noise_of_places(7):
         whole = [draw(family(features), 3), draw(family(features), 2)]
     for rank in range(world):
@@ -264,7 +264,7 @@ def test_the_noise_of_a_row_does_not_depend_on_its_process(world):
 
 
 def test_noise_is_a_function_of_the_seed_whatever_else_is_drawn():
-    z = DiagonalNormal(5, 4, (8,), 0.0)(torch.randn(6, 5))
+    z = DiagonalNormal(5, 4, MLP((8,), 0.0))(torch.randn(6, 5))
 
     def drawn(seed: int) -> torch.Tensor:
         torch.randn(seed + 1)
@@ -276,7 +276,7 @@ def test_noise_is_a_function_of_the_seed_whatever_else_is_drawn():
 
 
 def test_other_families_are_drawn_from_the_generator_of_torch():
-    z = Laplace(5, 4, (8,), 0.0)(torch.randn(6, 5))
+    z = Laplace(5, 4, MLP((8,), 0.0))(torch.randn(6, 5))
     torch.manual_seed(3)
     expected = draw(z, 2)
     torch.manual_seed(3)

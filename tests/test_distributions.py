@@ -6,7 +6,7 @@ import torch
 from torch.distributions import kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from vkd_pyro.distributions import BernoulliLikelihood, SoftBernoulli, product
+from vkd_pyro.distributions import BernoulliLikelihood, Head, SoftBernoulli, product
 from vkd_pyro.utils.errors import UserError
 
 
@@ -28,7 +28,7 @@ def test_a_target_outside_0_and_1_is_refused():
 
 def test_the_likelihood_of_soft_targets_is_largest_at_the_target():
     torch.manual_seed(0)
-    likelihood = BernoulliLikelihood(3, 2, dropout=0.0).eval()
+    likelihood = BernoulliLikelihood(3, 2, head=Head(dropout=0.0)).eval()
     z, target = torch.randn(5, 3), torch.full((5, 2), 0.7)
     logits = likelihood.logits(z).detach().requires_grad_()
     SoftBernoulli(logits=logits).log_prob(target).sum().backward()
@@ -65,3 +65,8 @@ def test_the_product_with_itself_halves_the_variance():
 def test_a_family_without_a_known_product_is_refused():
     with pytest.raises(UserError, match="fusion: 'product' is known for the prior DiagonalNormal only"):
         product(dist.Laplace(torch.zeros(2, 3), torch.ones(2, 3)).to_event(1), torch.tensor([0, 0]))
+
+
+def test_arguments_stay_validated():
+    """Importing zuko turns that off in the whole process."""
+    assert torch.distributions.Distribution._validate_args

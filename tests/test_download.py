@@ -14,11 +14,11 @@ from urllib.request import Request
 
 import pytest
 
-from vkd_pyro.data import download as download_module
-from vkd_pyro.data import fetching
-from vkd_pyro.data.download import OPENI, SUMS, Archive, download
-from vkd_pyro.data.fetching import TRIES
-from vkd_pyro.data.unpack import MAX_PADDING, unpack
+from vkd_pyro.data.download import archives as download_module
+from vkd_pyro.data.download import fetching
+from vkd_pyro.data.download.archives import OPENI, SUMS, Archive, download
+from vkd_pyro.data.download.fetching import TRIES
+from vkd_pyro.data.download.unpack import MAX_PADDING, unpack
 from vkd_pyro.utils.errors import UserError
 
 CONTENT = bytes(range(256)) * 4096 + b"the end"

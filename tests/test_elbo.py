@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from vkd_pyro import elbo as elbo_module
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import KL, BalancedKL, DiagonalNormal, Distribution, Divergence, Family, Likelihood
+from vkd_pyro.distributions import KL, MLP, BalancedKL, DiagonalNormal, Distribution, Divergence, Family, Likelihood
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
@@ -47,8 +47,8 @@ def make_vkd(dropout: float = 0.0, **options) -> VKD:
         ConvEncoder((4, 8)),
         WordEncoder(50, 16, dropout=dropout),
         latent_dim=D,
-        prior=lambda f, d: DiagonalNormal(f, d, (7,), dropout),
-        posterior=lambda f, d: DiagonalNormal(f, d, (7,), dropout),
+        prior=lambda f, d: DiagonalNormal(f, d, MLP((7,), dropout)),
+        posterior=lambda f, d: DiagonalNormal(f, d, MLP((7,), dropout)),
         **options,
     ).eval()
 

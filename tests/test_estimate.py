@@ -12,8 +12,8 @@ from transformers import BertConfig, BertModel
 
 from vkd_pyro.artifacts.checkpoints import load_checked
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
-from vkd_pyro.data.device_cache import needed
 from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.loading.device_cache import needed
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.encoders.image import ConvEncoder
@@ -26,6 +26,10 @@ MIMIC, TEN_TIMES = estimate.SIZES
 CPU = {need.image: 0.5 for need in estimate.NEEDS.values() if need.image and "CUDA" not in need.image} | {
     name: 0.25 for need in estimate.NEEDS.values() for name in (need.fixed, need.report) if name and "CUDA" not in name
 }
+
+
+def table_of(figures):
+    return estimate.with_device({}, "cpu", {}, figures)["table"]
 
 
 # ------------------------------------------------------------------------------------- arithmetic
@@ -81,25 +85,25 @@ def test_what_one_takes_is_in_a_unit_of_its_size(number, unit, text):
 
 
 def test_cells_that_were_not_measured_are_empty():
-    table = estimate.table_of(CPU)
+    table = table_of(CPU)
     empty = {name for name, cells in table.items() if not any(cells.values())}
-    assert empty == {name for name in table if "GPU" in name and "data.loading.cache_on_device" not in name}
+    assert empty == {name for name in table if "GPU" in name and "cache_on_device" not in name}
     assert all(all(cells.values()) for name, cells in table.items() if name not in empty)
     assert {tuple(cells) for cells in table.values()} == {("measured", MIMIC, TEN_TIMES)}
 
 
 def test_eight_gpus_take_an_eighth():
     names = ("step, CUDA", "peak, CUDA", "embed, CUDA")
-    table = estimate.table_of(CPU | dict.fromkeys(names, 3600 / 377_110 * 80))
+    table = table_of(CPU | dict.fromkeys(names, 3600 / 377_110 * 80))
     assert table["an epoch: one GPU, bf16"][MIMIC] == "80 h"
     assert table["an epoch: 8 GPUs, bf16"][MIMIC] == "10 h"
 
 
-def test_a_device_leaves_the_figures_of_the_other(tmp_path):
-    path = tmp_path / "scale.json"
-    content = estimate.with_device(estimate.earlier(path), "cpu", {"device": "a"}, CPU)
-    path.write_text(json.dumps(content))
-    both = estimate.with_device(estimate.earlier(path), "cuda", {"device": "b"}, {"step, CUDA": 3600 / 377_110})
+def test_a_device_leaves_the_figures_of_the_other():
+    content = estimate.with_device({}, "cpu", {"device": "a"}, CPU)
+    both = estimate.with_device(
+        json.loads(json.dumps(content)), "cuda", {"device": "b"}, {"step, CUDA": 3600 / 377_110}
+    )
     assert both["machine"] == {"cpu": {"device": "a"}, "cuda": {"device": "b"}}
     assert both["figures"]["cpu"] == CPU
     changed = {name for name, cells in both["table"].items() if cells != content["table"][name]}
@@ -139,7 +143,7 @@ def test_a_store_holds_the_bytes_of_its_pixels_and_embeddings(tmp_path):
     assert found["stored image"] == pytest.approx(64**2, rel=0.05)
     assert found["stored embeddings"] == pytest.approx(128 * 768 * 2, rel=0.01)
     assert found["stored embeddings, at most"] == pytest.approx(256 * 768 * 2, rel=0.01)
-    assert found["held image"] == 64**2
+    assert found["cached image"] == 64**2
 
     encoder = estimate.Embedded(768)
     data = StudyData(
@@ -147,8 +151,8 @@ def test_a_store_holds_the_bytes_of_its_pixels_and_embeddings(tmp_path):
         loading=Loading(store=tmp_path / "store", batch_size=1),
     )
     dataset = data.train_loader(encoder, seed=0).dataset
-    held = len(dataset) * found["held image"] + len(dataset.studies) * found["held embeddings"]
-    assert needed(dataset) == pytest.approx(held, rel=0.01)
+    cached = len(dataset) * found["cached image"] + len(dataset.studies) * found["cached embeddings"]
+    assert needed(dataset) == pytest.approx(cached, rel=0.01)
 
 
 def test_a_checkpoint_holds_weights_and_two_moments(tmp_path, vkd):
@@ -175,8 +179,8 @@ def test_a_language_model_and_a_step_take_time(vkd):
 
 def test_an_xray_is_a_large_gray_jpeg(tmp_path):
     estimate.write_xray(tmp_path / "xray.jpg", 512, 640)
-    with Image.open(tmp_path / "xray.jpg") as picture:
-        assert (picture.size, picture.mode, picture.format) == ((512, 640), "L", "JPEG")
+    with Image.open(tmp_path / "xray.jpg") as image:
+        assert (image.size, image.mode, image.format) == ((512, 640), "L", "JPEG")
     assert 0.2 < (tmp_path / "xray.jpg").stat().st_size / (512 * 640) < 1
 
 
@@ -189,7 +193,7 @@ def test_the_file_has_what_the_readme_takes(tmp_path, monkeypatch, capsys):
     estimate.main()
     content = json.loads((tmp_path / "scale.json").read_text())
     assert list(content) == ["command", "machine", "rows", "note", "table", "figures"]
-    assert content["table"] == estimate.table_of(CPU)
+    assert content["table"] == table_of(CPU)
     assert "proportional" in content["note"]
     assert MIMIC not in capsys.readouterr().out
 

@@ -13,9 +13,9 @@ from tests.conftest import TinyCorpus, study_data
 from tests.test_cli import CONFIG, refusal, vkd
 from tests.test_store import assert_same_data, write
 from vkd_pyro.data.controls import NONE_PRESENT, labels_as_report, shuffled_reports
-from vkd_pyro.data.dataset import HalfLabelledSampler, ShuffledSampler
 from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.labels.policy import LabelPolicy
+from vkd_pyro.data.loading.dataset import HalfLabelledSampler, ShuffledSampler
 from vkd_pyro.data.splits import Folds, keeps_labels, split_of
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import ReportEncoder

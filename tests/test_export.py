@@ -22,14 +22,17 @@ from vkd_pyro.artifacts.export.graph_model import GraphModel
 from vkd_pyro.artifacts.export.graphs import compiled, graphs_of, library
 from vkd_pyro.artifacts.export.noise import drawn, from_noise, parts_of
 from vkd_pyro.distributions import (
+    MLP,
     BernoulliLikelihood,
     DiagonalNormal,
     Flow,
     FullNormal,
+    Head,
     Laplace,
     LowRankNormal,
     LowRankProbitLikelihood,
     NormalMixture,
+    SplineFlow,
     StandardNormal,
     StudentT,
     VampPrior,
@@ -47,17 +50,17 @@ if importlib.util.find_spec("openvino") is None:  # not imported here: see `libr
     pytest.skip("OpenVINO is not installed: pip install 'vkd-pyro[export]'", allow_module_level=True)
 
 FAMILIES = [
-    DiagonalNormal(16, 4, hidden=(8,)),
-    DiagonalNormal(16, 20, hidden=(8,)),
-    LowRankNormal(16, 4, hidden=(8,), rank=2),
-    LowRankNormal(16, 20, hidden=(8,), rank=17),
-    Laplace(16, 4, hidden=(8,)),
+    DiagonalNormal(16, 4, MLP((8,))),
+    DiagonalNormal(16, 20, MLP((8,))),
+    LowRankNormal(16, 4, MLP((8,)), rank=2),
+    LowRankNormal(16, 20, MLP((8,)), rank=17),
+    Laplace(16, 4, MLP((8,))),
 ]
 
 
 def model_of(prior) -> Model:
     torch.manual_seed(0)
-    likelihood = BernoulliLikelihood(prior.latent_dim, 3, features_dim=16, hidden_dim=8)
+    likelihood = BernoulliLikelihood(prior.latent_dim, 3, features_dim=16, head=Head(8))
     return Model(ConvEncoder((8, 16)), prior, likelihood).eval()
 
 
@@ -135,7 +138,7 @@ def test_noise_is_that_of_the_common_draws(prior):
         torch.testing.assert_close(from_noise(z, drawn(parts_of(prior), 6, 3)), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("prior", [NormalMixture, StudentT, VampPrior, FullNormal, Flow, StandardNormal])
+@pytest.mark.parametrize("prior", [NormalMixture, StudentT, VampPrior, FullNormal, Flow, SplineFlow, StandardNormal])
 def test_a_prior_of_which_no_graph_can_draw_is_refused(prior):
     found = f"found the prior {prior.__name__}, of which no graph can draw; expected DiagonalNormal, LowRankNormal or"
     with pytest.raises(UserError, match=found):
@@ -154,7 +157,7 @@ def test_a_refused_bundle_is_one_line_and_nothing_is_written(tmp_path):
 @pytest.mark.parametrize("prior", [FAMILIES[2], pytest.param(FAMILIES[4], marks=pytest.mark.slow)])
 def test_openvino_computes_what_the_model_does(prior):
     model = model_of(prior)
-    model.likelihood = LowRankProbitLikelihood(4, 3, features_dim=16, hidden_dim=8).eval()
+    model.likelihood = LowRankProbitLikelihood(4, 3, features_dim=16, head=Head(8)).eval()
     assert max(differences(model, by_openvino(model), 3)) < 1e-5
 
 

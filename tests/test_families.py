@@ -1,6 +1,7 @@
 """Families over z and divergences: one contract, which every prior and posterior passes, alone and in every pair."""
 
 import itertools
+import json
 import math
 from collections.abc import Callable
 
@@ -11,13 +12,14 @@ import scipy.stats
 import torch
 from pyro.distributions.util import detach
 from torch import Tensor, nn
-from torch.func import jacrev
+from torch.autograd.functional import jacobian as jacobian_of
 
 from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.distributions import (
     KL,
+    MLP,
     MMD,
     BalancedKL,
     BernoulliLikelihood,
@@ -31,9 +33,11 @@ from vkd_pyro.distributions import (
     Laplace,
     Likelihood,
     LowRankNormal,
+    NetworkFamily,
     NormalMixture,
     Renyi,
     ReverseKL,
+    SplineFlow,
     StandardNormal,
     StudentT,
     VampPrior,
@@ -53,21 +57,22 @@ from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import build, describe
 
 F, B, D, K = 5, 3, 4, 2
-HIDDEN = {"hidden": (8,), "dropout": 0.0}
+SMALL = MLP((8,), dropout=0.0)
 
 POSTERIORS = {
-    "DiagonalNormal": lambda f, d: DiagonalNormal(f, d, **HIDDEN),
-    "LowRankNormal": lambda f, d: LowRankNormal(f, d, **HIDDEN, rank=2),
-    "FullNormal": lambda f, d: FullNormal(f, d, **HIDDEN),
-    "Laplace": lambda f, d: Laplace(f, d, **HIDDEN),
-    "StudentT": lambda f, d: StudentT(f, d, **HIDDEN),
-    "StudentT-fixed": lambda f, d: StudentT(f, d, **HIDDEN, df=5.0),
-    "NormalMixture": lambda f, d: NormalMixture(f, d, **HIDDEN, num_components=3),
-    "Flow": lambda f, d: Flow(f, d, **HIDDEN, num_couplings=3, coupling_width=6),
+    "DiagonalNormal": lambda f, d: DiagonalNormal(f, d, SMALL),
+    "LowRankNormal": lambda f, d: LowRankNormal(f, d, SMALL, rank=2),
+    "FullNormal": lambda f, d: FullNormal(f, d, SMALL),
+    "Laplace": lambda f, d: Laplace(f, d, SMALL),
+    "StudentT": lambda f, d: StudentT(f, d, SMALL),
+    "StudentT-fixed": lambda f, d: StudentT(f, d, SMALL, df=5.0),
+    "NormalMixture": lambda f, d: NormalMixture(f, d, SMALL, num_components=3),
+    "Flow": lambda f, d: Flow(f, d, SMALL, num_couplings=3, coupling_width=6),
+    "SplineFlow": lambda f, d: SplineFlow(f, d, SMALL, num_couplings=2, coupling_width=6, num_bins=4),
 }
 PRIORS = POSTERIORS | {
     "StandardNormal": StandardNormal,
-    "VampPrior": lambda f, d: VampPrior(f, d, **HIDDEN, num_components=4),
+    "VampPrior": lambda f, d: VampPrior(f, d, SMALL, num_components=4),
 }
 NORMALS = {"DiagonalNormal", "StandardNormal"}
 
@@ -201,12 +206,14 @@ def test_densities_are_scipy_s():
         np.testing.assert_allclose(stated(name).log_prob(z), expected, rtol=1e-9, err_msg=name)
 
 
-def test_the_density_of_a_flow_is_that_of_a_change_of_variables():
-    flow = stated("Flow", rows=1)
+@pytest.mark.parametrize("name", ["Flow", "SplineFlow"])
+def test_the_density_of_a_flow_is_that_of_a_change_of_variables(name):
+    flow = stated(name, rows=1)
     e = torch.randn(1, D, dtype=torch.float64)
-    jacobian = jacrev(flow._push)(e).reshape(D, D)
-    expected = flow.base.log_prob(e) - torch.linalg.slogdet(jacobian).logabsdet
-    torch.testing.assert_close(flow.log_prob(flow._push(e)), expected)
+    push = flow.dist.transform.inv
+    jacobian = jacobian_of(push, e).reshape(D, D)
+    expected = flow.dist.base.log_prob(e) - torch.linalg.slogdet(jacobian).logabsdet
+    torch.testing.assert_close(flow.log_prob(push(e)), expected)
     off_diagonal = jacobian - jacobian.diag().diag()
     assert off_diagonal.abs().max() > 1e-3, "dimensions depend on each other"
 
@@ -284,6 +291,7 @@ def test_the_vamp_prior_is_the_same_for_every_image():
         (lambda: NormalMixture(F, D, num_components=0), r"NormalMixture.num_components: found 0"),
         (lambda: VampPrior(F, D, num_components=0), r"VampPrior.num_components: found 0"),
         (lambda: Flow(F, D, num_couplings=0), r"Flow.num_couplings: found 0"),
+        (lambda: SplineFlow(F, D, num_bins=1), r"SplineFlow: found num_couplings 2 and num_bins 1"),
     ],
 )
 def test_families_that_cannot_be_are_refused(make_family, message):
@@ -365,8 +373,31 @@ def test_a_bundle_gives_back_every_prior(prior, tmp_path):
 def test_a_family_is_built_by_its_public_path_and_by_its_own(name):
     family = make(name)
     description = describe(family)
-    public = {**description, "class_path": f"vkd_pyro.distributions.{type(family).__name__}"}
-    assert type(build(description, Family)) is type(build(public, Family)) is type(family)
+    own = {**description, "class_path": f"{type(family).__module__}.{type(family).__name__}"}
+    assert description["class_path"] == f"vkd_pyro.distributions.{type(family).__name__}"
+    built = build(json.loads(json.dumps(description)), Family)
+    assert type(built) is type(build(own, Family)) is type(family)
+    assert describe(built) == description
+    if isinstance(family, NetworkFamily):
+        assert built.mlp == family.mlp == SMALL
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden": []}, r"MLP.hidden: found \[\], expected widths of at least one layer"),
+        ({"hidden": [8, "8"]}, r"MLP.hidden: found \[8, '8'\]"),
+        ({"hidden": [0]}, r"MLP.hidden: found \[0\]"),
+        ({"dropout": 1.5}, r"MLP.dropout: found 1.5, expected a probability from 0 to 1"),
+        ({"dropout": "0.1"}, r"MLP.dropout: found '0.1'"),
+        ({"width": 3}, r"DiagonalNormal.mlp: found width, expected dropout, hidden"),
+    ],
+)
+def test_settings_of_a_network_are_checked_where_a_bundle_is_read(settings, message):
+    description = describe(DiagonalNormal(F, D))
+    description["init_args"]["mlp"] |= settings
+    with pytest.raises(UserError, match=message):
+        build(description, Family)
 
 
 @pairs
@@ -379,7 +410,7 @@ def test_analytic_kl_agrees_with_monte_carlo(prior, posterior):
     assert ((kl - ratios.mean(0)).abs() < 5 * standard_error).all()
     assert (kl > -1e-9).all()
     analytic = torch.equal(kl, KL()(q, p, z[:2]))
-    many_modes = {"NormalMixture", "Flow"}
+    many_modes = {"NormalMixture", "Flow", "SplineFlow"}
     assert analytic == (
         (prior in NORMALS and posterior not in many_modes)
         or (posterior in {"FullNormal", "LowRankNormal"} and prior in {"FullNormal", "LowRankNormal"})
@@ -633,7 +664,7 @@ def log_evidence(likelihood: Likelihood, y: float) -> float:
 def reached_elbo(likelihood: Likelihood, y: float, family: type[Family], steps: int = 500, **options) -> float:
     """The ELBO of a posterior that was trained to explain y, where z ~ Normal(0, 1)."""
     torch.manual_seed(1)
-    posterior = family(in_features=1, latent_dim=2, hidden=(16,), dropout=0.0, **options)
+    posterior = family(in_features=1, latent_dim=2, mlp=MLP((16,), dropout=0.0), **options)
     batch = Batch(
         images=torch.zeros(4, 1),
         report=torch.zeros(4, 1, dtype=torch.long),
@@ -662,13 +693,14 @@ def test_a_mixture_finds_both_modes():
     assert one + 0.4 < several < evidence + 0.02
 
 
-def test_a_flow_bends():
+def test_flows_bend():
     """y tells z_2 given z_1 only: the posterior lies along a parabola, across which independent dimensions cannot."""
     likelihood, y = SeenThrough(lambda z: z[..., 1] - z[..., 0].square(), 0.3), -1.0
     evidence, straight = log_evidence(likelihood, y), reached_elbo(likelihood, y, DiagonalNormal)
-    bent = reached_elbo(likelihood, y, Flow, num_couplings=4, coupling_width=32)
     assert straight < evidence - 0.3
-    assert straight + 0.25 < bent < evidence + 0.02
+    for family, num_couplings in ((Flow, 4), (SplineFlow, 2)):
+        bent = reached_elbo(likelihood, y, family, num_couplings=num_couplings, coupling_width=32)
+        assert straight + 0.25 < bent < evidence + 0.02
 
 
 @pytest.mark.parametrize("posterior", [StandardNormal(4, 2), VampPrior(4, 2)])

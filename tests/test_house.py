@@ -31,7 +31,7 @@ IMAGE_CODE, TEXT_CODE = (
         "data.images.dicom.pixels",
         "explanations.images",
     },
-    {"encoders.report", "data.report_text", "data.labels.labeller", "explanations.reports"},
+    {"encoders.report", "data.reports", "data.labels.labeller", "explanations.reports"},
 )
 IMAGE_LIBRARIES, TEXT_LIBRARIES = {"torchvision", "PIL", "pydicom"}, {"transformers", "spacy", "negspacy"}
 

@@ -17,7 +17,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import Distribution, Family, FullNormal, Likelihood
+from vkd_pyro.distributions import MLP, Distribution, Family, FullNormal, Likelihood
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder
@@ -100,7 +100,7 @@ def make_vkd() -> VKD:
         Embedding(),
         latent_dim=D,
         prior=lambda in_features, latent_dim: Prior(),
-        posterior=lambda in_features, latent_dim: FullNormal(in_features, latent_dim, hidden=(8,), dropout=0.0),
+        posterior=lambda in_features, latent_dim: FullNormal(in_features, latent_dim, MLP((8,), dropout=0.0)),
         likelihood=lambda latent_dim, num_findings, features_dim: LinearLikelihood(),
         auxiliary=lambda latent_dim, num_findings: LinearLikelihood(),
     )

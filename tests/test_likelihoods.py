@@ -27,10 +27,12 @@ from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.data.task import Task
 from vkd_pyro.distributions import (
+    MLP,
     BernoulliLikelihood,
     CategoricalLikelihood,
     DiagonalNormal,
     FocalBernoulliLikelihood,
+    Head,
     Likelihood,
     LowRankProbit,
     LowRankProbitLikelihood,
@@ -41,7 +43,7 @@ from vkd_pyro.distributions import (
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.evaluation.evaluation import evaluate
+from vkd_pyro.evaluation.evaluate import evaluate
 from vkd_pyro.methods import VKD, ImageOnly, NoReport
 from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.schedules import Constant
@@ -53,17 +55,21 @@ from vkd_pyro.utils.serialization import build, describe
 B, D, F, K, M = 3, 4, 5, 3, 2
 FINDINGS = ("a", "b", "c")
 
+SMALL, LINEAR = Head(8, dropout=0.0), Head(0, dropout=0.0)
 LIKELIHOODS: dict[str, tuple[type[NetworkLikelihood], dict]] = {
-    "Bernoulli": (BernoulliLikelihood, {"hidden_dim": 8}),
-    "Bernoulli-linear": (BernoulliLikelihood, {"hidden_dim": 0}),
-    "Weighted-number": (WeightedBernoulliLikelihood, {"hidden_dim": 8, "positive_weight": 3}),
-    "Weighted-findings": (WeightedBernoulliLikelihood, {"hidden_dim": 8, "positive_weight": [0.5, 2.0, 9.0]}),
-    "Weighted-balanced": (WeightedBernoulliLikelihood, {"hidden_dim": 8}),
-    "Focal": (FocalBernoulliLikelihood, {"hidden_dim": 8}),
-    "Probit-1": (LowRankProbitLikelihood, {"hidden_dim": 8}),
-    "Probit-2": (LowRankProbitLikelihood, {"hidden_dim": 0, "rank": 2, "num_nodes": 12}),
-    "ThreeOutcome": (ThreeOutcomeLikelihood, {"hidden_dim": 8}),
-    "Categorical": (CategoricalLikelihood, {"hidden_dim": 8}),
+    "Bernoulli": (BernoulliLikelihood, {"head": SMALL}),
+    "Bernoulli-linear": (BernoulliLikelihood, {"head": LINEAR}),
+    "Weighted-number": (WeightedBernoulliLikelihood, {"head": SMALL, "positive_weight": 3}),
+    "Weighted-findings": (
+        WeightedBernoulliLikelihood,
+        {"head": SMALL, "positive_weight": [0.5, 2.0, 9.0]},
+    ),
+    "Weighted-balanced": (WeightedBernoulliLikelihood, {"head": SMALL}),
+    "Focal": (FocalBernoulliLikelihood, {"head": SMALL}),
+    "Probit-1": (LowRankProbitLikelihood, {"head": SMALL}),
+    "Probit-2": (LowRankProbitLikelihood, {"head": LINEAR, "rank": 2, "num_nodes": 12}),
+    "ThreeOutcome": (ThreeOutcomeLikelihood, {"head": SMALL}),
+    "Categorical": (CategoricalLikelihood, {"head": SMALL}),
 }
 DENSITIES = [name for name in LIKELIHOODS if name.split("-")[0] not in ("Weighted", "Focal")]
 
@@ -72,7 +78,7 @@ likelihoods = pytest.mark.parametrize("name", LIKELIHOODS)
 
 def maker(name: str) -> Callable[..., NetworkLikelihood]:
     kind, options = LIKELIHOODS[name]
-    return lambda *sizes: kind(*sizes, **options, dropout=0.0)
+    return lambda *sizes: kind(*sizes, **options)
 
 
 def make(name: str, features_dim: int = 0, dtype: torch.dtype = torch.float32) -> NetworkLikelihood:
@@ -220,7 +226,7 @@ def make_vkd(name: str, findings: tuple[str, ...] = FINDINGS) -> VKD:
     torch.manual_seed(0)
 
     def family(features: int, latent: int) -> DiagonalNormal:
-        return DiagonalNormal(features, latent, (8,), 0.0)
+        return DiagonalNormal(features, latent, MLP((8,), 0.0))
 
     encoders = ConvEncoder((4, 8)), WordEncoder(50, 16, dropout=0.0)
     return VKD(findings, *encoders, D, family, family, maker(name), maker(name))
@@ -277,9 +283,10 @@ def test_it_is_built_by_its_public_path_and_from_a_config(name, tmp_path):
     kind, options = LIKELIHOODS[name]
     path = f"vkd_pyro.distributions.{kind.__name__}"
     likelihood = make(name)
-    public = json.loads(json.dumps(describe(likelihood) | {"class_path": path}))
+    public = json.loads(json.dumps(describe(likelihood)))
+    assert public["class_path"] == path
     assert type(build(public, Likelihood)) is kind
-    part = {"class_path": path, "init_args": options}
+    part = {"class_path": path, "init_args": {key: public["init_args"][key] for key in options}}
     image_encoder = {"class_path": "vkd_pyro.encoders.image.ConvEncoder", "init_args": {"channels": [4, 8]}}
     report_encoder = {"class_path": "vkd_pyro.encoders.report.WordEncoder"}
     model = {"likelihood": part, "auxiliary": part, "image_encoder": image_encoder, "report_encoder": report_encoder}
@@ -484,7 +491,7 @@ def test_a_correlation_is_learnt():
     labels = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
     z, nats = torch.zeros(2, 1), []
     for kind in (BernoulliLikelihood, LowRankProbitLikelihood):
-        likelihood = kind(1, 2, hidden_dim=0, dropout=0.0)
+        likelihood = kind(1, 2, head=Head(0, dropout=0.0))
         optimizer = torch.optim.Adam(likelihood.parameters(), lr=0.1)
         for _ in range(150):
             optimizer.zero_grad()
@@ -568,7 +575,10 @@ def test_labels_that_stay_uncertain_are_learnt(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:never positive in training")  # so small a corpus lacks some finding
 def test_a_corpus_of_uncertain_labels_is_learnt_from_the_command_line(tmp_path):
-    likelihood = {"class_path": "vkd_pyro.distributions.ThreeOutcomeLikelihood", "init_args": {"hidden_dim": 8}}
+    likelihood = {
+        "class_path": "vkd_pyro.distributions.ThreeOutcomeLikelihood",
+        "init_args": {"head": {"hidden_dim": 8}},
+    }
     part = {"likelihood": likelihood, "auxiliary": likelihood, "latent_dim": 4}
     image_encoder = {"class_path": "vkd_pyro.encoders.image.ConvEncoder", "init_args": {"channels": [8, 16]}}
     report_encoder = {"class_path": "vkd_pyro.encoders.report.WordEncoder", "init_args": {"width": 8}}

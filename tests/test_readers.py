@@ -15,6 +15,8 @@ from PIL import Image
 
 from vkd_pyro.data.corpora.chestxray14 import ChestXray14
 from vkd_pyro.data.corpora.chexpert import CheXpert
+from vkd_pyro.data.corpora.common.patients import age_of, sex_of
+from vkd_pyro.data.corpora.common.tables import read_labels, read_table
 from vkd_pyro.data.corpora.manifest import Manifest
 from vkd_pyro.data.corpora.mimic_cxr import PREFIX, MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
@@ -22,12 +24,10 @@ from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.labels.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHEXPERT_FINDINGS
 from vkd_pyro.data.labels.outside import read_outside_labels
 from vkd_pyro.data.labels.policy import LabelPolicy
-from vkd_pyro.data.patients import age_of, sex_of
-from vkd_pyro.data.report_text import ReportText, split_sections
+from vkd_pyro.data.reports import ReportText, split_sections
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study import Study
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.data.tables import read_labels, read_table
 from vkd_pyro.synthetic.corpus import SyntheticCorpus
 from vkd_pyro.synthetic.labels import truth
 from vkd_pyro.synthetic.layouts import mimic_cxr as mimic_layout

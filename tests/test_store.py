@@ -26,7 +26,7 @@ from tests.test_cli import CONFIG, vkd
 from tests.test_encoders import write_bert
 from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.labels.policy import LabelPolicy
-from vkd_pyro.data.report_text import ReportText
+from vkd_pyro.data.reports import ReportText
 from vkd_pyro.data.selection import BadImages, Selection, reindex_labels
 from vkd_pyro.data.store import Store, layout, prepare
 from vkd_pyro.data.study import Corpus, Study

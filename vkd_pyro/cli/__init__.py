@@ -22,6 +22,8 @@ COMMANDS = {
     "label": "labels from reports",
     "synthesize": "write a made-up corpus in the layout of a real one",
     "download": "fetch and unpack a public corpus",
+    "configs": "the configs that ship, by name",
+    "completion": "a script that completes commands and options in bash or zsh",
 }
 USAGE = "\n".join(
     [

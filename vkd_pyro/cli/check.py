@@ -1,4 +1,4 @@
-"""`vkd check`."""
+"""`vkd check`: what a training would be, in words."""
 
 from vkd_pyro.artifacts.config import parse
 from vkd_pyro.cli.train import build, train_parser, with_config_of_a_run

@@ -1,4 +1,4 @@
-"""`vkd compare`."""
+"""`vkd compare`: paired differences of runs on the same studies."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ def compare_parser() -> ArgumentParser:
 
 
 def main(arguments: list[str]) -> None:
-    """`vkd compare`."""
+    """Prints the differences, and writes them where asked."""
     from vkd_pyro.evaluation.comparison import by_finding, paired_difference
 
     settings = parse(compare_parser(), arguments)
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
 
 def load(path: Path, split: str) -> Any:
     """The evaluation in a folder that `vkd evaluate` has written, or of a run's split."""
-    from vkd_pyro.evaluation.evaluation import load_evaluation
+    from vkd_pyro.evaluation.saved import load_evaluation
 
     folder = path if (path / "evaluation.json").is_file() else path / "evaluation" / split
     if is_bundle(path):

@@ -1,15 +1,16 @@
-"""`vkd download`."""
+"""`vkd download`: fetches and unpacks a public corpus."""
 
 from pathlib import Path
 from typing import Literal
 
+from jsonargparse import ArgumentParser
+
 from vkd_pyro.artifacts.config import new_parser, parse
 
 
-def main(arguments: list[str]) -> None:
-    """`vkd download`."""
-    from vkd_pyro.data.download import OPENI, OPENI_URL, download
-    from vkd_pyro.data.unpack import unpack
+def download_parser() -> ArgumentParser:
+    """Arguments of `vkd download`."""
+    from vkd_pyro.data.download.archives import OPENI_URL
 
     parser = new_parser(
         "download",
@@ -20,7 +21,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--url", type=str, default=OPENI_URL, help="where the archives are")
     parser.add_argument("--sha256", type=dict[str, str], default={}, help="expected hashes, by the archive's name")
-    settings = parse(parser, arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """Fetches, checks and unpacks."""
+    from vkd_pyro.data.download.archives import OPENI, download
+    from vkd_pyro.data.download.unpack import unpack
+
+    settings = parse(download_parser(), arguments)
     paths = download(OPENI, settings.output, settings.url, sha256=settings.sha256)
     for archive, path in zip(OPENI, paths, strict=True):
         print(f"unpacked: {path.name}: {unpack(path, settings.output / archive.folder):,} files")

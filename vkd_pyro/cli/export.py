@@ -1,4 +1,4 @@
-"""`vkd export`."""
+"""`vkd export`: a bundle as graphs for other engines."""
 
 from pathlib import Path
 from typing import Literal
@@ -33,7 +33,7 @@ def export_parser() -> ArgumentParser:
 
 
 def main(arguments: list[str]) -> None:
-    """`vkd export`."""
+    """Writes an export."""
     settings = parse(export_parser(), arguments)
     from vkd_pyro.artifacts.export import export_bundle
 

@@ -1,4 +1,4 @@
-"""`vkd label`."""
+"""`vkd label`: labels from reports."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ def label_parser() -> ArgumentParser:
 
 
 def main(arguments: list[str]) -> None:
-    """`vkd label`."""
+    """Writes a table of labels."""
     import pandas as pd
 
     from vkd_pyro.data.labels.findings import UNMENTIONED

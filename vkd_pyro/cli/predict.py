@@ -1,4 +1,4 @@
-"""`vkd predict`."""
+"""`vkd predict`: findings of X-rays, by a bundle or an export."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +69,7 @@ def predict_parser() -> ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-    """`vkd predict`."""
+    """Predicts files; the exit code is 2 where one could not be read."""
     settings = parse(predict_parser(), arguments)
     _check(settings)
     from vkd_pyro.artifacts.export import load_predictor

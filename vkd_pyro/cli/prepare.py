@@ -1,4 +1,4 @@
-"""`vkd prepare`."""
+"""`vkd prepare`: writes a corpus as training reads it."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def prepare_parser() -> ArgumentParser:
 
 
 def main(arguments: list[str]) -> None:
-    """`vkd prepare`."""
+    """Writes a store, or goes on with one."""
     from vkd_pyro.data.store import prepare
     from vkd_pyro.training.settings import Training
 

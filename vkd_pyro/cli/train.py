@@ -1,4 +1,4 @@
-"""`vkd train`."""
+"""`vkd train`: trains a method and writes a run."""
 
 import argparse
 from pathlib import Path
@@ -37,7 +37,7 @@ def train_parser() -> ArgumentParser:
 
 
 def main(arguments: list[str]) -> None:
-    """`vkd train`."""
+    """Trains, or goes on with a run."""
     from vkd_pyro.artifacts.run import CONFIG, check_ready, has_checkpoint, leads
     from vkd_pyro.training.fitting import fit
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vkd_pyro.data.dataset import derive_seed
+from vkd_pyro.data.loading.dataset import derive_seed
 from vkd_pyro.data.preparation import Preparation
 
 Control = Literal["none", "shuffled_reports", "labels_as_report"]

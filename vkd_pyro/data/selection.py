@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.labels.outside import read_outside_labels
-from vkd_pyro.data.report_text import ReportText
+from vkd_pyro.data.reports import ReportText
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import describe

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 
 from vkd_pyro.data.batch import Example
 from vkd_pyro.data.controls import labels_as_report, prepare_once, shuffled_reports
-from vkd_pyro.data.dataset import ALONE, Share, StudyDataset
-from vkd_pyro.data.loading import CPU, Loader, Loading
+from vkd_pyro.data.loading.dataset import ALONE, Share, StudyDataset
+from vkd_pyro.data.loading.settings import CPU, Loader, Loading
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.source import RawSource, Source

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from vkd_pyro.data.patients import known_age
+from vkd_pyro.data.corpora.common.patients import known_age
 from vkd_pyro.data.study import Study
 from vkd_pyro.utils.errors import UserError
 

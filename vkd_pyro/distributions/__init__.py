@@ -14,6 +14,7 @@ from vkd_pyro.distributions.divergences import (
 )
 from vkd_pyro.distributions.draws import common_draws, draw, noise_of_places, seeded
 from vkd_pyro.distributions.families import (
+    MLP,
     DiagonalNormal,
     Family,
     Flow,
@@ -22,6 +23,7 @@ from vkd_pyro.distributions.families import (
     LowRankNormal,
     NetworkFamily,
     NormalMixture,
+    SplineFlow,
     StandardNormal,
     StudentT,
     VampPrior,
@@ -30,6 +32,7 @@ from vkd_pyro.distributions.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
     FocalBernoulliLikelihood,
+    Head,
     Likelihood,
     LowRankProbit,
     LowRankProbitLikelihood,
@@ -42,6 +45,7 @@ from vkd_pyro.distributions.product import product
 
 __all__ = [
     "KL",
+    "MLP",
     "MMD",
     "BalancedKL",
     "BernoulliLikelihood",
@@ -54,6 +58,7 @@ __all__ = [
     "FocalBernoulliLikelihood",
     "FreeBits",
     "FullNormal",
+    "Head",
     "JensenShannon",
     "Laplace",
     "Likelihood",
@@ -66,6 +71,7 @@ __all__ = [
     "Renyi",
     "ReverseKL",
     "SoftBernoulli",
+    "SplineFlow",
     "StandardNormal",
     "StudentT",
     "ThreeOutcomeLikelihood",

@@ -21,7 +21,7 @@ SECTIONS = {
     "findings": "Finding by finding",
     "curves": "ROC and precision-recall",
     "calibration": "Calibration",
-    "uncertainty": "UncertaintySources",
+    "uncertainty": "Uncertainty",
     "decisions": "Decisions",
     "subgroups": "Subgroups",
     "ood": "Out-of-distribution images",
@@ -72,7 +72,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class CaptionedFigure:
     """A figure with its caption, and `alt` for a reader who does not see it; by default its title and caption."""
 
     title: str
@@ -90,7 +90,7 @@ class Section:
         lead: what is to be seen here, in a sentence or two.
         highlights: a few numbers shown large, by name; NaN as in a `Table`.
         facts: pairs of a term and what is said of it.
-        tables, pictures: in their order.
+        tables, figures: in their order.
         notes: small print.
     """
 
@@ -99,7 +99,7 @@ class Section:
     highlights: Mapping[str, Cell] = field(default_factory=dict)
     facts: Mapping[str, Cell] = field(default_factory=dict)
     tables: Sequence[Table] = ()
-    pictures: Sequence[Picture] = ()
+    figures: Sequence[CaptionedFigure] = ()
     notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -244,8 +244,8 @@ def _laid_out(table: Table) -> dict[str, Any]:
     return {"rows": rows, "reasons": reasons, "numeric": numeric or [False] * len(table.columns)}
 
 
-def _drawn(picture: Picture, name: str) -> dict[str, Any]:
-    """A picture as SVG, whose ids begin with `name`, and its natural width in CSS pixels (96 an inch)."""
-    alt = picture.alt or re.sub(r"\s+", " ", f"{picture.title}. {picture.caption}").strip()
-    width = picture.figure.get_figwidth()
-    return {"svg": Markup(svg(picture.figure, alt, name)), "width": math.ceil(width * 96), "wide": width > 4}
+def _drawn(captioned: CaptionedFigure, name: str) -> dict[str, Any]:
+    """A figure as SVG, whose ids begin with `name`, and its natural width in CSS pixels (96 an inch)."""
+    alt = captioned.alt or re.sub(r"\s+", " ", f"{captioned.title}. {captioned.caption}").strip()
+    width = captioned.figure.get_figwidth()
+    return {"svg": Markup(svg(captioned.figure, alt, name)), "width": math.ceil(width * 96), "wide": width > 4}

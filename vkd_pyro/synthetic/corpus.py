@@ -16,7 +16,7 @@ or missed by the radiologist.
 import numpy as np
 
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.report_text import WHOLE
+from vkd_pyro.data.reports import WHOLE
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Sex, Study
 from vkd_pyro.synthetic.drawing.radiograph import render

@@ -25,8 +25,8 @@ from vkd_pyro.artifacts.run import (
     load_checkpoint,
     start_with,
 )
-from vkd_pyro.data.dataset import Share, TrainingBatches
-from vkd_pyro.data.loading import Loader
+from vkd_pyro.data.loading.dataset import Share, TrainingBatches
+from vkd_pyro.data.loading.settings import Loader
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.evaluation.collapse import warn_if_ignored
 from vkd_pyro.methods.base import Method

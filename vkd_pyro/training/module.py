@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.data.dataset import derive_seed
+from vkd_pyro.data.loading.dataset import derive_seed
 from vkd_pyro.distributions import noise_of_places, seeded
 from vkd_pyro.elbo import Terms
 from vkd_pyro.evaluation.collapse import beta_so_far

@@ -1,33 +1,37 @@
 """Parts that can say how to build their like: they keep their constructor's arguments as attributes."""
 
+import dataclasses
 import importlib
 import inspect
-from typing import Any
+import sys
+from typing import Any, get_args, get_type_hints
 
 from vkd_pyro.utils.errors import UserError
 
 
 def describe(part: object) -> dict[str, Any]:
-    """{"class_path", "init_args"} of a part.
+    """{"class_path", "init_args"} of a part; an argument that is a dataclass is a dict of its fields.
 
     Raises:
         UserError: an argument is not kept as an attribute.
     """
     names = inspect.signature(type(part)).parameters
-    class_path = f"{type(part).__module__}.{type(part).__qualname__}"
+    class_path = public_path(type(part))
     if missing := [name for name in names if not hasattr(part, name)]:
         raise UserError(
             f"{class_path}: no attribute {missing[0]}; a part keeps its constructor's arguments as attributes, "
             f"so that it can be built again: add self.{missing[0]} = {missing[0]}"
         )
-    return {"class_path": class_path, "init_args": {name: getattr(part, name) for name in names}}
+    return {"class_path": class_path, "init_args": {name: _plain(getattr(part, name)) for name in names}}
 
 
 def build(description: dict[str, Any], base: type, **changed: Any) -> Any:
     """The part that `describe` described, which must be a `base`; arguments that it has may be changed.
 
+    No other class is looked up: an argument that is a dataclass is the one that the constructor's types say.
+
     Raises:
-        UserError: there is no such class, or it is none of the base.
+        UserError: there is no such class, or it is none of the base; a dataclass has no such field.
     """
     module, _, name = description["class_path"].rpartition(".")
     try:
@@ -38,5 +42,35 @@ def build(description: dict[str, Any], base: type, **changed: Any) -> Any:
         ) from error
     if not (inspect.isclass(part) and issubclass(part, base)):
         raise UserError(f"{description['class_path']}: found {part!r}, expected a subclass of {base.__name__}")
-    arguments = description["init_args"]
+    arguments = {name: _typed(part, name, value) for name, value in description["init_args"].items()}
     return part(**(arguments | {name: value for name, value in changed.items() if name in arguments}))
+
+
+def public_path(kind: type) -> str:
+    """The path by which a class is imported from the outermost package that names it: what survives a move."""
+    name, packages = kind.__qualname__, kind.__module__.split(".")
+    for number in range(1, len(packages)):
+        package = sys.modules.get(".".join(packages[:number]))
+        if package is not None and vars(package).get(name) is kind:
+            return f"{package.__name__}.{name}"
+    return f"{kind.__module__}.{name}"
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _typed(part: type, name: str, value: Any) -> Any:
+    """An argument's value, made the dataclass that the constructor wants there if it is a dict of its fields."""
+    if not isinstance(value, dict):
+        return value
+    wanted = get_type_hints(part.__init__).get(name)  # type: ignore[misc]
+    for kind in (wanted, *get_args(wanted)):
+        if inspect.isclass(kind) and dataclasses.is_dataclass(kind):
+            fields = {field.name for field in dataclasses.fields(kind)}
+            if unknown := set(value) - fields:
+                raise UserError(
+                    f"{part.__name__}.{name}: found {', '.join(sorted(unknown))}, expected {', '.join(sorted(fields))}"
+                )
+            return kind(**value)
+    return value

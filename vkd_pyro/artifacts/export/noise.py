@@ -8,7 +8,7 @@ family            z                                     noise
 `Laplace`         loc - scale sign(e) log(1 - |e|)      e uniform in (-1, 1) [D]
 ================  ====================================  =======================================
 
-A mixture chooses a component, and Student's t rejects: of those z is no such function. `FullNormal` and `Flow` have
+A mixture chooses a component, and Student's t rejects: of those z is no such function. `FullNormal` and flows have
 steps that OpenVINO does not know (a matrix filled by index; a mean from draws of its own).
 """
 

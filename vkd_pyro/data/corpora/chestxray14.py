@@ -6,12 +6,12 @@ from typing import Literal
 
 import numpy as np
 
+from vkd_pyro.data.corpora.common.patients import age_of, sex_of
+from vkd_pyro.data.corpora.common.tables import cells_of, check_known, find_table, read_table
+from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHESTXRAY14_WIDER, CHEXPERT_FINDINGS
-from vkd_pyro.data.patients import age_of, sex_of
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.tables import cells_of, check_known, find_table, read_table
-from vkd_pyro.data.views import view_of
 from vkd_pyro.utils.errors import UserError
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from vkd_pyro.data.corpora.common.patients import age_of, sex_of
+from vkd_pyro.data.corpora.common.tables import cells_of, check_known, group_rows, need_table, read_labels, read_table
+from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.patients import age_of, sex_of
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.tables import cells_of, check_known, group_rows, need_table, read_labels, read_table
-from vkd_pyro.data.views import view_of
 from vkd_pyro.utils.errors import UserError
 
 PATH = re.compile(r"(?:.*/)?((?:train|valid)/((patient\d+)/study\d+)/[^/]+)")

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vkd_pyro.data.corpora.common.patients import OLDEST, age_of, sex_of
+from vkd_pyro.data.corpora.common.tables import group_rows, read_labels, read_table
+from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.patients import OLDEST, age_of, sex_of
-from vkd_pyro.data.report_text import WHOLE
+from vkd_pyro.data.reports import WHOLE
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Sex, Study
-from vkd_pyro.data.tables import group_rows, read_labels, read_table
-from vkd_pyro.data.views import view_of
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import sha256_of
 

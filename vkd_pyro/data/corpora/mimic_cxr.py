@@ -15,12 +15,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vkd_pyro.data.corpora.common.patients import known_age, sex_of
+from vkd_pyro.data.corpora.common.tables import (
+    cells_of,
+    check_known,
+    find_table,
+    group_rows,
+    need_table,
+    read_labels,
+    read_table,
+)
+from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.patients import known_age, sex_of
-from vkd_pyro.data.report_text import LAST_PARAGRAPH, split_sections
+from vkd_pyro.data.reports import LAST_PARAGRAPH, split_sections
 from vkd_pyro.data.study import Corpus, Sex, Study
-from vkd_pyro.data.tables import cells_of, check_known, find_table, group_rows, need_table, read_labels, read_table
-from vkd_pyro.data.views import view_of
 from vkd_pyro.utils.errors import UserError
 
 SPLITS = {"train": "train", "validate": "validation", "test": "test"}

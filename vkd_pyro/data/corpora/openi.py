@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from defusedxml import DefusedXmlException, ElementTree
 
+from vkd_pyro.data.corpora.common.tables import check_known, read_table
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study, View
-from vkd_pyro.data.tables import check_known, read_table
 from vkd_pyro.utils.errors import UserError, one_line
 
 MESH_TO_FINDING: dict[str, str] = {

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+from vkd_pyro.data.corpora.common.tables import find_table, read_table
 from vkd_pyro.data.doctor.diagnosis import Check, failure, some
 from vkd_pyro.data.doctor.layouts import PEOPLE, PROJECTIONS, Kind, Table
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.data.tables import find_table, read_table
 from vkd_pyro.utils.errors import UserError
 
 IMAGES, ARCHIVES = (".png", ".jpg", ".jpeg"), (".zip", ".tgz", ".tar.gz", ".tar")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vkd_pyro.data.corpora.common.tables import read_labels, read_table
 from vkd_pyro.data.study import Study
-from vkd_pyro.data.tables import read_labels, read_table
 from vkd_pyro.utils.errors import UserError
 
 ID_COLUMNS = ("study_id", "study", "id")

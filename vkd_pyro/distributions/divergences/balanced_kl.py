@@ -13,7 +13,7 @@ class BalancedKL(Divergence):
 
     Its value is (w_prior + w_posterior) KL(q || p); the two weights say how hard the prior is pulled to the posterior
     and the posterior to the prior (Hafner et al. 2021, "Mastering Atari with discrete world models", Sec. 2.2).
-    A stopped distribution is one whose every tensor is detached, so a distribution must hold tensors, not networks.
+    A stopped distribution is a copy whose every tensor is detached, the weights of a flow's networks as well.
     """
 
     def __init__(self, prior_weight: float = 0.8, posterior_weight: float = 0.2) -> None:

@@ -1,22 +1,52 @@
 """The interface of a family of z, and the network in front of most of them."""
 
 import abc
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from vkd_pyro.distributions.base import Distribution
+from vkd_pyro.distributions.base import Distribution, check_probability
+from vkd_pyro.utils.errors import UserError
 
 MIN_SCALE = 1e-4
 
 
-def mlp(in_features: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
-    """Linear layers, each followed by ReLU and dropout; [..., in_features] -> [..., hidden[-1]]."""
-    layers: list[nn.Module] = []
-    for inputs, outputs in zip((in_features, *hidden), hidden, strict=False):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers)
+@dataclass(frozen=True)
+class MLP:
+    """The network in front of a family: Linear, ReLU and dropout, once for each hidden layer.
+
+    The layer that comes last, to the family's parameters, is the family's own and has no dropout.
+
+    Args:
+        hidden: widths of the hidden layers, at least one.
+        dropout: probability.
+
+    Raises:
+        UserError: no layer, or a width or probability that is none.
+    """
+
+    hidden: tuple[int, ...] = (512, 512)
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        widths = self.hidden
+        if not isinstance(widths, list | tuple) or not widths or not all(type(w) is int and w > 0 for w in widths):
+            raise UserError(f"MLP.hidden: found {widths!r}, expected widths of at least one layer, such as [512, 512]")
+        check_probability("MLP.dropout", self.dropout)
+        object.__setattr__(self, "hidden", tuple(widths))  # a list, from JSON
+
+    @property
+    def out_features(self) -> int:
+        """Width of the last hidden layer."""
+        return self.hidden[-1]
+
+    def build(self, in_features: int) -> nn.Sequential:
+        """New layers with new weights; [..., in_features] -> [..., out_features]."""
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip((in_features, *self.hidden), self.hidden, strict=False):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(self.dropout)]
+        return nn.Sequential(*layers)
 
 
 class Family(nn.Module, abc.ABC):
@@ -34,20 +64,15 @@ class Family(nn.Module, abc.ABC):
 
 
 class NetworkFamily(Family):
-    """A family whose parameters are read off a network's last hidden layer.
-
-    Dropout follows each hidden layer; a subclass adds the layer that comes last, which has none.
+    """A family whose parameters are read off a network's last hidden layer; a subclass adds the layer that comes last.
 
     Args:
         in_features: width of the features.
         latent_dim: D.
-        hidden: widths of the hidden layers.
-        dropout: probability.
+        mlp: the network's settings.
     """
 
-    def __init__(
-        self, in_features: int, latent_dim: int, hidden: Sequence[int] = (512, 512), dropout: float = 0.5
-    ) -> None:
+    def __init__(self, in_features: int, latent_dim: int, mlp: MLP = MLP()) -> None:
         super().__init__()
-        self.in_features, self.latent_dim, self.hidden, self.dropout = in_features, latent_dim, tuple(hidden), dropout
-        self.network = mlp(in_features, self.hidden, dropout)
+        self.in_features, self.latent_dim, self.mlp = in_features, latent_dim, mlp
+        self.network = mlp.build(in_features)

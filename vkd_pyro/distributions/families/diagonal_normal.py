@@ -15,8 +15,7 @@ class DiagonalNormal(LocScaleFamily):
     Args:
         in_features: width of the features.
         latent_dim: D.
-        hidden: widths of the hidden layers.
-        dropout: probability.
+        mlp: the network's settings.
     """
 
     def forward(self, features: Tensor) -> Distribution:

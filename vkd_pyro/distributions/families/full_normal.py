@@ -1,14 +1,12 @@
 """Normals of any covariance."""
 
-from collections.abc import Sequence
-
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from vkd_pyro.distributions.base import Distribution, full_precision
-from vkd_pyro.distributions.families.base import MIN_SCALE, NetworkFamily
+from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, NetworkFamily
 from vkd_pyro.distributions.families.exact import Exact
 from vkd_pyro.utils.errors import UserError
 
@@ -18,26 +16,23 @@ MAX_FULL_DIM = 64
 class FullNormal(NetworkFamily):
     """z ~ Normal(loc, L L^T), L lower triangular: every dimension may vary with every other.
 
-    The last layer alone has hidden[-1] D (D + 3) / 2 weights, and the density costs O(D^2): so D is at most 64.
+    The last layer alone has mlp.out_features D (D + 3) / 2 weights, and the density costs O(D^2): so D is at most 64.
 
     Args:
         in_features: width of the features.
         latent_dim: D, at most 64.
-        hidden: widths of the hidden layers.
-        dropout: probability.
+        mlp: the network's settings.
     """
 
-    def __init__(
-        self, in_features: int, latent_dim: int, hidden: Sequence[int] = (512, 512), dropout: float = 0.5
-    ) -> None:
+    def __init__(self, in_features: int, latent_dim: int, mlp: MLP = MLP()) -> None:
         if latent_dim > MAX_FULL_DIM:
-            weights = tuple(hidden)[-1] * latent_dim * (latent_dim + 3) // 2
+            weights = mlp.out_features * latent_dim * (latent_dim + 3) // 2
             raise UserError(
                 f"FullNormal: latent_dim is {latent_dim}, and a full covariance of it needs {weights:,} weights; "
                 f"at most {MAX_FULL_DIM}: set latent_dim lower, or take LowRankNormal"
             )
-        super().__init__(in_features, latent_dim, hidden, dropout)
-        self.loc_and_tril = nn.Linear(self.hidden[-1], latent_dim + latent_dim * (latent_dim + 1) // 2)
+        super().__init__(in_features, latent_dim, mlp)
+        self.loc_and_tril = nn.Linear(mlp.out_features, latent_dim + latent_dim * (latent_dim + 1) // 2)
 
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: Normal, batch shape [B], event shape [latent_dim]."""

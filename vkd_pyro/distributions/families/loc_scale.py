@@ -1,12 +1,10 @@
 """Families of a location and a scale."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from vkd_pyro.distributions.base import full_precision
-from vkd_pyro.distributions.families.base import MIN_SCALE, NetworkFamily
+from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, NetworkFamily
 
 
 class LocScaleFamily(NetworkFamily):
@@ -15,15 +13,12 @@ class LocScaleFamily(NetworkFamily):
     Args:
         in_features: width of the features.
         latent_dim: D.
-        hidden: widths of the hidden layers.
-        dropout: probability.
+        mlp: the network's settings.
     """
 
-    def __init__(
-        self, in_features: int, latent_dim: int, hidden: Sequence[int] = (512, 512), dropout: float = 0.5
-    ) -> None:
-        super().__init__(in_features, latent_dim, hidden, dropout)
-        self.loc_and_scale = nn.Linear(self.hidden[-1], 2 * latent_dim)
+    def __init__(self, in_features: int, latent_dim: int, mlp: MLP = MLP()) -> None:
+        super().__init__(in_features, latent_dim, mlp)
+        self.loc_and_scale = nn.Linear(mlp.out_features, 2 * latent_dim)
 
     def parameters_of(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Args: float [B, in_features]. Returns: loc and scale, float [B, latent_dim] each."""

@@ -1,13 +1,11 @@
 """Normals whose dimensions vary together in a few directions."""
 
-from collections.abc import Sequence
-
 import pyro.distributions as dist
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from vkd_pyro.distributions.base import Distribution, full_precision, no_autocast
-from vkd_pyro.distributions.families.base import MIN_SCALE, NetworkFamily
+from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, NetworkFamily
 from vkd_pyro.distributions.families.exact import Exact
 from vkd_pyro.utils.errors import UserError
 
@@ -20,8 +18,7 @@ class LowRankNormal(NetworkFamily):
     Args:
         in_features: width of the features.
         latent_dim: D.
-        hidden: widths of the hidden layers.
-        dropout: probability.
+        mlp: the network's settings.
         rank: columns of W.
     """
 
@@ -29,15 +26,14 @@ class LowRankNormal(NetworkFamily):
         self,
         in_features: int,
         latent_dim: int,
-        hidden: Sequence[int] = (512, 512),
-        dropout: float = 0.5,
+        mlp: MLP = MLP(),
         rank: int = 8,
     ) -> None:
-        super().__init__(in_features, latent_dim, hidden, dropout)
+        super().__init__(in_features, latent_dim, mlp)
         if rank < 1:
             raise UserError(f"LowRankNormal.rank: found {rank}, expected at least 1; without W it is DiagonalNormal")
         self.rank = rank
-        self.loc_scale_and_factor = nn.Linear(self.hidden[-1], (2 + rank) * latent_dim)
+        self.loc_scale_and_factor = nn.Linear(mlp.out_features, (2 + rank) * latent_dim)
 
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: Normal, batch shape [B], event shape [latent_dim]."""

@@ -1,12 +1,10 @@
 """Several modes, all read off the features."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from vkd_pyro.distributions.base import Distribution, full_precision
-from vkd_pyro.distributions.families.base import MIN_SCALE, NetworkFamily
+from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, NetworkFamily
 from vkd_pyro.distributions.families.diagonal_normal_mixture import DiagonalNormalMixture
 from vkd_pyro.utils.errors import UserError
 
@@ -20,8 +18,7 @@ class NormalMixture(NetworkFamily):
     Args:
         in_features: width of the features.
         latent_dim: D.
-        hidden: widths of the hidden layers.
-        dropout: probability.
+        mlp: the network's settings.
         num_components: K.
     """
 
@@ -29,16 +26,15 @@ class NormalMixture(NetworkFamily):
         self,
         in_features: int,
         latent_dim: int,
-        hidden: Sequence[int] = (512, 512),
-        dropout: float = 0.5,
+        mlp: MLP = MLP(),
         num_components: int = 5,
     ) -> None:
-        super().__init__(in_features, latent_dim, hidden, dropout)
+        super().__init__(in_features, latent_dim, mlp)
         if num_components < 1:
             raise UserError(f"NormalMixture.num_components: found {num_components}, expected at least 1")
         self.num_components = num_components
-        self.locs_and_scales = nn.Linear(self.hidden[-1], 2 * num_components * latent_dim)
-        self.logits = nn.Linear(self.hidden[-1], num_components)
+        self.locs_and_scales = nn.Linear(mlp.out_features, 2 * num_components * latent_dim)
+        self.logits = nn.Linear(mlp.out_features, num_components)
         nn.init.normal_(self.locs_and_scales.bias[: num_components * latent_dim], std=2 / latent_dim**0.5)
 
     def forward(self, features: Tensor) -> Distribution:

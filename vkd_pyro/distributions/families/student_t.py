@@ -1,14 +1,12 @@
 """Independent dimensions with heavy tails."""
 
-from collections.abc import Sequence
-
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from vkd_pyro.distributions.base import Distribution, full_precision
-from vkd_pyro.distributions.families.base import MIN_SCALE, NetworkFamily
+from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, NetworkFamily
 from vkd_pyro.utils.errors import UserError
 
 
@@ -20,8 +18,7 @@ class StudentT(NetworkFamily):
     Args:
         in_features: width of the features.
         latent_dim: D.
-        hidden: widths of the hidden layers.
-        dropout: probability.
+        mlp: the network's settings.
         df: degrees of freedom, above 4; None reads them off the features, a number a dimension.
     """
 
@@ -29,15 +26,14 @@ class StudentT(NetworkFamily):
         self,
         in_features: int,
         latent_dim: int,
-        hidden: Sequence[int] = (512, 512),
-        dropout: float = 0.5,
+        mlp: MLP = MLP(),
         df: float | None = None,
     ) -> None:
-        super().__init__(in_features, latent_dim, hidden, dropout)
+        super().__init__(in_features, latent_dim, mlp)
         if df is not None and df <= 4:
             raise UserError(f"StudentT.df: found {df}, expected more than 4, or null to learn it")
         self.df = df
-        self.loc_scale_and_df = nn.Linear(self.hidden[-1], (3 if df is None else 2) * latent_dim)
+        self.loc_scale_and_df = nn.Linear(mlp.out_features, (3 if df is None else 2) * latent_dim)
 
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: StudentT, batch shape [B], event shape [latent_dim]."""

@@ -1,13 +1,11 @@
 """A prior of several modes that are learned, whatever the features."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from vkd_pyro.distributions.base import Distribution, full_precision
-from vkd_pyro.distributions.families.base import MIN_SCALE, Family, mlp
+from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, Family
 from vkd_pyro.distributions.families.diagonal_normal_mixture import DiagonalNormalMixture
 from vkd_pyro.utils.errors import UserError
 
@@ -22,8 +20,7 @@ class VampPrior(Family):
     Args:
         in_features: width of the features, and of the pseudo-features.
         latent_dim: D.
-        hidden: widths of the hidden layers.
-        dropout: probability.
+        mlp: the network's settings.
         num_components: C.
     """
 
@@ -33,18 +30,17 @@ class VampPrior(Family):
         self,
         in_features: int,
         latent_dim: int,
-        hidden: Sequence[int] = (512, 512),
-        dropout: float = 0.5,
+        mlp: MLP = MLP(),
         num_components: int = 50,
     ) -> None:
         super().__init__()
-        self.in_features, self.latent_dim, self.hidden, self.dropout = in_features, latent_dim, tuple(hidden), dropout
+        self.in_features, self.latent_dim, self.mlp = in_features, latent_dim, mlp
         if num_components < 1:
             raise UserError(f"VampPrior.num_components: found {num_components}, expected at least 1")
         self.num_components = num_components
         self.pseudo_features = nn.Parameter(torch.randn(num_components, in_features))
-        self.network = mlp(in_features, self.hidden, dropout)
-        self.loc_and_scale = nn.Linear(self.hidden[-1], 2 * latent_dim)
+        self.network = mlp.build(in_features)
+        self.loc_and_scale = nn.Linear(mlp.out_features, 2 * latent_dim)
 
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: one mixture B times, batch shape [B], event shape [latent_dim]."""

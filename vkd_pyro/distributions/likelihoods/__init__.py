@@ -12,7 +12,7 @@ likelihood                     labels given z                                   
 =============================  ==========================================================  ====================
 """
 
-from vkd_pyro.distributions.likelihoods.base import Likelihood, NetworkLikelihood
+from vkd_pyro.distributions.likelihoods.base import Head, Likelihood, NetworkLikelihood
 from vkd_pyro.distributions.likelihoods.bernoulli import BernoulliLikelihood, SoftBernoulli
 from vkd_pyro.distributions.likelihoods.categorical import CategoricalLikelihood
 from vkd_pyro.distributions.likelihoods.focal_bernoulli import FocalBernoulliLikelihood
@@ -24,6 +24,7 @@ __all__ = [
     "BernoulliLikelihood",
     "CategoricalLikelihood",
     "FocalBernoulliLikelihood",
+    "Head",
     "Likelihood",
     "LowRankProbit",
     "LowRankProbitLikelihood",

@@ -1,12 +1,42 @@
 """The interface of a likelihood of labels, and the network in front of all of them."""
 
 import abc
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vkd_pyro.distributions.base import Distribution, full_precision
+from vkd_pyro.distributions.base import Distribution, check_probability, full_precision
+from vkd_pyro.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Head:
+    """The network of a likelihood: dropout, Linear, ReLU, dropout, Linear; without a hidden layer dropout, Linear.
+
+    Args:
+        hidden_dim: width of the hidden layer; 0 is a linear network.
+        dropout: probability.
+
+    Raises:
+        UserError: a width or probability that is none.
+    """
+
+    hidden_dim: int = 512
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        if type(self.hidden_dim) is not int or self.hidden_dim < 0:
+            raise UserError(f"Head.hidden_dim: found {self.hidden_dim!r}, expected a width, or 0 for a linear network")
+        check_probability("Head.dropout", self.dropout)
+
+    def build(self, in_features: int, out_features: int) -> nn.Sequential:
+        """New layers with new weights; [..., in_features] -> [..., out_features]."""
+        if not self.hidden_dim:
+            return nn.Sequential(nn.Dropout(self.dropout), nn.Linear(in_features, out_features))
+        hidden = nn.Dropout(self.dropout), nn.Linear(in_features, self.hidden_dim), nn.ReLU()
+        return nn.Sequential(*hidden, nn.Dropout(self.dropout), nn.Linear(self.hidden_dim, out_features))
 
 
 class Likelihood(nn.Module, abc.ABC):
@@ -52,15 +82,13 @@ class Likelihood(nn.Module, abc.ABC):
 
 
 class NetworkLikelihood(Likelihood):
-    """A likelihood whose parameters f([features, z]) are read off a network of at most one hidden layer.
+    """A likelihood whose parameters are the outputs of a network f([features, z]).
 
     Args:
         latent_dim: D.
         num_findings: K.
         features_dim: width of the image features that f sees beside z; 0 is z alone.
-        hidden_dim: width of the hidden layer of f (dropout, Linear, ReLU, dropout, Linear); 0 is a linear f
-            (dropout, Linear).
-        dropout: probability.
+        head: settings of f.
 
     Attributes:
         outputs_per_finding: how many numbers f says of each finding.
@@ -68,28 +96,16 @@ class NetworkLikelihood(Likelihood):
 
     outputs_per_finding: ClassVar[int] = 1
 
-    def __init__(
-        self, latent_dim: int, num_findings: int, features_dim: int = 0, hidden_dim: int = 512, dropout: float = 0.5
-    ) -> None:
+    def __init__(self, latent_dim: int, num_findings: int, features_dim: int = 0, head: Head = Head()) -> None:
         super().__init__()
-        self.latent_dim, self.num_findings, self.features_dim = latent_dim, num_findings, features_dim
-        self.hidden_dim, self.dropout = hidden_dim, dropout
-        outputs = num_findings * self.outputs_per_finding
-        self.network = head(features_dim + latent_dim, outputs, hidden_dim, dropout)
+        self.latent_dim, self.num_findings, self.features_dim, self.head = latent_dim, num_findings, features_dim, head
+        self.network = head.build(features_dim + latent_dim, num_findings * self.outputs_per_finding)
 
     def outputs(self, z: Tensor, features: Tensor | None = None) -> Tensor:
         """f: float [..., B, latent_dim]; float [B, features_dim] -> float [..., B, K * outputs_per_finding]."""
         if self.features_dim and features is not None:
             z = torch.cat([features.expand(*z.shape[:-1], -1), z], dim=-1)
         return full_precision(self.network(z))
-
-
-def head(in_features: int, out_features: int, hidden_dim: int, dropout: float) -> nn.Sequential:
-    """Dropout, Linear, ReLU, dropout, Linear; without a hidden layer dropout, Linear."""
-    if not hidden_dim:
-        return nn.Sequential(nn.Dropout(dropout), nn.Linear(in_features, out_features))
-    hidden = nn.Dropout(dropout), nn.Linear(in_features, hidden_dim), nn.ReLU()
-    return nn.Sequential(*hidden, nn.Dropout(dropout), nn.Linear(hidden_dim, out_features))
 
 
 def independent(labels: Distribution, known: Tensor | None) -> Distribution:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from vkd_pyro.distributions.base import Distribution
-from vkd_pyro.distributions.likelihoods.base import NetworkLikelihood, independent
+from vkd_pyro.distributions.likelihoods.base import Head, NetworkLikelihood, independent
 from vkd_pyro.distributions.likelihoods.scored_bernoulli import ScoredBernoulli
 from vkd_pyro.utils.errors import UserError
 
@@ -26,8 +26,7 @@ class FocalBernoulliLikelihood(NetworkLikelihood):
         latent_dim: D.
         num_findings: K.
         features_dim: width of the image features that f sees beside z; 0 is z alone.
-        hidden_dim: width of the hidden layer of f; 0 is a linear f.
-        dropout: probability.
+        head: settings of f.
         gamma: how far it looks away; 0 is the Bernoulli's log-probability.
 
     Raises:
@@ -41,11 +40,10 @@ class FocalBernoulliLikelihood(NetworkLikelihood):
         latent_dim: int,
         num_findings: int,
         features_dim: int = 0,
-        hidden_dim: int = 512,
-        dropout: float = 0.5,
+        head: Head = Head(),
         gamma: float = 2.0,
     ) -> None:
-        super().__init__(latent_dim, num_findings, features_dim, hidden_dim, dropout)
+        super().__init__(latent_dim, num_findings, features_dim, head)
         if not 0 <= gamma < math.inf:
             raise UserError(f"gamma: found {gamma}, expected a number of at least 0; the paper's is 2")
         self.gamma = gamma

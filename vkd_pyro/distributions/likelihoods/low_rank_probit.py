@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from torch.special import log_ndtr, ndtr
 
 from vkd_pyro.distributions.base import Distribution, full_precision
-from vkd_pyro.distributions.likelihoods.base import NetworkLikelihood
+from vkd_pyro.distributions.likelihoods.base import Head, NetworkLikelihood
 from vkd_pyro.utils.errors import UserError
 
 
@@ -111,8 +111,7 @@ class LowRankProbitLikelihood(NetworkLikelihood):
         latent_dim: D.
         num_findings: K.
         features_dim: width of the image features that f sees beside z; 0 is z alone.
-        hidden_dim: width of the hidden layer of f; 0 is a linear f.
-        dropout: probability.
+        head: settings of f.
         rank: r, the number of causes that labels share: 1 or 2.
         num_nodes: of the quadrature, along each dimension; the cost grows with num_nodes^rank, so take 24 for rank 2.
 
@@ -125,12 +124,11 @@ class LowRankProbitLikelihood(NetworkLikelihood):
         latent_dim: int,
         num_findings: int,
         features_dim: int = 0,
-        hidden_dim: int = 512,
-        dropout: float = 0.5,
+        head: Head = Head(),
         rank: int = 1,
         num_nodes: int = 64,
     ) -> None:
-        super().__init__(latent_dim, num_findings, features_dim, hidden_dim, dropout)
+        super().__init__(latent_dim, num_findings, features_dim, head)
         if rank not in (1, 2):
             raise UserError(f"rank: found {rank}, expected 1 or 2; nodes of the quadrature grow as num_nodes^rank")
         if num_nodes < 2:

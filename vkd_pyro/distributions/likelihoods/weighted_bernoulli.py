@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from vkd_pyro.distributions.base import Distribution
-from vkd_pyro.distributions.likelihoods.base import NetworkLikelihood, independent
+from vkd_pyro.distributions.likelihoods.base import Head, NetworkLikelihood, independent
 from vkd_pyro.distributions.likelihoods.scored_bernoulli import ScoredBernoulli
 from vkd_pyro.utils.errors import UserError
 
@@ -25,8 +25,7 @@ class WeightedBernoulliLikelihood(NetworkLikelihood):
         latent_dim: D.
         num_findings: K.
         features_dim: width of the image features that f sees beside z; 0 is z alone.
-        hidden_dim: width of the hidden layer of f; 0 is a linear f.
-        dropout: probability.
+        head: settings of f.
         positive_weight: w, one number, or one a finding; "balanced" is negatives / positives among the known
             training labels, 1 for a finding that lacks either.
 
@@ -42,11 +41,10 @@ class WeightedBernoulliLikelihood(NetworkLikelihood):
         latent_dim: int,
         num_findings: int,
         features_dim: int = 0,
-        hidden_dim: int = 512,
-        dropout: float = 0.5,
+        head: Head = Head(),
         positive_weight: float | Sequence[float] | Literal["balanced"] = "balanced",
     ) -> None:
-        super().__init__(latent_dim, num_findings, features_dim, hidden_dim, dropout)
+        super().__init__(latent_dim, num_findings, features_dim, head)
         self.positive_weight = positive_weight
         self.register_buffer("weights", _weights(positive_weight, num_findings))
 

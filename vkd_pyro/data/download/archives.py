@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from vkd_pyro.data.fetching import fetch, forget
+from vkd_pyro.data.download.fetching import fetch, forget
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import full_disk, sha256_of, written
 

@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from vkd_pyro.data.batch import Example, collate
-from vkd_pyro.data.dataset import (
+from vkd_pyro.data.images.transforms import Augmentation
+from vkd_pyro.data.loading.dataset import (
     ALONE,
     HalfLabelledSampler,
     Share,
@@ -19,8 +20,7 @@ from vkd_pyro.data.dataset import (
     StudyDataset,
     TrainingBatches,
 )
-from vkd_pyro.data.device_cache import CachedLoader
-from vkd_pyro.data.images.transforms import Augmentation
+from vkd_pyro.data.loading.device_cache import CachedLoader
 from vkd_pyro.utils.errors import UserError
 
 CPU = torch.device("cpu")

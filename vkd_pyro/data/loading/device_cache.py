@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.data.dataset import NO_REPORT, Draw, StudyDataset, derive_seed
 from vkd_pyro.data.images.quiet import quiet_readers
+from vkd_pyro.data.loading.dataset import NO_REPORT, Draw, StudyDataset, derive_seed
 from vkd_pyro.data.store import StoredReports
 from vkd_pyro.utils.errors import UserError
 

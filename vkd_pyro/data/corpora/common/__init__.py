@@ -1,0 +1,1 @@
+"""What several readers share: cells of tables, names of patients, views."""

@@ -1,0 +1,1 @@
+"""Public archives: fetched, checked, unpacked."""
