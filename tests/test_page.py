@@ -16,18 +16,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from vkd_pyro.metrics import Interval
 from vkd_pyro.reporting import figures
-from vkd_pyro.reporting.page import (
-    SECTIONS,
-    CaptionedFigure,
-    Evaluated,
-    Page,
-    Section,
-    Table,
-    Undefined,
-    render,
-    shown,
-    write_page,
-)
+from vkd_pyro.reporting.html import render, shown, write_page
+from vkd_pyro.reporting.page import SECTIONS, CaptionedFigure, Evaluated, Page, Section, Table, Undefined
 
 NAN = float("nan")
 FINDINGS = (

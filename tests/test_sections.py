@@ -17,7 +17,7 @@ from vkd_pyro.evaluation.evaluation import Evaluation
 from vkd_pyro.explanations.mismatch import Mismatch
 from vkd_pyro.metrics import Interval
 from vkd_pyro.posthoc.recalibration import Identity, Isotonic, Temperature
-from vkd_pyro.reporting.page import render
+from vkd_pyro.reporting.html import render
 from vkd_pyro.reporting.sections import Assessment, Extras, figures_of, page_of, plain
 from vkd_pyro.reporting.write import save_all, shown_finding
 

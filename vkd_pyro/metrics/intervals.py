@@ -164,7 +164,8 @@ def average_precision_interval(
     seed: int = 0,
     models: ArrayLike | None = None,
 ) -> Interval:
-    """As `auroc_interval`, of `average_precision`; of a rare finding, given how many patients have it."""
+    """`average_precision` of one finding by `bootstrap_interval`, stratified as `auroc_interval` is: of a rare finding,
+    given how many patients have it. Args: as of `auroc_interval`."""
     return _area_interval(resampled_average_precision, probabilities, labels, patients, num_resamples, seed, models)
 
 

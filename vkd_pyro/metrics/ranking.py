@@ -43,7 +43,7 @@ def resampled_auroc(
 def auroc_per_finding(
     probabilities: ArrayLike, labels: ArrayLike, models: ArrayLike | None = None
 ) -> NDArray[np.float64]:
-    """Args: probabilities and labels [N, K]; models as of `auroc`. Returns: [K]."""
+    """`auroc` of each finding, [K]. Args: probabilities and labels [N, K]; models as of `auroc`."""
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
     return np.array([auroc(p, y, models) for p, y in zip(probabilities.T, labels.T, strict=True)])
 

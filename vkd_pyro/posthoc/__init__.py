@@ -1,5 +1,6 @@
 """What the validation split says of a trained model: fitted once it is trained, applied whenever it predicts.
 
+known          probabilities and known labels, checked before anything is fitted to them
 recalibration  monotone maps from probabilities to honest ones
 thresholds     operating points: yes, no, refer
 conformal      sets of answers that hold the right one as often as stated

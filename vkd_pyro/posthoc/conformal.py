@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vkd_pyro.posthoc.recalibration import Array, as_probabilities, checked, known_pairs
-from vkd_pyro.posthoc.thresholds import check_share, decimal
+from vkd_pyro.posthoc.known import Array, as_probabilities, check_share, checked, decimal, known_pairs
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,9 @@ class Conformal:
     def fit(
         cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str], alpha: float = 0.1
     ) -> "Conformal":
-        """Args: probabilities [N, K], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names; alpha in (0, 1).
+        """The bounds of both classes of each finding.
+
+        Args: probabilities [N, K], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names; alpha in (0, 1).
 
         Raises:
             UserError: another alpha; shapes that do not fit, probabilities outside [0, 1], other labels.

@@ -93,7 +93,10 @@ class Gaussian:
 
     @classmethod
     def fit(cls, rows: Floats) -> "Gaussian":
-        """Args: [N, F]; N may be below F: the covariance, in units of `_scales`, is shrunk (Ledoit & Wolf 2004)."""
+        """Mean and covariance of rows, [N, F].
+
+        N may be below F: the covariance, in units of `_scales`, is shrunk (Ledoit & Wolf 2004).
+        """
         from sklearn.covariance import ledoit_wolf
 
         mean, scales = rows.mean(axis=0), _scales(rows)

@@ -10,16 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.posthoc.known import MIN_PER_CLASS, Array, as_probabilities, known_pairs
 from vkd_pyro.utils.serialization import build, describe
-
-Array = NDArray[np.float64]
-
-MIN_PER_CLASS = 5
-"""Known positives, and known negatives, below which nothing is fitted."""
 
 LOWEST, HIGHEST = 1e-12, 1 - 2**-25
 """Where probabilities are clipped before a logit: every float32 below 1 stays below, and 1 itself is no outlier."""
@@ -43,7 +38,9 @@ class Recalibration(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
-        """Args: probabilities [N, K] in [0, 1], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names.
+        """The map of each finding of least error on known labels.
+
+        Args: probabilities [N, K] in [0, 1], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names.
 
         Raises:
             UserError: shapes that do not fit, probabilities outside [0, 1], other labels.
@@ -177,42 +174,7 @@ class Isotonic(Recalibration):
         return np.stack([np.interp(p, x, y) for p, x, y in columns], axis=-1)
 
 
-# --------------------------------------------------------------------------- what is known, and checked
-
-
-def as_probabilities(values: ArrayLike, findings: Sequence[str]) -> Array:
-    """Float64 [..., K], as given; raises `UserError` where it is none of probabilities of these findings."""
-    p = np.asarray(values, float)
-    if p.ndim == 0 or p.shape[-1] != len(findings):
-        raise UserError(f"probabilities: found shape {list(p.shape)}, expected a last axis of {len(findings)} findings")
-    if (outside := p[(p < 0) | (p > 1)]).size:
-        raise UserError(f"probabilities: found {outside[0]:g}, expected numbers in [0, 1]; of logits, give the sigmoid")
-    return p
-
-
-def checked(probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> tuple[Array, Array]:
-    """Both as float64 [N, K].
-
-    Args: probabilities [N, K] in [0, 1], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names.
-
-    Raises:
-        UserError: shapes that do not fit, probabilities outside [0, 1], other labels.
-    """
-    p, y = as_probabilities(probabilities, findings), np.asarray(labels, float)
-    if p.ndim != 2 or y.shape != p.shape:
-        raise UserError(
-            f"labels: found shape {list(y.shape)} for probabilities {list(p.shape)}, expected [N, K] of both"
-        )
-    if (other := y[~(np.isnan(y) | (y == 0) | (y == 1))]).size:
-        raise UserError(f"labels: found {other[0]:g}, expected 1, 0, or NaN where unknown")
-    return p, y
-
-
-def known_pairs(probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> list[tuple[Array, Array]]:
-    """Probabilities and labels of each finding where both are known; args and errors as of `checked`."""
-    p, y = checked(probabilities, labels, findings)
-    known = ~(np.isnan(p) | np.isnan(y))
-    return [(p[rows, k], y[rows, k]) for k, rows in enumerate(known.T)]
+# ------------------------------------------------------------------------------- why nothing was fitted
 
 
 def too_few(labels: Array) -> str | None:

@@ -8,13 +8,12 @@ import abc
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vkd_pyro.posthoc.recalibration import MIN_PER_CLASS, Array, as_probabilities, known_pairs
+from vkd_pyro.posthoc.known import MIN_PER_CLASS, Array, as_probabilities, check_share, decimal, known_pairs
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import build, describe
 
@@ -30,7 +29,7 @@ class Rule(abc.ABC):
 
     @abc.abstractmethod
     def threshold(self, probabilities: Array, labels: Array) -> float:
-        """Args: probabilities [M] in [0, 1] and their known labels [M], 1 or 0, of one finding."""
+        """The threshold, from the probabilities [M] of one finding, in [0, 1], and their known labels [M], 1 or 0."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +111,6 @@ class ByCost(Rule):
         return self.false_positive / (self.false_positive + self.false_negative)
 
 
-def check_share(name: str, share: float) -> None:
-    if not 0 < share < 1:
-        raise UserError(f"{name}: found {share}, expected a number above 0 and below 1")
-
-
 def _too_few(class_name: str, number: int) -> str | None:
     return None if number >= MIN_PER_CLASS else f"{class_name} known: {number}; at least {MIN_PER_CLASS} are needed"
 
@@ -124,11 +118,6 @@ def _too_few(class_name: str, number: int) -> str | None:
 def _constant(probabilities: Array) -> str | None:
     """A threshold would give every study the same answer."""
     return "all validation studies have the same probability" if np.ptp(probabilities) == 0 else None
-
-
-def decimal(share: float) -> Fraction:
-    """The number that was written: 0.29 * 100 is 28.999999999999996, and would be rounded the wrong way."""
-    return Fraction(str(float(share)))
 
 
 # -------------------------------------------------------------------------------- operating points
@@ -194,7 +183,9 @@ class OperatingPoints:
 
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str], rule: Rule) -> "OperatingPoints":
-        """Args: probabilities [N, K], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names; the rule.
+        """The threshold of each finding by a rule.
+
+        Args: probabilities [N, K], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names; the rule.
 
         Raises:
             UserError: no rule; shapes that do not fit, probabilities outside [0, 1], other labels.

@@ -2,6 +2,7 @@
 
 write     what is computed for the page alone, and all that is left in the folder
 sections  which tables and figures the page has, and what is said of them
-page      the parts of a page, and how they become HTML
+page      the parts of a page
+html      how they become HTML
 figures   arrays to matplotlib figures
 """

@@ -19,7 +19,7 @@ from vkd_pyro.explanations.mismatch import Mismatch, mismatch
 from vkd_pyro.methods.base import Method
 from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.reporting.figures import save
-from vkd_pyro.reporting.page import write_page
+from vkd_pyro.reporting.html import write_page
 from vkd_pyro.reporting.sections import Assessment, Extras, figures_of, page_of
 from vkd_pyro.utils.files import private_folder
 
