@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +29,10 @@ def join_folds(parts: Sequence[Evaluation]) -> Evaluation:
     arrays = [field.name for field in fields(Evaluation) if isinstance(getattr(first, field.name), np.ndarray)]
     kinds = set.intersection(*(set(part.subgroups) for part in parts))
     data = {name: value for name, value in first.data.items() if name not in ("splits", "left_out", "folds")}
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
     return replace(
         first,
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
+        **joined,
         data=data | {"folds": len(parts)},
         how={name: value for name, value in first.how.items() if name not in ("bundle", "calibration")},
         study_ids=tuple(study for part in parts for study in part.study_ids),
