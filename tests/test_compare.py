@@ -247,8 +247,10 @@ def test_comparison_json_has_averages_and_findings_and_forests(judged):
 
 def test_an_undefined_difference_is_null(judged):
     for name in ("base", "better"):
-        evaluation = replace(evaluation_in(judged / name))
-        evaluation.labels[:, 2] = 0
+        evaluation = evaluation_in(judged / name)
+        labels = evaluation.labels.copy()
+        labels[:, 2] = 0
+        evaluation = replace(evaluation, labels=labels)
         save_evaluation(evaluation, judged / name / "evaluation" / "test")
     done("compare", judged / "base", judged / "better", "--resamples", "5", "--output", judged / "c")
     found = json.loads((judged / "c" / "comparison.json").read_text(), parse_constant=pytest.fail)
