@@ -252,7 +252,7 @@ def test_each_validation_batch_has_one_process(world):
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_the_noise_of_a_row_does_not_depend_on_its_process(world):
     torch.manual_seed(0)
-    features, family = torch.randn(6, 5), DiagonalNormal(5, 4, (8,), 0.0)
+    features, family = torch.randn(6, 5), DiagonalNormal(5, 4, MLP((8,), 0.0))
     with noise_of_places(7):
         whole = [draw(family(features), 3), draw(family(features), 2)]
     for rank in range(world):
@@ -264,7 +264,7 @@ def test_the_noise_of_a_row_does_not_depend_on_its_process(world):
 
 
 def test_noise_is_a_function_of_the_seed_whatever_else_is_drawn():
-    z = DiagonalNormal(5, 4, (8,), 0.0)(torch.randn(6, 5))
+    z = DiagonalNormal(5, 4, MLP((8,), 0.0))(torch.randn(6, 5))
 
     def drawn(seed: int) -> torch.Tensor:
         torch.randn(seed + 1)
@@ -276,7 +276,7 @@ def test_noise_is_a_function_of_the_seed_whatever_else_is_drawn():
 
 
 def test_other_families_are_drawn_from_the_generator_of_torch():
-    z = Laplace(5, 4, (8,), 0.0)(torch.randn(6, 5))
+    z = Laplace(5, 4, MLP((8,), 0.0))(torch.randn(6, 5))
     torch.manual_seed(3)
     expected = draw(z, 2)
     torch.manual_seed(3)

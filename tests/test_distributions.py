@@ -65,3 +65,8 @@ def test_the_product_with_itself_halves_the_variance():
 def test_a_family_without_a_known_product_is_refused():
     with pytest.raises(UserError, match="fusion: 'product' is known for the prior DiagonalNormal only"):
         product(dist.Laplace(torch.zeros(2, 3), torch.ones(2, 3)).to_event(1), torch.tensor([0, 0]))
+
+
+def test_arguments_stay_validated():
+    """Importing zuko turns that off in the whole process."""
+    assert torch.distributions.Distribution._validate_args

@@ -52,7 +52,7 @@ def make_model(prior: Family | None = None, sees_features: bool = True) -> Model
     torch.manual_seed(0)
     encoder = ConvEncoder((4, 8))
     prior = prior or DiagonalNormal(8, 2, MLP((7,), dropout=0.0))
-    return Model(encoder, prior, BernoulliLikelihood(2, 3, 8 if sees_features else 0, 6)).eval()
+    return Model(encoder, prior, BernoulliLikelihood(2, 3, 8 if sees_features else 0, Head(6))).eval()
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_the_gradient_goes_through_z(pictures):
 
 @pytest.mark.parametrize("prior", [DiagonalNormal, Flow, NormalMixture], ids=lambda family: family.__name__)
 def test_the_map_of_an_image_does_not_depend_on_the_others(prior, pictures):
-    model = make_model(prior(8, 2, (7,)))
+    model = make_model(prior(8, 2, MLP((7,))))
     together = grad_cam(model, pictures, (2, 0))
     assert together.shape == (5, 2, 16, 16)
     torch.testing.assert_close(grad_cam(model, pictures[3:], 2), together[3:, 0], atol=1e-4, rtol=1e-3)
@@ -175,7 +175,9 @@ def test_a_trained_model_looks_at_the_square():
     images = torch.tensor(np.stack([study.images[0] for study in studies])).unsqueeze(1) / 255
     labels = torch.tensor(np.stack([study.labels for study in studies]))
     torch.manual_seed(0)
-    model = Model(ConvEncoder((16, 32)), DiagonalNormal(32, 4, (16,), 0.0), BernoulliLikelihood(4, 3, 32, 32, 0.0))
+    model = Model(
+        ConvEncoder((16, 32)), DiagonalNormal(32, 4, MLP((16,), 0.0)), BernoulliLikelihood(4, 3, 32, Head(32, 0.0))
+    )
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(40):
         features = model.image_encoder(images)

@@ -27,6 +27,7 @@ from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.data.task import Task
 from vkd_pyro.distributions import (
+    MLP,
     BernoulliLikelihood,
     CategoricalLikelihood,
     DiagonalNormal,
@@ -225,7 +226,7 @@ def make_vkd(name: str, findings: tuple[str, ...] = FINDINGS) -> VKD:
     torch.manual_seed(0)
 
     def family(features: int, latent: int) -> DiagonalNormal:
-        return DiagonalNormal(features, latent, (8,), 0.0)
+        return DiagonalNormal(features, latent, MLP((8,), 0.0))
 
     encoders = ConvEncoder((4, 8)), WordEncoder(50, 16, dropout=0.0)
     return VKD(findings, *encoders, D, family, family, maker(name), maker(name))

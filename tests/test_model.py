@@ -7,7 +7,7 @@ from pyro import poutine
 from pyro.infer import Predictive
 
 from tests.test_elbo import D, K, make_batch, make_vkd
-from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, seeded
+from vkd_pyro.distributions import MLP, BernoulliLikelihood, DiagonalNormal, seeded
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.evaluation.outputs import StudyOutputs, study_outputs
 from vkd_pyro.methods.image_only import ImageOnly
@@ -61,7 +61,7 @@ def test_sizes_of_the_paper_are_the_defaults():
 
 
 def test_scale_is_positive_however_small_the_raw_scale():
-    prior = DiagonalNormal(2, 3, (4,))
+    prior = DiagonalNormal(2, 3, MLP((4,)))
     torch.nn.init.constant_(prior.loc_and_scale.bias, -1e4)
     assert (prior(torch.zeros(1, 2)).variance.sqrt() >= 1e-4).all()
 

@@ -222,7 +222,7 @@ def test_the_decisions_are_those_of_the_tables():
         assert f"{finding} {' '.join(f'{value:.3f}' for value in row)}" in text
     for finding, row in tables.conformal.iterrows():
         assert f"{finding} {' '.join(f'{value:.3f}' for value in row)}" in text
-    assert "held in at least 80% of its studies" in text
+    assert "covered in at least 80% of its studies" in text
 
 
 def test_ood_is_counted_where_it_is_known():
@@ -248,8 +248,8 @@ def test_uncertainty_without_a_label_is_undefined():
     shares = assessed("all")[1].selective
     text = section(assessed("all")[2], "uncertainty")
     assert f"most uncertain fifth {shares.uncertain_error:.1%} wrong answers, the rest {shares.other_error:.1%}" in text
-    assert "of it carried by z" in text
-    assert "of it carried by z" not in section(assessed("image only")[2], "uncertainty")
+    assert "the part that z carries" in text
+    assert "the part that z carries" not in section(assessed("image only")[2], "uncertainty")
 
 
 def test_subgroups_are_those_of_the_tables():

@@ -19,7 +19,7 @@ from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.distributions import KL, DiagonalNormal, LowRankProbitLikelihood
+from vkd_pyro.distributions import KL, MLP, DiagonalNormal, LowRankProbitLikelihood
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
@@ -38,7 +38,7 @@ SETTINGS = Training(max_epochs=2, optimizer=lambda p: torch.optim.Adam(p, lr=1e-
 
 
 def family(features: int, latent: int) -> DiagonalNormal:
-    return DiagonalNormal(features, latent, (16,), 0.1)
+    return DiagonalNormal(features, latent, MLP((16,), 0.1))
 
 
 def make_vkd(seed: int = 0, objective: TraceVKD_ELBO | None = None) -> VKD:
@@ -364,7 +364,7 @@ def test_what_does_not_go_together_is_one_line_and_leaves_nothing(tmp_path):
 
     for family, message in ((Gamma, "same support"), (Untyped, r"is \.to_event\(1\) missing")):
         vkd = make_vkd()
-        vkd.model.prior = family(16, 4, (16,), 0.1)
+        vkd.model.prior = family(16, 4, MLP((16,), 0.1))
         with pytest.raises(UserError, match=message):
             fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, beta_schedule=Cyclical(cycles=1), progress=False)
         assert not (tmp_path / "run").exists()

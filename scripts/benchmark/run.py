@@ -58,15 +58,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for part in chosen.parts:
             for row in PARTS[part].rows(chosen, Path(folder)):
-                table[row.name] = cells = row.cells()
-                print(
-                    f"{row.name}: {cells['ratio']}  aim {cells['aim'] or 'none'}\n    {cells['of']}\n    {cells['to']}"
-                )
+                table[row.name] = row.cells()
+                print(row.name, *row.cells().values(), sep="\n    ", flush=True)
     if chosen.json:
         table = dict(sorted(table.items(), key=lambda row: row[0].endswith(on("cuda"))))  # a GPU's rows last
-        write_json(
-            chosen.json, {"command": "; ".join(COMMANDS), "machine": machines, "rows": "measured", "table": table}
-        )
+        origin = {"command": "; ".join(COMMANDS), "machine": machines, "rows": "measured"}
+        write_json(chosen.json, origin | {"table": table})
 
 
 def arguments() -> argparse.Namespace:

@@ -84,7 +84,7 @@ class LatentUse:
 
     @property
     def undefined(self) -> dict[str, str]:
-        """Of each number that is NaN, why."""
+        """Why a number is NaN, by its name."""
         no_z = math.isnan(self.active_units["prior"])
         no_report = "there is no z" if no_z else "no report was read"
         no_draws = "there is no z" if no_z else "wants two draws of z, and two studies in a batch"

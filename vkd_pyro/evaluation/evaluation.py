@@ -35,7 +35,7 @@ class Evaluation:
         report_probabilities: [N, K], from the report by q(y | z); NaN where there is none. Not available at inference.
         answers: [N, K], "yes", "no", "refer" or "unknown", by the operating points.
         conformal: [N, K], "yes", "no", "refer", "neither" or "unknown", by the conformal sets.
-        kl_per_study: [N], KL(q(z | x_T) || p(z | x_I)) in nats: how far a report is from its picture.
+        kl_per_study: [N], KL(q(z | x_T) || p(z | x_I)) in nats: how far a report is from its image.
         ood: [N], p-values of an image like those of training being so far from them; small is out-of-distribution.
         subgroups: of each study, by kind ("sex", "age", "view"), [N] each.
         latent_use: how z is used: KL, active units, what it says of the labels, and whether the likelihood reads it.
@@ -82,7 +82,7 @@ class Evaluation:
 
     @property
     def active_units(self) -> dict[str, float]:
-        """Of the prior and of the posterior; NaN where there is none."""
+        """Active units of the prior and of the posterior; NaN where there is none."""
         return self.latent_use.active_units
 
     def per_finding(self) -> pd.DataFrame:

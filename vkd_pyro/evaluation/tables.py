@@ -20,12 +20,12 @@ Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 PAIRS_AT_ONCE = 10_000_000
-"""(study, finding) pairs of resamples that are held in memory."""
+"""(study, finding) pairs of resamples in memory at once."""
 
 SHARES = np.linspace(0, 0.9, 19)
-"""Of the studies, referred in a referral curve."""
+"""Shares of the studies that are referred in a referral curve."""
 
-DOUBTFUL = 0.2
+MOST_UNCERTAIN = 0.2
 """The share of the studies that is called most uncertain; less by a tie."""
 
 
@@ -168,7 +168,7 @@ def decisions(evaluation: Evaluation) -> pd.DataFrame | None:
 
 
 def conformal(evaluation: Evaluation) -> pd.DataFrame | None:
-    """A row a finding: how often the sets held the right answer, by class, and how often they were one answer.
+    """A row a finding: coverage by class (sets that have the right answer), and the share of sets that are one answer.
 
     None where the model has no sets, or there are several models, each with its own.
     """
@@ -176,7 +176,11 @@ def conformal(evaluation: Evaluation) -> pd.DataFrame | None:
     if fitted is None or evaluation.models is not None:
         return None
     coverage = Conformal.from_json(fitted["conformal"]).coverage(evaluation.calibrated, evaluation.labels)
-    columns = {"held, absent": coverage.absent, "held, present": coverage.present, "one answer": coverage.single}
+    columns = {
+        "coverage, absent": coverage.absent,
+        "coverage, present": coverage.present,
+        "one answer": coverage.single,
+    }
     return pd.DataFrame(columns, index=pd.Index(evaluation.findings, name="finding"))
 
 
@@ -204,7 +208,7 @@ class Selective:
 
     Attributes:
         uncertain_error, other_error: share of wrong answers among the most uncertain fifth of the studies, and others.
-            Studies without a known label, or without a uncertainty, take no part.
+            Studies without a known label, or without an uncertainty, take no part.
         ratio: the first over the second, patients resampled, the fifth being what it is; NaN where the rest has no
             wrong answer.
         never: share of wrong answers, were every answer no: the share of positives.
@@ -238,7 +242,7 @@ def selective(evaluation: Evaluation, uncertainty: Array | None = None, num_resa
         )
 
     counted = (pairs > 0) & ~np.isnan(uncertainty)
-    limit = np.quantile(uncertainty[counted], 1 - DOUBTFUL) if counted.any() else np.nan
+    limit = np.quantile(uncertainty[counted], 1 - MOST_UNCERTAIN) if counted.any() else np.nan
     uncertain, others = counted & (uncertainty > limit), counted & (uncertainty <= limit)
 
     def errors(counts: Counts, rows: NDArray[np.bool_]) -> Array:

@@ -28,7 +28,7 @@ class ConformalBound:
 
     @classmethod
     def of(cls, ordered: Array, alpha: float) -> "ConformalBound":
-        """Of the probabilities of that class, [n], from the most like it to the least."""
+        """The bound, from the probabilities of that class, [n], from the most like it to the least."""
         rank = math.ceil((1 - decimal(alpha)) * (len(ordered) + 1))
         if rank <= len(ordered):
             return cls(len(ordered), float(ordered[rank - 1]))
@@ -43,14 +43,12 @@ class Coverage:
     Attributes:
         absent: share of the negatives whose set has absent.
         present: share of the positives whose set has present.
-        overall: share of the known labels that are in their set.
         size: mean number of classes in a set, in [0, 2], over the known labels.
         single: share of the known labels whose set is one class: an answer.
     """
 
     absent: Array
     present: Array
-    overall: Array
     size: Array
     single: Array
 
@@ -101,7 +99,7 @@ class Conformal:
 
     @property
     def always(self) -> dict[str, dict[str, str]]:
-        """Of each finding with a class that is in every set: that class ("absent", "present"), and why."""
+        """Classes ("absent", "present") that are in every set, by finding, and why."""
         bounds = zip(self.findings, self.absent, self.present, strict=True)
         reasons = {f: {"absent": absent.always, "present": present.always} for f, absent, present in bounds}
         known = {f: {name: why for name, why in classes.items() if why} for f, classes in reasons.items()}
@@ -131,7 +129,6 @@ class Conformal:
         return Coverage(
             absent=_mean(right, known & (y == 0)),
             present=_mean(right, known & (y == 1)),
-            overall=_mean(right, known),
             size=_mean(size, known),
             single=_mean(size == 1, known),
         )

@@ -84,11 +84,11 @@ class Identity(Recalibration):
 
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
-        """See `Recalibration`: nothing to fit."""
+        """Nothing is fitted; the arguments are those of `Recalibration.fit`."""
         return cls(list(findings), {})
 
     def recalibrate(self, probabilities: Array) -> Array:
-        """See `Recalibration`."""
+        """The same probabilities."""
         return probabilities
 
 
@@ -107,14 +107,14 @@ class Temperature(Recalibration):
 
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
-        """See `Recalibration`."""
+        """The T of least log loss over all known pairs; 1 where they are too few."""
         p, y = map(np.concatenate, zip(*known_pairs(probabilities, labels, findings), strict=True))
         if reason := too_few(y):
             return cls(list(findings), dict.fromkeys(findings, reason), 1.0)
         return cls(list(findings), {}, _best_temperature(_logits(p), y))
 
     def recalibrate(self, probabilities: Array) -> Array:
-        """See `Recalibration`."""
+        """sigmoid(logit(p) / T)."""
         return expit(_logits(probabilities) / self.temperature)
 
 
@@ -135,7 +135,7 @@ class Platt(Recalibration):
 
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
-        """See `Recalibration`."""
+        """Slope and intercept of each finding; 1 and 0 where its labels are too few."""
         pairs = known_pairs(probabilities, labels, findings)
         reasons = [too_few(y) for _, y in pairs]
         fits = [(1.0, 0.0) if why else _best_line(*pair) for why, pair in zip(reasons, pairs, strict=True)]
@@ -143,7 +143,7 @@ class Platt(Recalibration):
         return cls(list(findings), _by_finding(reasons, findings), slopes, intercepts)
 
     def recalibrate(self, probabilities: Array) -> Array:
-        """See `Recalibration`."""
+        """sigmoid(slope_k logit(p_k) + intercept_k)."""
         return expit(np.array(self.slopes) * _logits(probabilities) + np.array(self.intercepts))
 
 
@@ -163,7 +163,7 @@ class Isotonic(Recalibration):
 
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
-        """See `Recalibration`."""
+        """The knots of each finding; those of the identity where its labels are too few."""
         pairs = known_pairs(probabilities, labels, findings)
         reasons = [too_few(y) for _, y in pairs]
         line = [0.0, 1.0], [0.0, 1.0]
@@ -172,7 +172,7 @@ class Isotonic(Recalibration):
         return cls(list(findings), _by_finding(reasons, findings), inputs, outputs)
 
     def recalibrate(self, probabilities: Array) -> Array:
-        """See `Recalibration`."""
+        """Between the knots of each finding, linear."""
         columns = zip(np.moveaxis(probabilities, -1, 0), self.inputs, self.outputs, strict=True)
         return np.stack([np.interp(p, x, y) for p, x, y in columns], axis=-1)
 

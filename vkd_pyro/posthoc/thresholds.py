@@ -47,11 +47,11 @@ class BySensitivity(Rule):
         check_share("BySensitivity.at_least", self.at_least)
 
     def undefined(self, probabilities: Array, labels: Array) -> str | None:
-        """See `Rule`: wants `MIN_PER_CLASS` positives."""
+        """Too few positives (below `MIN_PER_CLASS`), or equal probabilities."""
         return _too_few("positives", int((labels == 1).sum())) or _constant(probabilities)
 
     def threshold(self, probabilities: Array, labels: Array) -> float:
-        """See `Rule`."""
+        """The least of the ceil(at_least P) highest of the P positives' probabilities."""
         positives = np.sort(probabilities[labels == 1])
         return float(positives[-math.ceil(decimal(self.at_least) * len(positives))])
 
@@ -72,11 +72,11 @@ class BySpecificity(Rule):
         check_share("BySpecificity.at_least", self.at_least)
 
     def undefined(self, probabilities: Array, labels: Array) -> str | None:
-        """See `Rule`: wants `MIN_PER_CLASS` negatives."""
+        """Too few negatives (below `MIN_PER_CLASS`), or equal probabilities."""
         return _too_few("negatives", int((labels == 0).sum())) or _constant(probabilities)
 
     def threshold(self, probabilities: Array, labels: Array) -> float:
-        """See `Rule`."""
+        """The next number above the ceil(at_least N)-th lowest of the N negatives' probabilities."""
         negatives = np.sort(probabilities[labels == 0])
         return float(np.nextafter(negatives[math.ceil(decimal(self.at_least) * len(negatives)) - 1], 2))
 
@@ -104,11 +104,11 @@ class ByCost(Rule):
                 raise UserError(f"ByCost.{name}: found {cost}, expected a number above 0")
 
     def undefined(self, probabilities: Array, labels: Array) -> str | None:
-        """See `Rule`: never."""
+        """None: costs need no label."""
         return None
 
     def threshold(self, probabilities: Array, labels: Array) -> float:
-        """See `Rule`."""
+        """c_fp / (c_fp + c_fn), whatever the labels."""
         return self.false_positive / (self.false_positive + self.false_negative)
 
 
@@ -228,7 +228,7 @@ class OperatingPoints:
 
     @property
     def undefined(self) -> dict[str, str]:
-        """Of each finding without a threshold, why."""
+        """Why there is no threshold, by finding."""
         return {point.finding: point.undefined for point in self.points if point.undefined}
 
     def answers(

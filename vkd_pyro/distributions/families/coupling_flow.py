@@ -3,21 +3,20 @@
 from typing import Any
 
 import torch
-import zuko
 from pyro.contrib.zuko import ZukoToPyro
+from pyro.distributions.util import validation_enabled
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
-from zuko.distributions import NormalizingFlow
-from zuko.flows.gaussianization import ElementWiseTransform
 
 from vkd_pyro.distributions.base import no_autocast
+
+with validation_enabled():  # importing zuko turns it off in the whole process: NaN would no longer be refused
+    import zuko
 
 MEAN_DRAWS, DRAWS_AT_ONCE = 256, 32
 
 
-def couplings(
-    latent_dim: int, context_dim: int, num_couplings: int, coupling_width: int, **univariate: Any
-) -> zuko.flows.Flow:
+class Couplings(zuko.flows.Flow):
     """z = loc + scale c_1(... c_T(e)), e ~ Normal(0, 1), everything given a context.
 
     A coupling c_t leaves every other dimension as it is, and these say, by a network of one hidden layer that also sees
@@ -31,10 +30,25 @@ def couplings(
         coupling_width: of the hidden layer of a coupling. It has no dropout: the density must be one function.
         univariate: how a dimension is mapped, as of `zuko.flows.coupling.GeneralCouplingTransform`; affine by default.
     """
-    layers = {"hidden_features": (coupling_width,), "activation": nn.SiLU}
-    nice = zuko.flows.NICE(latent_dim, context_dim, num_couplings, **layers, **univariate)
-    loc_and_scale = ElementWiseTransform(latent_dim, context_dim, hidden_features=()).inv
-    return zuko.flows.Flow([loc_and_scale, *nice.transform.transforms], nice.base)
+
+    def __init__(
+        self, latent_dim: int, context_dim: int, num_couplings: int, coupling_width: int, **univariate: Any
+    ) -> None:
+        layers = {"hidden_features": (coupling_width,), "activation": nn.SiLU}
+        nice = zuko.flows.NICE(latent_dim, context_dim, num_couplings, **layers, **univariate)
+        affine = zuko.flows.gaussianization.ElementWiseTransform(latent_dim, context_dim, hidden_features=())
+        super().__init__([affine.inv, *nice.transform.transforms], nice.base)
+
+    def forward(self, context: Tensor) -> "CouplingFlow":
+        """Args: float [B, context_dim]. Returns: batch shape [B], event shape [latent_dim]."""
+        base = self.base(context).expand(context.shape[:-1])
+        return CouplingFlow(_NormalizingFlow(self.transform(context), base))
+
+
+class _NormalizingFlow(zuko.distributions.NormalizingFlow):
+    """zuko's, which lacks what torch asks for where arguments are validated."""
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
 
 
 class CouplingFlow(ZukoToPyro):
@@ -43,10 +57,10 @@ class CouplingFlow(ZukoToPyro):
     The batch shape is that of the base, one normal a study, and `expand` repeats the base alone.
 
     Args:
-        dist: what `couplings` gives for a context, batch shape [..., B], event shape [D].
+        dist: zuko's flow, batch shape [..., B], event shape [D].
     """
 
-    dist: NormalizingFlow
+    dist: zuko.distributions.NormalizingFlow
     arg_constraints: dict[str, constraints.Constraint] = {}
     support = constraints.real_vector
 

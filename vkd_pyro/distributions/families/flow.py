@@ -4,7 +4,7 @@ from torch import Tensor
 
 from vkd_pyro.distributions.base import Distribution, full_precision
 from vkd_pyro.distributions.families.base import MLP, NetworkFamily
-from vkd_pyro.distributions.families.coupling_flow import CouplingFlow, couplings
+from vkd_pyro.distributions.families.coupling_flow import Couplings
 from vkd_pyro.utils.errors import UserError
 
 
@@ -35,8 +35,8 @@ class Flow(NetworkFamily):
         if num_couplings < 1:
             raise UserError(f"Flow.num_couplings: found {num_couplings}, expected at least 1; without, DiagonalNormal")
         self.num_couplings, self.coupling_width = num_couplings, coupling_width
-        self.flow = couplings(latent_dim, mlp.out_features, num_couplings, coupling_width)
+        self.flow = Couplings(latent_dim, mlp.out_features, num_couplings, coupling_width)
 
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: a flow, batch shape [B], event shape [latent_dim]."""
-        return CouplingFlow(self.flow(full_precision(self.network(features))))
+        return self.flow(full_precision(self.network(features)))

@@ -1,11 +1,10 @@
 """A family of any shape: independent normals, bent by splines."""
 
 from torch import Tensor
-from zuko.transforms import MonotonicRQSTransform
 
 from vkd_pyro.distributions.base import Distribution, full_precision
 from vkd_pyro.distributions.families.base import MLP, NetworkFamily
-from vkd_pyro.distributions.families.coupling_flow import CouplingFlow, couplings
+from vkd_pyro.distributions.families.coupling_flow import Couplings, zuko
 from vkd_pyro.utils.errors import UserError
 
 
@@ -40,10 +39,15 @@ class SplineFlow(NetworkFamily):
             )
         self.num_couplings, self.coupling_width, self.num_bins = num_couplings, coupling_width, num_bins
         shapes = [(num_bins,), (num_bins,), (num_bins - 1,)]  # widths, heights, slopes
-        self.flow = couplings(
-            latent_dim, mlp.out_features, num_couplings, coupling_width, univariate=MonotonicRQSTransform, shapes=shapes
+        self.flow = Couplings(
+            latent_dim,
+            mlp.out_features,
+            num_couplings,
+            coupling_width,
+            univariate=zuko.transforms.MonotonicRQSTransform,
+            shapes=shapes,
         )
 
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: a flow, batch shape [B], event shape [latent_dim]."""
-        return CouplingFlow(self.flow(full_precision(self.network(features))))
+        return self.flow(full_precision(self.network(features)))

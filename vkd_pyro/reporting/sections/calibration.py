@@ -26,8 +26,8 @@ def calibration(e: Evaluation, assessed: Assessment) -> Section:
     separated = "one class, one probability, or classes that the probability separates"
     raw, honest = _bins(e.probabilities, e.labels), _bins(e.calibrated, e.labels) if recalibrated else None
     notes = [
-        "ECE: mean gap between probability and frequency over 15 bins of equal width; adaptive: of equal count. Of few "
-        "labels both are above 0 by chance alone."
+        "ECE: mean gap between probability and frequency over 15 bins of equal width; adaptive: of equal count. With "
+        "few labels both are above 0 by chance alone."
     ]
     diagram = figures.reliability(raw, honest, "all findings")
     return Section(

@@ -32,16 +32,16 @@ def decisions(e: Evaluation, assessed: Assessment) -> Section | None:
                 rows,
                 f"Thresholds of recalibrated probabilities, found on the validation split by {chosen}; what they reach "
                 "is measured here, on the studies whose label is known. Sensitivity and specificity are of yes and no "
-                "by the threshold alone, nothing referred; wrong is a share of the answers that were not referred, "
-                "and of those that the threshold would have given instead of referring.",
+                "by the threshold alone, nothing referred; the last two columns are the share of wrong answers among "
+                "those that were given, and among those that the threshold would have given instead of referring.",
             ),
             Table(
                 "Conformal sets",
                 ["finding", *assessed.conformal.columns],
                 sets,
-                f"Each class is to be held in at least {1 - alpha:.0%} of its studies, on average over validation "
-                "splits, where patients are like those of validation, which chose the epoch, so approximately. One "
-                "answer: the share of sets that are yes or no alone; refer is a set of both.",
+                f"Each class is to be covered in at least {1 - alpha:.0%} of its studies, on average over validation "
+                "splits, for patients like those of validation; approximately, since validation chose the epoch too. "
+                "One answer: the share of sets that are yes or no alone; refer is a set of both.",
                 undefined="no study of that class here",
             ),
         ],

@@ -48,8 +48,8 @@ def findings(e: Evaluation, assessed: Assessment) -> Section:
         report: list[Cell] = [Undefined(why) if why else row["report AUC"]] if with_report else []
         rows.append([str(finding), int(row["known"]), int(row["positive"]), *cells, *report])
     note = (
-        f"Of a finding with fewer than {MIN_POSITIVES} positives, or negatives, resamples are stratified: its interval "
-        "is given how many patients have it."
+        f"Where a finding has fewer than {MIN_POSITIVES} positives, or negatives, every resample has as many patients "
+        "with it as the data: its interval is given that number."
     )
     return Section("findings", tables=[Table("Ranking", columns, rows, note)])
 

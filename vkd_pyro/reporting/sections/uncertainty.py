@@ -18,11 +18,11 @@ def uncertainty(e: Evaluation, assessed: Assessment) -> Section:
     parts: dict[str, Cell] = {"total uncertainty, mean (nats a finding)": float(e.uncertainty.mean())}
     latent = e.latent_uncertainty
     if not np.isnan(latent).all():
-        parts["of it carried by z"] = float(np.nanmean(latent))
+        parts["latent uncertainty, the part that z carries"] = float(np.nanmean(latent))
     return Section(
         "uncertainty",
         lead="Total uncertainty is H(E p) of a finding, in nats (at most 0.693); what z carries of it is its mutual "
-        "information with z. It is given this trained model: networks that could have been learned are not in it.",
+        "information with z. The trained network is taken as it is: epistemic uncertainty is not in these numbers.",
         facts={
             **parts,
             "wrong answers, most uncertain fifth": _percent(selective.uncertain_error),
