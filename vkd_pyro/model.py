@@ -22,7 +22,9 @@ from vkd_pyro.sampling import PosteriorPredictive, sample_predictive
 
 
 class ImageModel(PyroModule):
-    """What reads an X-ray and says its findings, with z or without. A subclass keeps its arguments as attributes.
+    """What reads an X-ray and says its findings, with z or without. One with z has a `prior` and a `likelihood`.
+
+    A subclass keeps its constructor's arguments as attributes, so that a bundle can build it again.
 
     Args:
         image_encoder: x_I to features.

@@ -109,7 +109,7 @@ def study_outputs(method: Method, batch: Batch, num_samples: int, seed: int, fus
         if latent is None:
             raise UserError("fusion: 'product' is of the priors of z, and this model has none; use mean")
         latent = product(latent, group)
-    said = model.posterior_predictive(features, num_samples if latent else 1, seed, latent)
+    said = model.posterior_predictive(features, 1 if latent is None else num_samples, seed, latent)
     labels = batch.labels.masked_fill(~batch.known, torch.nan)
     outputs = _unknown(labels, latent) | {"labels": labels, "features": features}
     if said.latent is not None:
@@ -127,7 +127,7 @@ def study_outputs(method: Method, batch: Batch, num_samples: int, seed: int, fus
 def _unknown(labels: Tensor, latent: Distribution | None) -> dict[str, Tensor]:
     """What a batch may lack: NaN of each in its shape."""
     by_finding = torch.full_like(labels, torch.nan)
-    by_dimension = by_finding.new_full((len(labels), latent.event_shape[0] if latent else 1), torch.nan)
+    by_dimension = by_finding.new_full((len(labels), 1 if latent is None else latent.event_shape[0]), torch.nan)
     return {
         **dict.fromkeys(("report_probabilities", "report_log_probs", "z_variance", "z_change"), by_finding),
         **dict.fromkeys(("kl_per_dimension", "prior_locs", "posterior_locs"), by_dimension),
