@@ -6,12 +6,12 @@ extras=$1
 
 python=""
 for candidate in python3 python3.13 python3.12 python3.11 python; do
-    if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' 2>/dev/null; then
         python=$candidate
         break
     fi
 done
-[ -n "$python" ] || { echo "Python 3.11 or newer is needed and was not found on PATH" >&2; exit 2; }
+[ -n "$python" ] || { echo "Python 3.11.4 or newer is needed and was not found on PATH" >&2; exit 2; }
 
 # The stamp holds what the environment was made from; the same again installs nothing.
 stamp=".venv/installed$extras"

@@ -3,10 +3,10 @@
     python scripts/experiment.py synthetic+methods/no_report synthetic --seeds 5
     python scripts/experiment.py openi_cpu openi_cpu+methods/feature_regression --folds 5 --jobs 2
 
-A row is CONFIG[+OVERLAY...], an overlay being a config that holds what differs; each is a file, or a name that
-`vkd configs` lists. Further options go to every `vkd train` whose method has them, e.g. --training.max_epochs=2. Runs
-that are complete are not trained again, interrupted ones are resumed. What a run prints is in RUN.log beside it.
-Differences are against the first row named.
+A row is CONFIG[+OVERLAY...], an overlay being what differs: a config, which is a file or a name that `vkd configs`
+lists, or one option, such as +--training.compile=true. Further options go to every `vkd train` whose method has them,
+e.g. --training.max_epochs=2. Runs that are complete are not trained again, interrupted ones are resumed. What a run
+prints is in RUN.log beside it. Differences are against the first row named.
 """
 
 import argparse
@@ -18,10 +18,13 @@ from trainings import Plan, Row, add_plan, errors_in_one_line, evaluations
 
 
 def row_named(text: str) -> Row:
-    """CONFIG[+OVERLAY...] as a row, named by the files' stems; without an overlay, by its method."""
-    configs = tuple(text.split("+"))
+    """CONFIG[+OVERLAY...] as a row, named by what is put over its config; without anything, by its method."""
+    parts = text.split("+")
+    configs = tuple(part for part in parts if not part.startswith("--"))
+    options = tuple(part for part in parts if part.startswith("--"))
     first, *others = (Path(config).stem for config in configs)
-    return Row(f"{first}/{'-'.join(others) or Row('', configs).method.split('.')[-1].lower()}", configs)
+    names = [*others, *(option.removeprefix("--") for option in options)]
+    return Row(f"{first}/{'-'.join(names) or Row('', configs).method.split('.')[-1].lower()}", configs, options)
 
 
 def main() -> None:

@@ -7,13 +7,13 @@ labeller's unmentioned and absent count as absent. Only counts are written, neve
 """
 
 import argparse
-import json
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from comparing import write_result
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
@@ -46,10 +46,8 @@ def main() -> None:
     print(table.round(3).to_string())
     print(f"{len(reports)} reports, {speed:.0f} a second")
     if arguments.json:
-        command = f"python scripts/labeller_agreement.py --root ../shared/openi --uncertain {arguments.uncertain}"
-        rows = {finding: rounded(row) for finding, row in table.to_dict("index").items()}
-        content = {"command": f"{command} --json {arguments.json}", "uncertain": arguments.uncertain, "table": rows}
-        arguments.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        rounded = table.round(3).astype(object).where(table.notna(), None)  # null where undefined
+        write_result(arguments.json, {"uncertain": arguments.uncertain, "table": rounded.to_dict("index")})
 
 
 def read(root: Path) -> tuple[list[str], NDArray[np.float32]]:
@@ -81,11 +79,6 @@ def agreement(found: NDArray[np.bool_], coded: NDArray[np.bool_]) -> pd.DataFram
             "specificity": (~ours[~theirs]).mean(),
         }
     return pd.DataFrame(rows).T.astype({"n": int, "coders": int, "labeller": int})
-
-
-def rounded(row: dict[str, float]) -> dict[str, float | None]:
-    """For JSON: three digits, null where undefined."""
-    return {key: None if np.isnan(value) else round(value, 3) for key, value in row.items()}
 
 
 if __name__ == "__main__":

@@ -106,10 +106,10 @@ ABLATIONS = (
     replace(NO_REPORT, paper="without VKD (no report)"),
 )
 SIZES = (
-    Entry("latent_dim_64", "ablations/latent_dim_64", paper="D=64"),
-    Entry("latent_dim_128", "ablations/latent_dim_128", paper="D=128"),
+    Entry("latent_dim_64", options=("--method.latent_dim=64",), paper="D=64"),
+    Entry("latent_dim_128", options=("--method.latent_dim=128",), paper="D=128"),
     replace(VKD, paper="D=512"),
-    Entry("latent_dim_1024", "ablations/latent_dim_1024", paper="D=1024"),
+    Entry("latent_dim_1024", options=("--method.latent_dim=1024",), paper="D=1024"),
 )
 AS_PRINTED = Entry("vkd_as_printed", "ablations/as_printed")
 UNKNOWN_IGNORED = Entry("vkd_unknown_ignored", options=("--method.objective.unknown_labels=ignored",))

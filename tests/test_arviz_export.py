@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray
 
-from vkd_pyro.evaluation.arviz_export import SampleWriter, to_inference_data
+from vkd_pyro.evaluation.arviz_export import SampleWriter
 from vkd_pyro.utils.errors import UserError
 
 with warnings.catch_warnings():
@@ -36,19 +36,16 @@ def dataset(data, group="posterior_predictive"):
     return (found.to_dataset() if isinstance(found, xarray.DataTree) else found).load()
 
 
-def test_samples_in_memory():
-    data = to_inference_data(SAMPLES, FINDINGS, STUDY_IDS, LABELS)
-    probability = dataset(data).probability
-    assert probability.dims == ("chain", "draw", "study", "finding")
-    assert probability.sel(chain=1, draw=4, study="study-é-2", finding="Edema").item() == SAMPLES[1, 4, 2, 0]
-    label = dataset(data, "observed_data").label
-    assert label.dims == ("study", "finding")
-    assert label.sel(study="study-é-6").values == pytest.approx([1, 0, np.nan], nan_ok=True)
+def in_memory(group):
+    """What a file of all samples holds."""
+    named = {"study": STUDY_IDS, "finding": list(FINDINGS)}
+    if group == "observed_data":
+        return xarray.Dataset({"label": (("study", "finding"), LABELS.astype(np.float32))}, named)
+    numbers = {"chain": np.arange(2), "draw": np.arange(5)}
+    return xarray.Dataset({"probability": (("chain", "draw", "study", "finding"), SAMPLES)}, numbers | named)
 
 
 def test_without_labels_there_is_nothing_observed(tmp_path):
-    with pytest.raises((AttributeError, KeyError), match="observed_data"):
-        dataset(to_inference_data(SAMPLES, FINDINGS, STUDY_IDS), "observed_data")
     write(tmp_path / "samples.nc", labels=None)
     with xarray.open_datatree(tmp_path / "samples.nc") as tree:
         assert list(tree.children) == ["posterior_predictive"]
@@ -62,28 +59,19 @@ def test_equal_to_what_arviz_makes():
         coords={"study": STUDY_IDS, "finding": list(FINDINGS)},
         dims={"probability": ["study", "finding"], "label": ["study", "finding"]},
     )
-    ours = to_inference_data(SAMPLES, FINDINGS, STUDY_IDS, LABELS)
     for group in ("posterior_predictive", "observed_data"):
-        xarray.testing.assert_equal(dataset(ours, group), dataset(theirs, group))
-
-
-def test_arviz_1_works_on_a_tree(monkeypatch):
-    monkeypatch.setattr(arviz, "__version__", "1.3.0")
-    tree = to_inference_data(SAMPLES, FINDINGS, STUDY_IDS, LABELS)
-    assert isinstance(tree, xarray.DataTree)
-    assert (tree["posterior_predictive/probability"].values == SAMPLES).all()
-    assert tree["observed_data/label"].sizes == {"study": 7, "finding": 3}
+        xarray.testing.assert_equal(in_memory(group), dataset(theirs, group))
 
 
 @pytest.mark.parametrize("sizes", [(7,), (3, 1, 0, 3), (0, 7)])
 def test_a_file_gives_what_memory_gives(tmp_path, sizes):
     path = tmp_path / "samples.nc"
     write(path, sizes=sizes)
-    data, stored = to_inference_data(SAMPLES, FINDINGS, STUDY_IDS, LABELS), arviz.from_netcdf(path)
+    stored = arviz.from_netcdf(path)
     with xarray.open_datatree(path) as tree:
         for group in ("posterior_predictive", "observed_data"):
-            xarray.testing.assert_equal(dataset(stored, group), dataset(data, group))
-            xarray.testing.assert_equal(dataset(tree, group), dataset(data, group))
+            xarray.testing.assert_equal(dataset(stored, group), in_memory(group))
+            xarray.testing.assert_equal(dataset(tree, group), in_memory(group))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
 
@@ -110,15 +98,15 @@ def test_an_error_leaves_no_file(tmp_path):
 @pytest.mark.parametrize(
     ("samples", "labels", "match"),
     [
-        (SAMPLES[0], None, r"samples: found shape \[5, 7, 3\], expected \[V, S, 7, 3\]"),
-        (SAMPLES[..., :2], None, r"samples: found shape \[2, 5, 7, 2\], expected \[V, S, 7, 3\]"),
-        (SAMPLES[:, :, 1:], None, r"expected \[V, S, 7, 3\]: networks, draws, studies, findings"),
+        (SAMPLES[0], None, r"samples: found shape \[5, 7, 3\], expected \[2, 5, 7, 3\]"),
+        (SAMPLES[..., :2], None, r"samples: found shape \[2, 5, 7, 2\], expected \[2, 5, 7, 3\]"),
+        (SAMPLES[:, :, 1:], None, r"expected \[2, 5, 7, 3\]: networks, draws, studies, findings"),
         (SAMPLES, LABELS.T, r"labels: found shape \[3, 7\], expected \[7, 3\]"),
     ],
 )
-def test_shapes_are_checked(samples, labels, match):
-    with pytest.raises(UserError, match=match):
-        to_inference_data(samples, FINDINGS, STUDY_IDS, labels)
+def test_shapes_are_checked(samples, labels, match, tmp_path):
+    with SampleWriter(tmp_path / "samples.nc", FINDINGS, 2, 5) as writer, pytest.raises(UserError, match=match):
+        writer.append(samples, STUDY_IDS, labels)
 
 
 def test_shapes_of_a_batch_are_checked(tmp_path):

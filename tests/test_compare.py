@@ -14,8 +14,9 @@ from tests.test_evaluation import make_evaluation, make_full_evaluation
 from tests.test_posthoc import Pairs
 from vkd_pyro.artifacts.run import load_run
 from vkd_pyro.evaluation.comparison import by_finding, paired_difference
-from vkd_pyro.evaluation.evaluation import evaluate_run, load_evaluation, save_evaluation
-from vkd_pyro.reporting.write import _pictures, cases_of
+from vkd_pyro.evaluation.evaluate import evaluate_run
+from vkd_pyro.evaluation.saved import load_evaluation, save_evaluation
+from vkd_pyro.reporting.write import _images_of, cases_of
 
 PAIRS = CONFIG.replace(
     "tests.conftest.TinyCorpus", "tests.test_posthoc.Pairs\n      init_args: {num_studies: 80}"
@@ -83,10 +84,10 @@ def test_nobody_is_named_beyond_the_predictions(evaluated):
     assert "radiologist" not in "".join(texts)
 
 
-def test_pictures_of_patients_are_on_the_page_alone(evaluated):
+def test_figures_of_patients_are_on_the_page_alone(evaluated):
     folder, _, _ = evaluated
     page = (folder / "index.html").read_text()
-    assert "Pictures of patients: handle this page as you handle those." in page
+    assert "Images of patients: handle this page as you handle those." in page
     assert not [path for path in (folder / "figures").iterdir() if "examples" in path.name]
 
 
@@ -166,7 +167,7 @@ def test_cases_show_the_rows_that_they_are_said_to_be(level, runs):
     evaluation, rows = evaluate_run(trained, "test", 5, level)
     (second, *_) = np.flatnonzero(pd.Series(rows.study_ids).duplicated()) if level == "image" else (1,)
     chosen = [len(rows.study_ids) - 1, second, second - 1]  # apart, two images of one study
-    pictures = _pictures(trained.data, evaluation, chosen)
+    pictures = _images_of(trained.data, evaluation, chosen)
     features = trained.method.model.image_encoder(pictures).detach()
     apart = evaluate_run(trained, "test", 5, "image")[1]
     shown = chosen if level == "image" else [list(apart.study_ids).index(rows.study_ids[row]) for row in chosen]
@@ -246,8 +247,10 @@ def test_comparison_json_has_averages_and_findings_and_forests(judged):
 
 def test_an_undefined_difference_is_null(judged):
     for name in ("base", "better"):
-        evaluation = replace(evaluation_in(judged / name))
-        evaluation.labels[:, 2] = 0
+        evaluation = evaluation_in(judged / name)
+        labels = evaluation.labels.copy()
+        labels[:, 2] = 0
+        evaluation = replace(evaluation, labels=labels)
         save_evaluation(evaluation, judged / name / "evaluation" / "test")
     done("compare", judged / "base", judged / "better", "--resamples", "5", "--output", judged / "c")
     found = json.loads((judged / "c" / "comparison.json").read_text(), parse_constant=pytest.fail)

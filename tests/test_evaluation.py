@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 
 from vkd_pyro.evaluation.collapse import LatentUse
-from vkd_pyro.evaluation.evaluation import Evaluation, _ood, load_evaluation, save_evaluation
+from vkd_pyro.evaluation.evaluate import _ood
+from vkd_pyro.evaluation.evaluation import Evaluation
 from vkd_pyro.evaluation.outputs import StudyOutputs
+from vkd_pyro.evaluation.saved import load_evaluation, save_evaluation
 from vkd_pyro.metrics import entropy
+from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.recalibration import Platt, Recalibration
-from vkd_pyro.posthoc.thresholds import BySensitivity, Conformal, OperatingPoints
+from vkd_pyro.posthoc.thresholds import BySensitivity, OperatingPoints
 from vkd_pyro.utils.errors import UserError
 
 
@@ -116,24 +119,20 @@ def test_rows_of_images_are_numbered_within_their_study(tmp_path):
     assert load_evaluation(tmp_path).summary()["studies"] == 200
 
 
-def test_what_an_earlier_version_did_not_know_is_undefined(tmp_path):
-    evaluation = make_full_evaluation()
-    save_evaluation(evaluation, tmp_path)
-    table = pd.read_parquet(tmp_path / "predictions.parquet")
-    known = ["study", "patient", *(c for c in table if c.split(":")[0] in ("label", "image", "report"))]
-    table[known].to_csv(tmp_path / "predictions.csv", index=False)
-    (tmp_path / "predictions.parquet").unlink()
-    old = {"findings": {finding: {} for finding in evaluation.findings}, "kl": None, "active_units": {"prior": 3.0}}
-    (tmp_path / "evaluation.json").write_text(json.dumps(old))
-    loaded = load_evaluation(tmp_path)
-    for name in ("labels", "probabilities", "report_probabilities", "study_ids", "patient_ids"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(evaluation, name))
-    for name in ("calibrated", "low", "high", "expected_entropy", "latent_uncertainty", "kl_per_study", "ood"):
-        assert np.isnan(getattr(loaded, name)).all(), name
-    assert set(loaded.answers.ravel()) == set(loaded.conformal.ravel()) == {"unknown"}
-    assert (loaded.how, loaded.data, loaded.subgroups, loaded.models) == ({}, {}, {}, None)
-    assert np.isnan(loaded.kl)
-    assert np.isnan(loaded.latent_use.mutual_information)
+@pytest.mark.parametrize("damage", ["column", "key", "no table"])
+def test_another_format_is_one_line(damage, tmp_path):
+    save_evaluation(make_full_evaluation(), tmp_path)
+    table, summary = tmp_path / "predictions.parquet", tmp_path / "evaluation.json"
+    if damage == "column":
+        pd.read_parquet(table).drop(columns="ood_p").to_parquet(table)
+    elif damage == "key":
+        known = json.loads(summary.read_text())
+        summary.write_text(json.dumps({name: known[name] for name in known if name != "latent_use"}))
+    else:
+        table.unlink()
+    with pytest.raises(UserError, match=r"not in this version's format \(.*\); run vkd evaluate again$") as error:
+        load_evaluation(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_the_uncertainty_of_z_is_the_total_less_what_stays_when_z_is_known():

@@ -43,7 +43,7 @@ from vkd_pyro.distributions import (
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.evaluation.evaluation import evaluate
+from vkd_pyro.evaluation.evaluate import evaluate
 from vkd_pyro.methods import VKD, ImageOnly, NoReport
 from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.schedules import Constant

@@ -15,7 +15,7 @@ from tests.test_training import make_data, train
 from vkd_pyro.artifacts.bundle import load_bundle
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.evaluation.evaluation import evaluate
+from vkd_pyro.evaluation.evaluate import evaluate
 from vkd_pyro.methods import Contrastive, FeatureRegression, LogitDistillation
 from vkd_pyro.model import ImageClassifier
 from vkd_pyro.schedules import Constant, Switch

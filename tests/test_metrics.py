@@ -13,7 +13,6 @@ from vkd_pyro.metrics import (
     auroc,
     auroc_per_finding,
     average_precision,
-    average_precision_per_finding,
     brier,
     calibration_slope,
     expected_calibration_error,
@@ -25,13 +24,10 @@ from vkd_pyro.metrics import (
     resampled_auroc,
     resampled_average_precision,
     roc_curve,
-    sensitivity_at_specificity,
-    specificity_at_sensitivity,
     undefined_reason,
     weighted_auroc,
 )
 from vkd_pyro.metrics.pairs import average_ranks
-from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")
 
@@ -133,7 +129,7 @@ def test_only_pairs_of_the_same_model_count():
 def test_average_precision_is_scikit_learns(predictions):
     p, y = np.round(predictions[0], 1), predictions[1]  # with ties
     expected = [average_precision_score(y[:, k], p[:, k]) for k in range(4)]
-    assert average_precision_per_finding(p, y) == pytest.approx(expected)
+    assert [average_precision(p[:, k], y[:, k]) for k in range(4)] == pytest.approx(expected)
     assert 0.1 < min(expected) < max(expected) < 0.95
     y[:50, 0], p[50:60, 0] = NAN, NAN
     assert average_precision(p[:, 0], y[:, 0]) == pytest.approx(average_precision_score(y[60:, 0], p[60:, 0]))
@@ -178,8 +174,6 @@ def test_what_is_undefined_is_nan_with_its_reason(p, y, reason):
     assert undefined_reason(p, y) == reason
     for metric in (auroc, average_precision):
         assert math.isnan(metric(p, y)) == (reason is not None)
-    for metric in (sensitivity_at_specificity, specificity_at_sensitivity):
-        assert math.isnan(metric(p, y, 0.9)) == (reason is not None)
     assert (roc_curve(p, y).sensitivity.size == 0) == (reason is not None)
     assert (precision_recall_curve(p, y).recall.size == 0) == (reason is not None)
 
@@ -211,33 +205,10 @@ def test_average_precision_is_the_area_of_steps_under_its_curve(predictions):
     assert -(np.diff(curve.recall) * curve.precision[:-1]).sum() == pytest.approx(average_precision(p, y))
 
 
-def test_sensitivity_at_a_specificity_by_hand():
-    p, y = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, NAN, 0.95], [1, 0, 1, 1, 0, 1, 0, 1, NAN]
-    # The best (specificity, sensitivity), from the strictest threshold on: (1, 1/4), (2/3, 3/4), (1/3, 1), (0, 1).
-    for specificity, expected in [(1, 1 / 4), (0.7, 1 / 4), (2 / 3, 3 / 4), (0.5, 3 / 4), (1 / 3, 1), (0, 1)]:
-        assert sensitivity_at_specificity(p, y, specificity) == pytest.approx(expected)
-    for sensitivity, expected in [(0, 1), (0.25, 1), (0.3, 2 / 3), (0.75, 2 / 3), (0.8, 1 / 3), (1, 1 / 3)]:
-        assert specificity_at_sensitivity(p, y, sensitivity) == pytest.approx(expected)
-
-
-def test_a_rate_that_decimals_cannot_hold_is_reached():
-    p, y = [*np.arange(10) / 10, 0.15], [0] * 10 + [1]  # two negatives of ten, 0 and 0.1, are below the positive
-    assert sensitivity_at_specificity(p, y, 0.2) == 1
-    assert sensitivity_at_specificity(p, y, 0.21) == 0
-
-
 def test_points_on_a_straight_line_count_as_thresholds():
     p, y = np.repeat([0.1, 0.3, 0.5, 0.9], 2), [0, 1] * 4  # the curve is the diagonal
     assert 0.5 not in roc_curve(p, y).sensitivity
     assert 0.5 in roc_curve(p, y, every_threshold=True).sensitivity
-    assert sensitivity_at_specificity(p, y, 0.5) == specificity_at_sensitivity(p, y, 0.5) == 0.5
-
-
-def test_a_percentage_is_no_rate():
-    with pytest.raises(UserError, match="specificity: found 90, expected a number from 0 to 1"):
-        sensitivity_at_specificity([0.1, 0.2], [0, 1], 90)
-    with pytest.raises(UserError, match="sensitivity: found -1"):
-        specificity_at_sensitivity([0.1, 0.2], [0, 1], -1)
 
 
 # ------------------------------------------------------------------------------ calibration

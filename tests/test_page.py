@@ -16,18 +16,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from vkd_pyro.metrics import Interval
 from vkd_pyro.reporting import figures
-from vkd_pyro.reporting.page import (
-    SECTIONS,
-    Evaluated,
-    Page,
-    Picture,
-    Section,
-    Table,
-    Undefined,
-    render,
-    shown,
-    write_page,
-)
+from vkd_pyro.reporting.html import render, shown, write_page
+from vkd_pyro.reporting.page import SECTIONS, CaptionedFigure, Evaluated, Page, Section, Table, Undefined
 
 NAN = float("nan")
 FINDINGS = (
@@ -141,9 +131,9 @@ def demo_curves(findings, labels, probabilities) -> Section:
     return Section(
         "curves",
         lead="Gray in the first panel: every finding; heavy: their mean.",
-        pictures=[
-            Picture("ROC curves", figures.roc(rocs, aucs), "Sensitivity against the false positive rate."),
-            Picture(
+        figures=[
+            CaptionedFigure("ROC curves", figures.roc(rocs, aucs), "Sensitivity against the false positive rate."),
+            CaptionedFigure(
                 "Precision-recall curves",
                 figures.precision_recall(recalls, precisions, prevalences),
                 "Dotted: the prevalence, which is the precision of a random order.",
@@ -172,9 +162,9 @@ def demo_calibration() -> Section:
                 ],
             )
         ],
-        pictures=[
-            Picture("All findings", figures.reliability(raw, calibrated), "Pooled; counts on a logarithmic scale."),
-            Picture(
+        figures=[
+            CaptionedFigure("All findings", figures.reliability(raw, calibrated), "Pooled; counts are logarithmic."),
+            CaptionedFigure(
                 "Pleural Effusion", figures.reliability(one, None, "Pleural Effusion"), "Raw only; empty bins left out."
             ),
         ],
@@ -190,12 +180,12 @@ def demo_uncertainty(generator) -> Section:
     return Section(
         "uncertainty",
         lead="Entropy of the mean prediction. Its part carried by z is the mutual information of answer and z.",
-        pictures=[
-            Picture("Uncertainty of right and of wrong answers", figures.uncertainty_histograms(total, right)),
-            Picture(
+        figures=[
+            CaptionedFigure("Uncertainty of right and of wrong answers", figures.uncertainty_histograms(total, right)),
+            CaptionedFigure(
                 "Referral", figures.referral(shares, metric, random, oracle), "The most uncertain studies are referred."
             ),
-            Picture("Risk and coverage", figures.risk_coverage(1 - shares, 0.15 * (1 - shares) ** 2 + 0.01)),
+            CaptionedFigure("Risk and coverage", figures.risk_coverage(1 - shares, 0.15 * (1 - shares) ** 2 + 0.01)),
         ],
     )
 
@@ -244,7 +234,7 @@ def demo_latent(findings, generator) -> Section:
             "active units, posterior": 88,
             "change of p by z": NAN,
         },
-        pictures=[Picture("t-SNE of z", figures.latent_maps(maps), "A point a study; perplexity 30.")],
+        figures=[CaptionedFigure("t-SNE of z", figures.latent_maps(maps), "A point a study; perplexity 30.")],
     )
 
 
@@ -273,7 +263,7 @@ def demo_training() -> Section:
             "val/z_spread": 0.05 * (1 - fall),
         }
     )
-    return Section("training", pictures=[Picture("Training curves", figures.training_curves(table))])
+    return Section("training", figures=[CaptionedFigure("Training curves", figures.training_curves(table))])
 
 
 def demo_cases(generator) -> Section:
@@ -284,7 +274,8 @@ def demo_cases(generator) -> Section:
         "Fracture 0.12\nlabel: absent",
         "Pneumonia 0.48\nunknown",
     ]
-    return Section("cases", pictures=[Picture("Cases", figures.cases(images, overlays, captions), "Right: Grad-CAM.")])
+    shown = figures.cases(images, overlays, captions)
+    return Section("cases", figures=[CaptionedFigure("Cases", shown, "Right: Grad-CAM.")])
 
 
 def demo_card() -> Section:
@@ -427,9 +418,9 @@ def test_a_table_of_no_rows_is_a_page():
 
 @pytest.mark.parametrize("evil", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}"])
 def test_everything_is_inert(evil):
-    picture = Picture(evil, figures.roc({evil: ([0, 1], [0, 1])}, {evil: 0.5}), evil, evil)
+    figure = CaptionedFigure(evil, figures.roc({evil: ([0, 1], [0, 1])}, {evil: 0.5}), evil, evil)
     table = Table(evil, [evil, evil], [(evil, Undefined(evil))], evil)
-    section = Section("findings", evil, {evil: evil}, {evil: Undefined(evil)}, [table], [picture], [evil])
+    section = Section("findings", evil, {evil: evil}, {evil: Undefined(evil)}, [table], [figure], [evil])
     page = Page(evil, Evaluated(evil, evil, evil, 1, 1, 1, 1, 1, {evil: evil}, 1, 1, evil, evil), [section], [evil])
     elements = Elements(render(page))
     assert {tag for tag, _ in elements.found}.isdisjoint({"script", "img"})
@@ -437,9 +428,9 @@ def test_everything_is_inert(evil):
     assert evil in elements.text
 
 
-def test_every_picture_is_described(page, html):
+def test_every_figure_is_described(page, html):
     labels = [a["aria-label"] for tag, a in Elements(html).found if tag == "svg"]
-    assert len(labels) == sum(len(section.pictures) for section in page.sections)
+    assert len(labels) == sum(len(section.figures) for section in page.sections)
     assert all(labels)
     assert "Precision-recall curves. Dotted: the prevalence, which is the precision of a random order." in labels
 
@@ -459,7 +450,7 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path):
     before = path.read_text()
     assert before == render(small())
     with pytest.raises(AttributeError):
-        write_page(small(Section("curves", pictures=[Picture("no figure", None)])), path)  # type: ignore[arg-type]
+        write_page(small(Section("curves", figures=[CaptionedFigure("no figure", None)])), path)  # type: ignore[arg-type]
     assert path.read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["index.html"]
 

@@ -12,13 +12,14 @@ from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.encoders.image import ConvEncoder
-from vkd_pyro.evaluation.evaluation import evaluate
+from vkd_pyro.evaluation.evaluate import evaluate
 from vkd_pyro.evaluation.outputs import outputs_of_images
 from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.metrics import entropy
+from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Isotonic, Recalibration
-from vkd_pyro.posthoc.thresholds import BySensitivity, BySpecificity, Conformal, OperatingPoints
+from vkd_pyro.posthoc.thresholds import BySensitivity, BySpecificity, OperatingPoints
 from vkd_pyro.training.posthoc import Posthoc, calibrate, signals
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError

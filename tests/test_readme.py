@@ -11,22 +11,26 @@ import pytest
 from PIL import Image
 
 from vkd_pyro.artifacts.bundle import load_bundle
+from vkd_pyro.artifacts.config import parse, shipped_configs
 from vkd_pyro.cli import main
 from vkd_pyro.cli.train import train_parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_it_is_short():
+    assert len(README.splitlines()) < 150
 
 
 def test_the_python_example_is_short_and_runs(tmp_path):
-    example, _ = blocks("python")
+    (example,) = blocks("python")
     lines = [line for line in example.splitlines() if line.strip() and not line.startswith(("import", "from"))]
-    assert len(lines) <= 20
+    assert len(lines) <= 15
     result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "macro" in result.stdout
@@ -35,39 +39,31 @@ def test_the_python_example_is_short_and_runs(tmp_path):
 
 @pytest.mark.filterwarnings("default:never positive in training")
 def test_the_commands_run(tmp_path, monkeypatch, capsys):
+    """Those of the README, then those of the manual's pages that go on from them, in one folder."""
     pixels = np.random.default_rng(0).integers(0, 255, (80, 60), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "xray.png")
-    write_hospital(tmp_path / "hospital")
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    data, uncertainty, runs = ((ROOT / "docs" / f"{page}.md").read_text() for page in ("data", "uncertainty", "runs"))
+    (rows,) = (block for block in blocks("text", data) if block.startswith("image,report"))
+    write_hospital(tmp_path / "hospital", rows)
     monkeypatch.chdir(tmp_path)
     commands = [
         shlex.split(line, comments=True)[1:]
-        for block in blocks("bash")
+        for text in (README, uncertainty, runs, data)
+        for block in blocks("bash", text)
         for line in block.splitlines()
         if line[:4] == "vkd "
     ]
-    names = [command[0] for command in commands]
-    assert names == [
-        "check",
-        "train",
-        "evaluate",
+    assert [command[0] for command in commands] == [
+        *("check", "train", "evaluate", "predict"),
         "predict",
-        "predict",
-        "train",
-        "evaluate",
-        "compare",
-        "doctor",
-        "label",
-        "prepare",
-        "train",
-        "evaluate",
-        "predict",
+        *("train", "evaluate", "compare"),
+        *("doctor", "label", "prepare", "train", "evaluate", "predict"),
     ]
     for command in commands:
         small = ["--training.max_epochs=1", "--training.accelerator=cpu"] if command[0] == "train" else []
-        if "configs/synthetic.yaml" in command:
+        if "synthetic" in command:
             small.append("--data.selection.corpus.init_args.num_studies=300")
-        if "configs/manifest.yaml" in command and command[0] in ("train", "prepare"):
+        if "manifest" in command and command[0] in ("train", "prepare"):
             small.append("--data.selection.image_size=32")
         assert main(command + small) == 0
     shown = capsys.readouterr().out
@@ -75,13 +71,12 @@ def test_the_commands_run(tmp_path, monkeypatch, capsys):
     assert "xray.png" in shown
 
 
-def write_hospital(folder):
-    """The CSV of the README's tutorial, with more rows like its two, and images."""
-    (rows,) = blocks("csv")
+def write_hospital(folder, rows):
+    """The CSV of the manual's page on data, with more rows like its two, and images."""
     header, first, second = rows.strip().splitlines()
     (folder / "images").mkdir(parents=True)
     (folder / "notes").mkdir()
-    lines = [",".join(header.split(",")[:4])]  # without labels, as for the tutorial's second command
+    lines = [",".join(header.split(",")[:4])]  # without labels, as for the page's second command
     for number in range(120):
         image, patient = f"images/{number:04d}.png", f"p{number}"
         pixels = np.random.default_rng(number).integers(0, 255, (40, 32), dtype=np.uint8)
@@ -96,58 +91,49 @@ def write_hospital(folder):
 
 
 @pytest.mark.filterwarnings("default:never positive in training")
-def test_the_family_of_ones_own_is_swapped_in_by_name(tmp_path, monkeypatch):
-    _, family = blocks("python")
-    (tmp_path / "my_family.py").write_text(family)
-    (settings,) = (block for block in blocks("yaml") if "my_family" in block)
+def test_the_swap_trains(tmp_path):
+    (settings,) = blocks("yaml")
+    assert len(settings.splitlines()) <= 11
     (tmp_path / "swap.yaml").write_text(settings)
-    monkeypatch.syspath_prepend(tmp_path)
-    command = ["train", "--config", str(ROOT / "configs" / "synthetic.yaml"), "--config", str(tmp_path / "swap.yaml")]
+    command = ["train", "--config", "synthetic", "--config", str(tmp_path / "swap.yaml")]
     small = [
         "--data.selection.corpus.init_args.num_studies=300",
         "--training.max_epochs=1",
         "--training.accelerator=cpu",
     ]
     assert main([*command, *small, "--run", str(tmp_path / "run")]) == 0
-    bundle = load_bundle(tmp_path / "run" / "bundle")
-    assert type(bundle.model.prior).__name__ == "Logistic"
-    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    assert type(load_bundle(tmp_path / "run" / "bundle").model.prior).__name__ == "Laplace"
 
 
-def test_the_scripts_it_names_are_there():
-    for script in re.findall(r"scripts/\w+\.(?:sh|py)", README):
-        assert (ROOT / script).is_file(), script
+def test_its_table_is_that_of_the_results():
+    subprocess.run([sys.executable, ROOT / "scripts" / "tables.py", "--check"], check=True)
 
 
-def test_its_tables_are_those_of_the_results():
-    subprocess.run([sys.executable, ROOT / "scripts" / "readme_tables.py", "--check"], check=True)
-
-
-@pytest.mark.parametrize("config", CONFIGS)
-def test_every_config_parses(config):
-    # A fine-tuning takes its network from a run; what several devices need is put on top of the config for one.
-    below = {"chestxray14_finetune.yaml": ["synthetic.yaml"], "mimic_cxr_ddp.yaml": ["mimic_cxr.yaml"]}.get(config, [])
-    options = [option for name in (*below, config) for option in ("--config", str(ROOT / "configs" / name))]
-    settings = train_parser().parse_args(options)
-    assert settings.model.latent_dim > 0
+@pytest.mark.parametrize("name", shipped_configs())
+def test_every_config_parses(name):
+    # A fine-tuning takes its network from a run; an overlay is put on top of the config that its head names.
+    below = {"chestxray14_finetune": ["synthetic"], "mimic_cxr_ddp": ["mimic_cxr"]}.get(name, [])
+    below = ["openi_cpu" if name == "ablations/as_printed" else "openi_paper"] if "/" in name else below
+    settings = parse(train_parser(), [option for one in (*below, name) for option in ("--config", one)])
+    assert settings.method.class_path.startswith("vkd_pyro.methods.")
 
 
 def test_the_settings_for_several_gpus():
-    configs = [str(ROOT / "configs" / name) for name in ("mimic_cxr.yaml", "mimic_cxr_ddp.yaml")]
-    settings = train_parser().parse_args(["--config", configs[0], "--config", configs[1]])
+    settings = parse(train_parser(), ["--config", "mimic_cxr", "--config", "mimic_cxr_ddp"])
     assert (settings.training.devices, settings.training.precision) == (8, "bf16-mixed")
-    assert settings.data.corpus.class_path == "vkd_pyro.data.corpora.mimic_cxr.MimicCXR"
+    assert settings.data.selection.corpus.class_path == "vkd_pyro.data.corpora.mimic_cxr.MimicCXR"
     assert settings.training.learning_rate_schedule == "plateau"
 
 
 def test_the_settings_of_the_paper():
-    settings = train_parser().parse_args(["--config", str(ROOT / "configs" / "openi_paper.yaml")])
-    assert settings.model.latent_dim == 512
-    assert settings.data.image_size == 224
-    assert settings.model.image_encoder.init_args.name == "densenet121"
-    assert settings.model.report_encoder.init_args.max_tokens == 256
+    settings = parse(train_parser(), ["--config", "openi_paper"])
+    method = settings.method.init_args
+    assert method.latent_dim == 512
+    assert settings.data.selection.image_size == 224
+    assert method.image_encoder.init_args.name == "densenet121"
+    assert method.report_encoder.init_args.max_tokens == 256
     assert (settings.beta_schedule.init_args.cycles, settings.beta_schedule.init_args.rising) == (4, 0.5)
-    assert (settings.objective.likelihood_samples, settings.training.tolerance) == ("prior", 0.01)
+    assert (method.objective.init_args.likelihood_samples, settings.training.tolerance) == ("prior", 0.01)
 
 
 def test_the_svi_script_trains_and_writes_a_bundle(tmp_path):

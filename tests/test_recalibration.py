@@ -11,7 +11,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-from vkd_pyro.posthoc.recalibration import MIN_PER_CLASS, Identity, Isotonic, Platt, Recalibration, Temperature
+from vkd_pyro.posthoc.known import MIN_PER_CLASS
+from vkd_pyro.posthoc.recalibration import Identity, Isotonic, Platt, Recalibration, Temperature
 from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")

@@ -17,8 +17,8 @@ from vkd_pyro.evaluation.evaluation import Evaluation
 from vkd_pyro.explanations.mismatch import Mismatch
 from vkd_pyro.metrics import Interval
 from vkd_pyro.posthoc.recalibration import Identity, Isotonic, Temperature
-from vkd_pyro.reporting.page import render
-from vkd_pyro.reporting.sections import Assessment, Extras, page_of, pictures_of, plain
+from vkd_pyro.reporting.html import render
+from vkd_pyro.reporting.sections import Assessment, Extras, figures_of, page_of, plain
 from vkd_pyro.reporting.write import save_all, shown_finding
 
 NAN = float("nan")
@@ -222,7 +222,7 @@ def test_the_decisions_are_those_of_the_tables():
         assert f"{finding} {' '.join(f'{value:.3f}' for value in row)}" in text
     for finding, row in tables.conformal.iterrows():
         assert f"{finding} {' '.join(f'{value:.3f}' for value in row)}" in text
-    assert "held in at least 80% of its studies" in text
+    assert "covered in at least 80% of its studies" in text
 
 
 def test_ood_is_counted_where_it_is_known():
@@ -248,8 +248,8 @@ def test_uncertainty_without_a_label_is_undefined():
     shares = assessed("all")[1].selective
     text = section(assessed("all")[2], "uncertainty")
     assert f"most uncertain fifth {shares.uncertain_error:.1%} wrong answers, the rest {shares.other_error:.1%}" in text
-    assert "of it carried by z" in text
-    assert "of it carried by z" not in section(assessed("image only")[2], "uncertainty")
+    assert "the part that z carries" in text
+    assert "the part that z carries" not in section(assessed("image only")[2], "uncertainty")
 
 
 def test_subgroups_are_those_of_the_tables():
@@ -282,11 +282,11 @@ def test_extras_are_shown_as_far_as_there_are_any():
     page = page_of(*assessed("all")[:2], extras)
     text = render(page)
     assert re.findall(r'<section id="(\w+)"', text) == [*EVERY[:-1], "training", "cases", "card"]
-    assert "AUROC of that KL, reports beside other pictures 0.833" in section(text, "reports")  # 10 pairs of 12
+    assert "AUROC of that KL, reports beside other images 0.833" in section(text, "reports")  # 10 pairs of 12
     assert "the column mismatch_score of predictions.parquet" in section(text, "reports")
     assert "Trained on something." in section(text, "card")
     assert "command vkd evaluate runs/mine" in words(text)
-    names = [name for name, _ in pictures_of(page)]
+    names = [name for name, _ in figures_of(page)]
     assert len(names) == len(set(names)) == 7
     assert "map_of_z_t_sne" in names
     assert "examples" not in names, "a patient's picture is in the page alone"

@@ -10,7 +10,8 @@ from tests.test_evaluation import make_evaluation, make_full_evaluation
 from vkd_pyro import metrics
 from vkd_pyro.evaluation import tables
 from vkd_pyro.evaluation.evaluation import Evaluation
-from vkd_pyro.posthoc.thresholds import ByCost, Conformal, OperatingPoints
+from vkd_pyro.posthoc.conformal import Conformal
+from vkd_pyro.posthoc.thresholds import ByCost, OperatingPoints
 
 NAN = float("nan")
 
@@ -178,8 +179,8 @@ def test_without_a_threshold_every_decision_is_undefined_and_says_why(six):
 
 def test_conformal_sets_are_counted_by_class(six):
     row = tables.conformal(six).loc["finding 0"]
-    assert row["held, absent"] == 1 / 2  # study 4 of 1, 4: up to 0.5
-    assert row["held, present"] == 1  # all of 0, 2, 3: from 0.4 on
+    assert row["coverage, absent"] == 1 / 2  # study 4 of 1, 4: up to 0.5
+    assert row["coverage, present"] == 1  # all of 0, 2, 3: from 0.4 on
     assert row["one answer"] == 4 / 5  # all but study 3, which is in both
     assert tables.conformal(six).loc["finding 1"].tolist() == [1, 1, 0]  # both always
 
@@ -190,8 +191,8 @@ def test_conformal_sets_are_those_of_the_answers():
     np.testing.assert_array_equal(e.conformal, fitted.answers(e.calibrated))
     held = np.where(e.labels == 1, np.isin(e.conformal, ("yes", "refer")), np.isin(e.conformal, ("no", "refer")))
     table = tables.conformal(e)
-    assert table["held, present"].tolist() == pytest.approx([held[e.labels[:, k] == 1, k].mean() for k in range(3)])
-    assert table["held, absent"].tolist() == pytest.approx([held[e.labels[:, k] == 0, k].mean() for k in range(3)])
+    assert table["coverage, present"].tolist() == pytest.approx([held[e.labels[:, k] == 1, k].mean() for k in range(3)])
+    assert table["coverage, absent"].tolist() == pytest.approx([held[e.labels[:, k] == 0, k].mean() for k in range(3)])
 
 
 @pytest.mark.parametrize("changes", [{"how": {}}, {"models": np.arange(400) % 2}])

@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
+from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.recalibration import Platt
-from vkd_pyro.posthoc.thresholds import (
-    ByCost,
-    BySensitivity,
-    BySpecificity,
-    Conformal,
-    OperatingPoint,
-    OperatingPoints,
-    Rule,
-)
+from vkd_pyro.posthoc.thresholds import ByCost, BySensitivity, BySpecificity, OperatingPoint, OperatingPoints, Rule
 from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")
@@ -245,9 +238,8 @@ def test_new_studies_are_covered_as_stated():
     names = [str(k) for k in range(splits)]
     fitted = Conformal.fit(*drawn(generator, n, n, splits), names, alpha)
     measured = fitted.coverage(*drawn(generator, 100, 300, splits))
-    for covered in (measured.present, measured.absent, measured.overall):
+    for covered in (measured.present, measured.absent):
         assert 0.895 < covered.mean() < 0.9 + 1 / (n + 1) + 0.005
-    np.testing.assert_allclose(measured.overall, (measured.present + 3 * measured.absent) / 4)
 
 
 def test_bounds_by_hand():
@@ -292,9 +284,9 @@ def test_set_sizes_at_the_extremes():
     y = np.repeat([[0.0], [1.0]], 50, axis=0)
     perfect, useless = y.copy(), np.full_like(y, 0.5)
     measured = Conformal.fit(perfect, y, ["a"]).coverage(perfect, y)
-    assert (measured.size, measured.single, measured.overall) == (1, 1, 1)
+    assert (measured.size, measured.single) == (1, 1)
     measured = Conformal.fit(useless, y, ["a"]).coverage(useless, y)
-    assert (measured.size, measured.single, measured.overall) == (2, 0, 1)
+    assert (measured.size, measured.single) == (2, 0)
 
 
 def test_sets_grow_as_alpha_falls(validation):
@@ -317,8 +309,6 @@ def test_unknown_labels_are_ignored_and_coverage_without_labels_is_undefined(val
     y[:, 1] = np.where(y[:, 1] == 1, NAN, y[:, 1])
     measured = fitted.coverage(p, y)
     assert np.isnan(measured.present).tolist() == [False, True, False]
-    assert not np.isnan(measured.overall).any()
-    assert measured.overall[1] == measured.absent[1] >= 0.9
     y[:, 1] = NAN
     assert np.isnan([getattr(fitted.coverage(p, y), name)[1] for name in vars(measured)]).all()
 

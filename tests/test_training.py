@@ -23,7 +23,7 @@ from vkd_pyro.distributions import KL, MLP, DiagonalNormal, LowRankProbitLikelih
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.evaluation.evaluation import evaluate
+from vkd_pyro.evaluation.evaluate import evaluate
 from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.methods.no_report import NoReport
 from vkd_pyro.methods.vkd import VKD

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vkd_pyro.data.study_data import StudyData as StudyData
     from vkd_pyro.data.task import Task as Task
     from vkd_pyro.elbo import TraceVKD_ELBO as TraceVKD_ELBO
-    from vkd_pyro.evaluation.evaluation import evaluate as evaluate
+    from vkd_pyro.evaluation.evaluate import evaluate as evaluate
     from vkd_pyro.methods.vkd import VKD as VKD
     from vkd_pyro.prediction import predict_files as predict_files
     from vkd_pyro.prediction.predictive import predict as predict
@@ -39,7 +39,7 @@ _HOME = {
     "fit": "training.fitting",
     "load_run": "artifacts.run",
     "load_bundle": "artifacts.bundle",
-    "evaluate": "evaluation.evaluation",
+    "evaluate": "evaluation.evaluate",
     "predict": "prediction.predictive",
     "predict_files": "prediction",
 }

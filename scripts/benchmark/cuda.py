@@ -28,15 +28,16 @@ PEAKS = {"H200": (989e12, 4.8e12)}
 """Operations a second in bf16, dense, and bytes a second, by a part of the device's name; the maker's figures."""
 
 
-def rows(chosen: Namespace, folder: Path) -> list[Row]:
+def rows(chosen: Namespace, folder: Path) -> Iterator[Row]:
     """DenseNet-121, 224 px, bf16, batches of 64."""
     name, batch = torch.cuda.get_device_name(), made_up_batch(64, 224).to("cuda")
     known = [peaks for part, peaks in PEAKS.items() if part in name]
     if not known:
         print(f"  no rows of the limit: the peaks of {name} are not known here, only of {', '.join(PEAKS)}")
-    found = [row for peaks in known for row in limits("densenet121", batch, peaks)]
+    for peaks in known:
+        yield from limits("densenet121", batch, peaks)
     encoder = TorchvisionEncoder("densenet121")
-    return [*found, *waiting_for_data(folder / "gpu", encoder, "cuda", 2048, 224, 64, chosen.workers, 20)]
+    yield from waiting_for_data(folder / "gpu", encoder, "cuda", 2048, 224, 64, chosen.workers, 20)
 
 
 # ------------------------------------------------------------------------------ the machine's limit

@@ -2,6 +2,7 @@
 
 import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
 from pathlib import Path
@@ -17,21 +18,21 @@ from vkd_pyro import VKD, Loading, Selection, StudyData, Task
 from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.selection import BadImages
-from vkd_pyro.data.store import SHARD, prepare, write_images, write_reports
+from vkd_pyro.data.store import prepare
+from vkd_pyro.data.store.layout import SHARD
+from vkd_pyro.data.store.shards import write_images, write_reports
 from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import LanguageModelEncoder, WordEncoder
 
 
-def rows(chosen: Namespace, folder: Path) -> list[Row]:
+def rows(chosen: Namespace, folder: Path) -> Iterator[Row]:
     """All rows of this part."""
     corpus = OpenI(chosen.root)
-    return [
-        epoch_from_store(Selection(corpus, 128), chosen.language_model, folder / "128"),
-        reading(Selection(corpus), folder / "224"),
-        loading(Selection(corpus), folder / "224"),
-        preparing_images(Selection(corpus), folder),
-        preparing_reports(Selection(corpus), chosen.language_model, folder),
-    ]
+    yield epoch_from_store(Selection(corpus, 128), chosen.language_model, folder / "128")
+    yield reading(Selection(corpus), folder / "224")
+    yield loading(Selection(corpus), folder / "224")
+    yield preparing_images(Selection(corpus), folder)
+    yield preparing_reports(Selection(corpus), chosen.language_model, folder)
 
 
 def epoch_from_store(selection: Selection, language_model: str, folder: Path, steps: int = 12) -> Row:

@@ -2,6 +2,7 @@
 
 import importlib
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from vkd_pyro.prediction.predictive import joined
 EXPORTS = ("OpenVINO, fp32", "OpenVINO, bf16")
 
 
-def rows(chosen: Namespace, folder: Path) -> list[Row]:
+def rows(chosen: Namespace, folder: Path) -> Iterator[Row]:
     """DenseNet-121, 224 px: from files of 256 px, from arrays, and from files as large as a detector's."""
     model = images_only(TorchvisionEncoder("densenet121"))
     folders = engines(model, 224, folder / "export")
@@ -31,11 +32,9 @@ def rows(chosen: Namespace, folder: Path) -> list[Row]:
     large = write_noise(folder / "large", 32, 2000, 2500, ".jpg")
     files, arrays = predicting_files(folders, small), predicting_arrays(folders, torch.rand(64, 1, 224, 224))
     others = [in_batches_of_32(model, small), *torchxrayvision(small)]
-    return [
-        *against_exports("predict, 256-px PNG", files + others, len(small), (">= 3", ">= 5")),
-        *against_exports("predict, arrays", arrays, 64),
-        *against_exports("predict, 5-megapixel JPEG", predicting_files(folders, large), len(large)),
-    ]
+    yield from against_exports("predict, 256-px PNG", files + others, len(small), (">= 3", ">= 5"))
+    yield from against_exports("predict, arrays", arrays, 64)
+    yield from against_exports("predict, 5-megapixel JPEG", predicting_files(folders, large), len(large))
 
 
 def against_exports(what: str, actions: list[Named], images: int, aims: tuple[str, str] = ("", "")) -> list[Row]:

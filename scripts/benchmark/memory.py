@@ -1,7 +1,7 @@
 """Peak memory of a process with little work and with much: it should be flat."""
 
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,16 +17,14 @@ from vkd_pyro.synthetic.layouts import synthesize
 STUDIES = (1_000, 10_000)
 
 
-def rows(chosen: Namespace, folder: Path) -> list[Row]:
+def rows(chosen: Namespace, folder: Path) -> Iterator[Row]:
     """Preparing, and training from the store, of two sizes of a corpus."""
     for number in STUDIES:
         synthesize("mimic-cxr", folder / f"{number}", number, image_size=64)
     sizes = [(folder / f"{number}", folder / f"store{number}", chosen.language_model) for number in STUDIES]
     labels = [f"{number:,} studies" for number in STUDIES]
-    return [
-        compare_memory("prepare", preparing, sizes, labels),
-        compare_memory("train from the store", training, sizes, labels),
-    ]
+    yield compare_memory("prepare", preparing, sizes, labels)
+    yield compare_memory("train from the store", training, sizes, labels)
 
 
 def compare_memory(name: str, work: Callable[..., float], given: Sequence[tuple], labels: Sequence[str]) -> Row:

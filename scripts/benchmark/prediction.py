@@ -2,6 +2,7 @@
 
 import time
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,12 +22,13 @@ from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
 IMAGES = (200, 2_000)
 
 
-def rows(chosen: Namespace, folder: Path) -> list[Row]:
+def rows(chosen: Namespace, folder: Path) -> Iterator[Row]:
     """All rows of this part."""
-    return [*predicting(), memory_predicting(IMAGES, folder / "predict")]
+    yield from predicting()
+    yield memory_predicting(IMAGES, folder / "predict")
 
 
-def predicting(few: int = 10) -> list[Row]:
+def predicting(few: int = 10) -> Iterator[Row]:
     """100 draws of z against one; and Pyro's `Predictive`, which runs the whole program for each draw, against us.
 
     In seconds of the processor, on one thread, so that what else the machine does counts little.
@@ -47,10 +49,8 @@ def predicting(few: int = 10) -> list[Row]:
     by_pyro = ("parallel=False, one thread", theirs), ("predict, one thread", ours(few))
     name, how = "DenseNet-121, 224 px", {"clock": time.process_time, "images": len(images)}
     with threads(1):
-        return [
-            compare(f"predict, {name}", *draws, repeats=50, aim="<= 1.1", **how),
-            compare(f"Pyro's Predictive, S = {few}, {name}", *by_pyro, repeats=5, aim=f"about {few}", **how),
-        ]
+        yield compare(f"predict, {name}", *draws, repeats=50, aim="<= 1.1", **how)
+        yield compare(f"Pyro's Predictive, S = {few}, {name}", *by_pyro, repeats=5, aim=f"about {few}", **how)
 
 
 def memory_predicting(numbers: tuple[int, int], folder: Path) -> Row:

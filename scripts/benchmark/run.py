@@ -5,7 +5,7 @@ import json
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,7 +34,7 @@ Table = dict[str, dict[str, str]]
 class Part:
     """Some rows: what measures them, where, and which options it needs."""
 
-    rows: Callable[[argparse.Namespace, Path], list[Row]]
+    rows: Callable[[argparse.Namespace, Path], Iterable[Row]]
     devices: tuple[str, ...] = ("cpu",)
     needs: tuple[str, ...] = ()
 
@@ -58,15 +58,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for part in chosen.parts:
             for row in PARTS[part].rows(chosen, Path(folder)):
-                table[row.name] = cells = row.cells()
-                print(
-                    f"{row.name}: {cells['ratio']}  aim {cells['aim'] or 'none'}\n    {cells['of']}\n    {cells['to']}"
-                )
+                table[row.name] = row.cells()
+                print(row.name, *row.cells().values(), sep="\n    ", flush=True)
     if chosen.json:
         table = dict(sorted(table.items(), key=lambda row: row[0].endswith(on("cuda"))))  # a GPU's rows last
-        write_json(
-            chosen.json, {"command": "; ".join(COMMANDS), "machine": machines, "rows": "measured", "table": table}
-        )
+        origin = {"command": "; ".join(COMMANDS), "machine": machines, "rows": "measured"}
+        write_json(chosen.json, origin | {"table": table})
 
 
 def arguments() -> argparse.Namespace:

@@ -1,7 +1,7 @@
 """A training step: what the probabilistic program costs, and what each option of the image network gains."""
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,16 +24,15 @@ Loss = Callable[[VKD, Batch], Tensor]
 """Of a network on a batch; a scalar."""
 
 
-def step_rows(chosen: Namespace, folder: Path) -> list[Row]:
+def step_rows(chosen: Namespace, folder: Path) -> Iterator[Row]:
     """What the probabilistic program costs beside the same by hand; last without an image network, which hides it."""
     size, repeats = (64, 50) if chosen.device == "cuda" else (8, 30)
     batch, network = made_up_batch(size, 224).to(chosen.device), TorchvisionEncoder("densenet121")
-    rows = [
-        stepping_both_ways(f"step, {shown}", xray_vkd(network, chosen.device), batch, repeats, precision, "<= 1.05")
-        for shown, precision in BY_DEVICE[chosen.device].items()
-    ]
+    for shown, precision in BY_DEVICE[chosen.device].items():
+        vkd = xray_vkd(network, chosen.device)
+        yield stepping_both_ways(f"step, {shown}", vkd, batch, repeats, precision, "<= 1.05")
     idle = xray_vkd(NoNetwork(network), chosen.device)
-    return [*rows, stepping_both_ways(f"step, no image network{on(chosen.device)}", idle, batch, 10 * repeats)]
+    yield stepping_both_ways(f"step, no image network{on(chosen.device)}", idle, batch, 10 * repeats)
 
 
 BY_DEVICE: dict[str, dict[str, Precision]] = {

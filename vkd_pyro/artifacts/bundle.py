@@ -24,9 +24,10 @@ from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
 from vkd_pyro.posthoc.calibration import Calibration
+from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration
-from vkd_pyro.posthoc.thresholds import Conformal, OperatingPoints
+from vkd_pyro.posthoc.thresholds import OperatingPoints
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json, written_folder
 from vkd_pyro.utils.serialization import build, describe

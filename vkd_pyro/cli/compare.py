@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
 
 def load(path: Path, split: str) -> Any:
     """The evaluation in a folder that `vkd evaluate` has written, or of a run's split."""
-    from vkd_pyro.evaluation.evaluation import load_evaluation
+    from vkd_pyro.evaluation.saved import load_evaluation
 
     folder = path if (path / "evaluation.json").is_file() else path / "evaluation" / split
     if is_bundle(path):

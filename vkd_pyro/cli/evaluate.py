@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> None:
         if settings[name] is not None:
             check_not_bundle(settings[name], f"--{name}")
     check_output(settings)
-    from vkd_pyro.evaluation.evaluation import evaluate_run
+    from vkd_pyro.evaluation.evaluate import evaluate_run
 
     trained = evaluated(settings.run, changes)
     folder = output_folder(settings, changes, trained.data.corpus.name)
@@ -118,7 +118,7 @@ def check_output(settings: Namespace) -> None:
 
 def write_numbers(evaluation: Any, folder: Path) -> None:
     """Without a page; that of an earlier evaluation would contradict the numbers, and goes."""
-    from vkd_pyro.evaluation.evaluation import save_evaluation
+    from vkd_pyro.evaluation.saved import save_evaluation
 
     (folder / "index.html").unlink(missing_ok=True)
     shutil.rmtree(folder / "figures", ignore_errors=True)
@@ -138,7 +138,7 @@ def write_page(evaluation: Any, folder: Path, extras: Any, num_resamples: int) -
 def z_of(path: Path, changes: list[str], settings: Namespace, rows: Any) -> Any:
     """Means of z given the image by another run, of the studies of `rows`, [N, D]."""
     from vkd_pyro.artifacts.run import load_run
-    from vkd_pyro.evaluation.evaluation import evaluate_run
+    from vkd_pyro.evaluation.evaluate import evaluate_run
 
     theirs = evaluate_run(load_run(path, changes), settings.split, 1, settings.level)[1]
     if theirs.study_ids.tolist() != rows.study_ids.tolist():

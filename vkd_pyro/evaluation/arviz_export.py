@@ -7,17 +7,14 @@ Draws are independent, and so are networks: what shows distributions makes sense
 ArviZ 0.2x, `plot_dist` and `plot_ridge` in 1.x), a few studies at a time. What looks for convergence does not.
 """
 
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import h5netcdf
 import h5py
 import numpy as np
-import xarray
 from numpy.typing import ArrayLike
 
 from vkd_pyro.utils.errors import UserError
@@ -30,35 +27,6 @@ CHUNK = 2**15
 """Numbers of a chunk of the file, about: 128 KiB, so that a small file stays small."""
 
 
-def to_inference_data(
-    samples: ArrayLike, findings: Sequence[str], study_ids: Sequence[str], labels: ArrayLike | None = None
-) -> Any:
-    """For ArviZ, in memory; for more studies than fit there, `SampleWriter`.
-
-    Args:
-        samples: p(y_k = 1 | x_I, z^(s)), [V, S, N, K], of V networks and S draws of z each.
-        findings: names of the K labels.
-        study_ids: of the N studies.
-        labels: [N, K]; 1, 0, NaN unknown.
-    Returns: what this version of ArviZ works on: `arviz.InferenceData` (0.2x), or `xarray.DataTree` (1.x).
-
-    Raises:
-        UserError: the shapes do not fit.
-    """
-    samples, labels = _checked(samples, (None, None, len(study_ids), len(findings)), labels)
-    named = {"study": list(study_ids), "finding": list(findings)}
-    counted = {dim: np.arange(size) for dim, size in zip(SAMPLE_DIMS[:2], samples.shape[:2], strict=True)}
-    groups: dict[str, Any] = {SAMPLES: xarray.Dataset({PROBABILITY: (SAMPLE_DIMS, samples)}, counted | named)}
-    if labels is not None:
-        groups[OBSERVED] = xarray.Dataset({LABEL: (LABEL_DIMS, labels)}, named)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # 0.2x announces 1.x whenever it is imported
-        import arviz
-    if arviz.__version__.startswith("0."):
-        return arviz.InferenceData(**groups)
-    return xarray.DataTree.from_dict(groups)
-
-
 class SampleWriter:
     """Writes samples to netCDF batch by batch; memory does not grow with the number of studies.
 
@@ -66,8 +34,7 @@ class SampleWriter:
             writer.append(samples, study_ids, labels)
 
     The file is there when the block has ended without an error, not before; only its owner may read it, since it names
-    studies. `arviz.from_netcdf(path)` or `xarray.open_datatree(path)` opens it, and gives what `to_inference_data` of
-    all batches would.
+    studies. `arviz.from_netcdf(path)` or `xarray.open_datatree(path)` opens it.
 
     Args:
         path: of the file; one that is there is replaced.

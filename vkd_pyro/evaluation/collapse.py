@@ -84,7 +84,7 @@ class LatentUse:
 
     @property
     def undefined(self) -> dict[str, str]:
-        """Of each number that is NaN, why."""
+        """Why a number is NaN, by its name."""
         no_z = math.isnan(self.active_units["prior"])
         no_report = "there is no z" if no_z else "no report was read"
         no_draws = "there is no z" if no_z else "wants two draws of z, and two studies in a batch"
@@ -107,12 +107,12 @@ class LatentUse:
 
     @classmethod
     def from_summary(cls, kl: float, active_units: dict[str, float], summary: dict[str, Any]) -> "LatentUse":
-        """What `summary` gave; NaN what it lacks."""
+        """What `summary` gave, NaN in place of null."""
         numbers = {
-            name: NAN if summary.get(name) is None else summary[name]
+            name: NAN if summary[name] is None else summary[name]
             for name in ("mutual_information", "z_spread", "z_change")
         }
-        parts = np.array(summary.get("kl_per_dimension") or [NAN])
+        parts = np.array(summary["kl_per_dimension"] or [NAN])
         return cls(active_units=active_units, kl=kl, kl_per_dimension=parts, **numbers)
 
     def __str__(self) -> str:

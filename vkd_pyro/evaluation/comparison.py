@@ -101,7 +101,7 @@ def _resampled_macro(
     counts: NDArray[np.int64],
     models: NDArray[np.int64] | None,
 ) -> NDArray[np.float64]:
-    """Args: [N, K], [N, K], [R, N], [N]. Returns: [R]."""
+    """Macro AUC in resamples of the rows, [R]; args [N, K], [N, K], [R, N], [N]."""
     pairs = zip(probabilities.T, labels.T, strict=True)
     return pd.DataFrame([metrics.resampled_auroc(p, y, counts, models) for p, y in pairs]).mean().to_numpy()
 
@@ -112,7 +112,7 @@ def _resampled_micro(
     counts: NDArray[np.int64],
     models: NDArray[np.int64] | None,
 ) -> NDArray[np.float64]:
-    """As `_resampled_macro`, all findings pooled."""
+    """AUC of all findings pooled in resamples of the rows, [R]; args as of `_resampled_macro`."""
     findings = labels.shape[1]
     models = None if models is None else models.repeat(findings)
     return metrics.resampled_auroc(probabilities.ravel(), labels.ravel(), counts.repeat(findings, axis=1), models)

@@ -1,45 +1,21 @@
-"""Evaluation of a trained network on a split: what it said of each study beside what was true."""
+"""The record of an evaluation: what a trained network said of each study beside what was true."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vkd_pyro import __version__, metrics
-from vkd_pyro.artifacts.run import Run
-from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.data.subgroups import subgroup_names, subgroups
+from vkd_pyro import metrics
 from vkd_pyro.evaluation.collapse import LatentUse
-from vkd_pyro.evaluation.outputs import Fusion, StudyOutputs, outputs_of_images, signals
-from vkd_pyro.methods.base import Method
-from vkd_pyro.posthoc.calibration import Calibration
-from vkd_pyro.utils.errors import UserError
-from vkd_pyro.utils.files import private_folder, write_json, written
 
 Array = NDArray[np.float64]
 
 MIN_POSITIVES = 30
 """Findings with fewer positives in the evaluated set are left out of paired comparisons."""
-
-NUMBERS = {
-    "labels": "label",
-    "probabilities": "image",
-    "calibrated": "calibrated",
-    "low": "low",
-    "high": "high",
-    "expected_entropy": "expected",
-    "report_probabilities": "report",
-}
-ANSWERS = {"answers": "answer", "conformal": "conformal"}
-"""Attributes of an `Evaluation` and what their columns in predictions.parquet begin with."""
-
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -59,7 +35,7 @@ class Evaluation:
         report_probabilities: [N, K], from the report by q(y | z); NaN where there is none. Not available at inference.
         answers: [N, K], "yes", "no", "refer" or "unknown", by the operating points.
         conformal: [N, K], "yes", "no", "refer", "neither" or "unknown", by the conformal sets.
-        kl_per_study: [N], KL(q(z | x_T) || p(z | x_I)) in nats: how far a report is from its picture.
+        kl_per_study: [N], KL(q(z | x_T) || p(z | x_I)) in nats: how far a report is from its image.
         ood: [N], p-values of an image like those of training being so far from them; small is out-of-distribution.
         subgroups: of each study, by kind ("sex", "age", "view"), [N] each.
         latent_use: how z is used: KL, active units, what it says of the labels, and whether the likelihood reads it.
@@ -106,7 +82,7 @@ class Evaluation:
 
     @property
     def active_units(self) -> dict[str, float]:
-        """Of the prior and of the posterior; NaN where there is none."""
+        """Active units of the prior and of the posterior; NaN where there is none."""
         return self.latent_use.active_units
 
     def per_finding(self) -> pd.DataFrame:
@@ -189,175 +165,6 @@ class Evaluation:
             "micro": "micro    (all pairs pooled)",
             "weighted": "weighted (by positives)",
         }[name]
-
-
-def evaluate(
-    method: Method,
-    data: StudyData,
-    split: str = "test",
-    num_samples: int = 100,
-    level: Literal["study", "image"] = "study",
-    fusion: Literal["mean", "product"] = "mean",
-    seed: int = 0,
-    calibration: Calibration | None = None,
-) -> Evaluation:
-    """Predicts every study of a split.
-
-    Args:
-        method: trained; in eval mode afterwards. Of a bundle, its `method`.
-        data: the corpus.
-        split: "train", "validation" or "test".
-        num_samples: S, draws of z for each image.
-        level: a row a study, its images averaged in probability; or a row an image.
-        fusion: whether z of a study's images is drawn from each one's prior, or from the product of their priors.
-        seed: of the draws.
-        calibration: of the bundle; without, nothing is recalibrated, answered or called novel.
-    """
-    images = outputs_of_split(method, data, split, num_samples, level, fusion, seed)
-    how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
-    return evaluation_of(images, data, how, method.findings, calibration)
-
-
-def evaluate_run(
-    run: Run,
-    split: str = "test",
-    num_samples: int = 100,
-    level: Literal["study", "image"] = "study",
-    fusion: Literal["mean", "product"] = "mean",
-    seed: int = 0,
-) -> tuple[Evaluation, StudyOutputs]:
-    """A run on a split, as its bundle was calibrated, and the outputs it was made of; args as of `evaluate`."""
-    images = outputs_of_split(run.method, run.data, split, num_samples, level, fusion, seed)
-    how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
-    how["bundle"] = run.bundle.bundle_hash
-    rows = images if level == "image" else images.mean_over_images()
-    return evaluation_of(images, run.data, how, run.method.findings, run.bundle.calibration), rows
-
-
-def outputs_of_split(
-    method: Method,
-    data: StudyData,
-    split: str,
-    num_samples: int,
-    level: Literal["study", "image"] = "study",
-    fusion: Literal["mean", "product"] = "mean",
-    seed: int = 0,
-) -> StudyOutputs:
-    """What a method says of a split, a row an image; args as of `evaluate`."""
-    if tuple(data.findings) != method.findings:
-        raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(method.findings)}")
-    method.eval()
-    fused: Fusion = "none" if level == "image" else fusion
-    return outputs_of_images(method, data, split, num_samples, method.report_encoder, fused, seed)
-
-
-def evaluation_of(
-    images: StudyOutputs,
-    data: StudyData,
-    how: dict[str, Any],
-    findings: tuple[str, ...],
-    calibration: Calibration | None = None,
-) -> Evaluation:
-    """The evaluation of what a network said of images: a row a study, or, at that level, an image."""
-    rows = images if how["level"] == "image" else images.mean_over_images()
-    studies = {study.study_id: study for study in data.studies(how["split"])}
-    of_rows = [studies[study] for study in rows.study_ids]
-    return Evaluation(
-        data=data.summary(),
-        how=how | {"version": __version__} | ({"calibration": calibration.to_json()} if calibration else {}),
-        findings=findings,
-        study_ids=tuple(map(str, rows.study_ids)),
-        patient_ids=tuple(study.patient_id for study in of_rows),
-        labels=rows.labels,
-        probabilities=rows.probabilities,
-        low=rows.low,
-        high=rows.high,
-        expected_entropy=rows.expected_entropy,
-        report_probabilities=rows.report_probabilities,
-        kl_per_study=rows.kl,
-        subgroups=subgroups(of_rows),
-        latent_use=LatentUse.of(rows),
-        ood=_ood(images, rows, calibration),
-        **_said(rows, calibration),
-    )
-
-
-def _said(rows: StudyOutputs, calibration: Calibration | None) -> dict[str, Any]:
-    """What a calibration makes of probabilities: honest ones, answers and sets."""
-    if calibration is None:
-        nothing, unknown = np.full_like(rows.probabilities, np.nan), np.full(rows.probabilities.shape, UNKNOWN)
-        return {"calibrated": nothing, "answers": unknown, "conformal": unknown}
-    judged = calibration.judge(rows.probabilities, None if np.isnan(rows.low).all() else (rows.low, rows.high))
-    return {name: getattr(judged, name) for name in ("calibrated", "answers", "conformal")}
-
-
-def _ood(images: StudyOutputs, rows: StudyOutputs, calibration: Calibration | None) -> Array:
-    """The p-value of each row, [N]; of a study with n images n times their smallest, at most 1 (Bonferroni)."""
-    if calibration is None:
-        return np.full(len(rows.study_ids), np.nan)
-    p = np.asarray(calibration.reference.score(signals(images)).p_values[:, -1], np.float64)
-    if len(rows.study_ids) == len(p):
-        return p
-    by_study = pd.Series(p).groupby(images.study_ids).agg(lambda of: min(1.0, len(of) * of.min()))
-    return np.asarray(by_study.reindex(rows.study_ids), np.float64)
-
-
-def save_evaluation(evaluation: Evaluation, folder: Path, summary: dict[str, Any] | None = None) -> None:
-    """Writes `evaluation.json` (the summary) and `predictions.parquet` (a row a study, or an image) into a folder."""
-    private_folder(folder)
-    columns: dict[str, Any] = {"study": evaluation.study_ids, "patient": evaluation.patient_ids}
-    for name, prefix in (NUMBERS | ANSWERS).items():
-        columns |= {f"{prefix}:{f}": a for f, a in zip(evaluation.findings, getattr(evaluation, name).T, strict=True)}
-    columns |= {"kl": evaluation.kl_per_study, "ood_p": evaluation.ood, **evaluation.subgroups}
-    if evaluation.models is not None:
-        columns["model"] = evaluation.models
-    if evaluation.mismatch_score is not None:
-        columns["mismatch_score"] = evaluation.mismatch_score
-    table = pd.DataFrame(columns)
-    if table["study"].duplicated().any():
-        table.insert(1, "image", table.groupby("study").cumcount())
-    with written(folder / "predictions.parquet") as unfinished:
-        table.to_parquet(unfinished, index=False)
-    write_json(folder / "evaluation.json", summary or evaluation.summary())
-
-
-def load_evaluation(folder: Path) -> Evaluation:
-    """What `save_evaluation` wrote, or wrote in earlier versions: what those did not know is NaN."""
-    if not (folder / "evaluation.json").is_file():
-        raise UserError(f"{folder}: no evaluation.json; expected what vkd evaluate writes")
-    summary = json.loads((folder / "evaluation.json").read_text())
-    rows = _read_rows(folder)
-    findings = tuple(summary["findings"])
-
-    def columns(prefix: str, missing: Any) -> Any:
-        names = [f"{prefix}:{finding}" for finding in findings]
-        return rows.reindex(columns=names, fill_value=missing).to_numpy()
-
-    return Evaluation(
-        data=summary.get("data", {}),
-        how=summary.get("how", {}),
-        findings=findings,
-        study_ids=tuple(rows["study"]),
-        patient_ids=tuple(rows["patient"]),
-        kl_per_study=rows.reindex(columns=["kl"])["kl"].to_numpy(float),
-        ood=rows.reindex(columns=["ood_p"])["ood_p"].to_numpy(float),
-        subgroups={kind: rows[kind].to_numpy(str) for kind in subgroup_names() if kind in rows},
-        latent_use=LatentUse.from_summary(
-            float("nan") if summary["kl"] is None else summary["kl"],
-            {k: float("nan") if v is None else v for k, v in summary["active_units"].items()},
-            summary.get("latent_use", {}),
-        ),
-        models=rows["model"].to_numpy(int) if "model" in rows else None,
-        mismatch_score=rows["mismatch_score"].to_numpy(float) if "mismatch_score" in rows else None,
-        **{name: columns(prefix, np.nan).astype(float) for name, prefix in NUMBERS.items()},
-        **{name: columns(prefix, UNKNOWN).astype(str) for name, prefix in ANSWERS.items()},
-    )
-
-
-def _read_rows(folder: Path) -> pd.DataFrame:
-    if (folder / "predictions.parquet").is_file():
-        return pd.read_parquet(folder / "predictions.parquet")
-    return pd.read_csv(folder / "predictions.csv", converters={"study": str, "patient": str})
 
 
 def _text(value: float) -> str:

@@ -1,4 +1,14 @@
-"""Metrics: plain functions of (probabilities, labels). What is undefined is NaN."""
+"""Metrics: plain functions of (probabilities, labels). What is undefined is NaN.
+
+pairs        which (study, finding) pairs count
+ranking      areas under ROC and precision-recall curves, their averages, the curves
+calibration  proper scores, calibration errors, reliability
+selective    risk and coverage, referral
+uncertainty  entropy, and its parts by source
+latent       active units of z, what z says of the labels
+intervals    bootstrap intervals that resample patients
+delong       DeLong's intervals and test
+"""
 
 from vkd_pyro.metrics.calibration import (
     CalibrationLine,
@@ -10,17 +20,14 @@ from vkd_pyro.metrics.calibration import (
     negative_log_likelihood,
     reliability,
 )
+from vkd_pyro.metrics.delong import DeLongDifference, delong, delong_difference
 from vkd_pyro.metrics.intervals import (
     UNDEFINED,
-    DeLongDifference,
     Interval,
     auroc_interval,
     average_precision_interval,
     bootstrap_interval,
-    delong,
-    delong_difference,
     interval_of,
-    metric_interval,
     rare_strata,
     resample_counts,
 )
@@ -31,15 +38,12 @@ from vkd_pyro.metrics.ranking import (
     auroc,
     auroc_per_finding,
     average_precision,
-    average_precision_per_finding,
     macro_auroc,
     micro_auroc,
     precision_recall_curve,
     resampled_auroc,
     resampled_average_precision,
     roc_curve,
-    sensitivity_at_specificity,
-    specificity_at_sensitivity,
     undefined_reason,
     weighted_auroc,
 )
@@ -60,57 +64,3 @@ from vkd_pyro.metrics.uncertainty import (
     latent_uncertainty,
     total_uncertainty,
 )
-
-__all__ = [
-    "UNDEFINED",
-    "CalibrationLine",
-    "DeLongDifference",
-    "ExcessArea",
-    "Interval",
-    "PrecisionRecallCurve",
-    "ReferralCurve",
-    "Reliability",
-    "RiskCoverage",
-    "RocCurve",
-    "accuracy",
-    "active_units",
-    "adaptive_calibration_error",
-    "area_under_risk_coverage",
-    "auroc",
-    "auroc_interval",
-    "auroc_per_finding",
-    "average_precision",
-    "average_precision_interval",
-    "average_precision_per_finding",
-    "bootstrap_interval",
-    "brier",
-    "calibration_slope",
-    "delong",
-    "delong_difference",
-    "entropy",
-    "epistemic_uncertainty",
-    "excess_area",
-    "expected_calibration_error",
-    "expected_entropy",
-    "interval_of",
-    "latent_uncertainty",
-    "macro_auroc",
-    "metric_interval",
-    "micro_auroc",
-    "mutual_information_bound",
-    "negative_log_likelihood",
-    "precision_recall_curve",
-    "rare_strata",
-    "referral_curve",
-    "reliability",
-    "resample_counts",
-    "resampled_auroc",
-    "resampled_average_precision",
-    "risk_coverage",
-    "roc_curve",
-    "sensitivity_at_specificity",
-    "specificity_at_sensitivity",
-    "total_uncertainty",
-    "undefined_reason",
-    "weighted_auroc",
-]

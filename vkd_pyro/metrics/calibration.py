@@ -93,8 +93,12 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
 
 
 def adaptive_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
-    """As `expected_calibration_error`, over bins of equal count (Nixon et al. 2019, Sec. 3): rare findings have most
-    of their probabilities near 0, in one bin of equal width."""
+    """Mean gap between probability and frequency over bins of equal count (Nixon et al. 2019, Sec. 3).
+
+    Rare findings have most of their probabilities near 0, in one bin of equal width.
+
+    Args, Returns: as of `expected_calibration_error`.
+    """
     return reliability(probabilities, labels, bins, adaptive=True).error
 
 

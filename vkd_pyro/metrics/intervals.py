@@ -1,18 +1,16 @@
-"""How sure a metric is: bootstrap intervals that resample patients, and DeLong's for independent patients."""
+"""How sure a metric is: bootstrap intervals that resample patients."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
 
-from vkd_pyro.metrics.pairs import average_ranks, one_class
 from vkd_pyro.metrics.ranking import resampled_auroc, resampled_average_precision
 from vkd_pyro.utils.errors import UserError
 
 RARE = 30
-"""Of a finding with fewer positives, or fewer negatives, resamples are stratified."""
+"""Resamples are stratified where a finding has fewer positives, or fewer negatives."""
 
 BLOCK = 100
 """Resamples at once: as many as fit in memory."""
@@ -41,7 +39,7 @@ class Interval:
 
 
 UNDEFINED = Interval(float("nan"), float("nan"), float("nan"))
-"""Of what has no estimate."""
+"""The interval of what has no estimate."""
 
 # ------------------------------------------------------------------------------ patient-clustered bootstrap
 
@@ -125,7 +123,7 @@ def bootstrap_interval(
     Raises:
         UserError: less than one resample, or a level out of range.
     """
-    _check_level(level)
+    check_level(level)
     if num_resamples < 1:
         raise UserError(f"num_resamples: found {num_resamples}, expected at least 1; 2000 is usual")
     estimate = float(statistic(np.ones((1, len(np.asarray(patients))), np.int64))[0])
@@ -139,7 +137,7 @@ def interval_of(estimate: float, resampled: ArrayLike, level: float = 0.95) -> I
     """The percentile interval of an estimate, from its values in resamples, [R]; those that are NaN are left out."""
     values = np.asarray(resampled, float)
     values = values[~np.isnan(values)]
-    low, high = np.quantile(values, _tails(level)) if values.size else (np.nan, np.nan)
+    low, high = np.quantile(values, tails(level)) if values.size else (np.nan, np.nan)
     return Interval(float(estimate), float(low), float(high))
 
 
@@ -149,18 +147,13 @@ def auroc_interval(
     patients: ArrayLike,
     num_resamples: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
     models: ArrayLike | None = None,
 ) -> Interval:
     """`auroc` of one finding by `bootstrap_interval`, stratified by `rare_strata` where the finding is rare.
 
     Args: probabilities, labels and models as of `auroc`, [N]; the others as of `bootstrap_interval`.
     """
-
-    def statistic(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        return resampled_auroc(probabilities, labels, counts, models)
-
-    return bootstrap_interval(statistic, patients, num_resamples, seed, level, rare_strata(probabilities, labels))
+    return _area_interval(resampled_auroc, probabilities, labels, patients, num_resamples, seed, models)
 
 
 def average_precision_interval(
@@ -169,144 +162,34 @@ def average_precision_interval(
     patients: ArrayLike,
     num_resamples: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
     models: ArrayLike | None = None,
 ) -> Interval:
-    """As `auroc_interval`, of `average_precision`; of a rare finding, given how many patients have it."""
-
-    def statistic(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        return resampled_average_precision(probabilities, labels, counts, models)
-
-    return bootstrap_interval(statistic, patients, num_resamples, seed, level, rare_strata(probabilities, labels))
+    """`average_precision` of one finding by `bootstrap_interval`, stratified as `auroc_interval` is: of a rare finding,
+    given how many patients have it. Args: as of `auroc_interval`."""
+    return _area_interval(resampled_average_precision, probabilities, labels, patients, num_resamples, seed, models)
 
 
-def metric_interval(
-    metric: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
+def _area_interval(
+    area: Callable[..., NDArray[np.float64]],
     probabilities: ArrayLike,
     labels: ArrayLike,
     patients: ArrayLike,
-    num_resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-    strata: ArrayLike | None = None,
+    num_resamples: int,
+    seed: int,
+    models: ArrayLike | None,
 ) -> Interval:
-    """`bootstrap_interval` of any metric (probabilities, labels) -> number, asked of one resample at a time.
-
-    Args: probabilities and labels, [N] or [N, K]; the others as of `bootstrap_interval`.
-    """
-    p, y = np.asarray(probabilities, float), np.asarray(labels, float)
-
     def statistic(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.array([metric(p.repeat(c, axis=0), y.repeat(c, axis=0)) for c in counts])
+        return area(probabilities, labels, counts, models)
 
-    return bootstrap_interval(statistic, patients, num_resamples, seed, level, strata)
-
-
-# ------------------------------------------------------------------------------ DeLong
+    return bootstrap_interval(statistic, patients, num_resamples, seed, strata=rare_strata(probabilities, labels))
 
 
-@dataclass(frozen=True)
-class DeLongDifference:
-    """Difference of two AUCs on the same patients.
-
-    Attributes:
-        difference: of a less b, with its interval.
-        p_value: of no difference, two-sided.
-    """
-
-    difference: Interval
-    p_value: float
-
-
-def delong(probabilities: ArrayLike, labels: ArrayLike, patients: ArrayLike, level: float = 0.95) -> Interval:
-    """AUC of one finding with DeLong's interval: normal, cut to [0, 1] (DeLong, DeLong & Clarke-Pearson 1988).
-
-    Args: probabilities and labels of one finding and one model, [N]; patients [N], each at most once among the rows
-        that have both; level in (0, 1).
-    Returns: NaN where a class is missing; bounds NaN where no variance can be estimated: one study of a class, or no
-        spread, as with an AUC of 1.
-
-    Raises:
-        UserError: a patient occurs twice, or a level out of range.
-    """
-    interval = _normal_interval(*_components(probabilities, labels, patients), level)
-    return Interval(interval.estimate, *(float(np.clip(bound, 0, 1)) for bound in (interval.low, interval.high)))
-
-
-def delong_difference(
-    a: ArrayLike, b: ArrayLike, labels: ArrayLike, patients: ArrayLike, level: float = 0.95
-) -> DeLongDifference:
-    """Difference of the AUCs of two models on the same rows, with DeLong's interval and test.
-
-    Args: probabilities of each, [N]; labels, patients and level as of `delong`. Rows that lack either take no part.
-    Returns: 0 with p 1 where the two rank alike; bounds and p NaN where no variance can be estimated.
-
-    Raises:
-        UserError: as of `delong`.
-    """
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    both = np.where(np.isnan(a) | np.isnan(b), np.nan, np.asarray(labels, float))
-    of_each = [_components(p, both, patients) for p in (a, b)]
-    below, above = (x - y for x, y in zip(*of_each, strict=True))
-    if below.size and not below.any() and not above.any():
-        return DeLongDifference(Interval(0.0, 0.0, 0.0), 1.0)
-    p_value = 2 * ndtr(-abs(_mean(below)) / _standard_error(below, above))
-    return DeLongDifference(_normal_interval(below, above, level), float(p_value))
-
-
-def _components(
-    probabilities: ArrayLike, labels: ArrayLike, patients: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """DeLong's structural components, by midranks (Sun & Xu 2014, Algorithm 2); ties count a half.
-
-    Returns: of each positive, the share of negatives below it, [P]; of each negative, the share of positives above it,
-        [Q]; both empty where a class is missing.
-    """
-    p, y = np.asarray(probabilities, float), np.asarray(labels, float)
-    known = ~(np.isnan(p) | np.isnan(y))
-    _check_independent(np.asarray(patients)[known])
-    p, positive = p[known], y[known] == 1
-    if one_class(positive):
-        return np.empty(0), np.empty(0)
-    place = average_ranks(p)
-    below = (place[positive] - average_ranks(p[positive])) / (~positive).sum()
-    above = 1 - (place[~positive] - average_ranks(p[~positive])) / positive.sum()
-    return below, above
-
-
-def _normal_interval(below: NDArray[np.float64], above: NDArray[np.float64], level: float) -> Interval:
-    """Of the mean of components, or of their differences."""
-    _check_level(level)
-    low, high = _mean(below) + _standard_error(below, above) * ndtri(_tails(level))
-    return Interval(_mean(below), float(low), float(high))
-
-
-def _standard_error(below: NDArray[np.float64], above: NDArray[np.float64]) -> float:
-    """NaN where there are no two components of each class, or none differs from another."""
-    if min(below.size, above.size) < 2:
-        return float("nan")
-    return float(np.sqrt(below.var(ddof=1) / below.size + above.var(ddof=1) / above.size)) or float("nan")
-
-
-def _mean(below: NDArray[np.float64]) -> float:
-    return float(below.mean()) if below.size else float("nan")
-
-
-# ------------------------------------------------------------------------------ arguments
-
-
-def _tails(level: float) -> NDArray[np.float64]:
+def tails(level: float) -> NDArray[np.float64]:
+    """Both quantiles of an interval that holds `level`, [2]."""
     return np.array([(1 - level) / 2, (1 + level) / 2])
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Raises `UserError` where a level is not between 0 and 1."""
     if not 0 < level < 1:
         raise UserError(f"level: found {level}, expected a number between 0 and 1, such as 0.95")
-
-
-def _check_independent(patients: NDArray) -> None:
-    repeated = len(patients) - len(np.unique(patients))
-    if repeated:
-        raise UserError(
-            f"patients: found {repeated} more rows than patients; DeLong wants independent patients; use the bootstrap"
-        )

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vkd_pyro.metrics.pairs import known_pairs, one_class
-from vkd_pyro.utils.errors import UserError
 
 # ------------------------------------------------------------------------------ area under the ROC curve
 
@@ -44,7 +43,7 @@ def resampled_auroc(
 def auroc_per_finding(
     probabilities: ArrayLike, labels: ArrayLike, models: ArrayLike | None = None
 ) -> NDArray[np.float64]:
-    """Args: probabilities and labels [N, K]; models as of `auroc`. Returns: [K]."""
+    """`auroc` of each finding, [K]. Args: probabilities and labels [N, K]; models as of `auroc`."""
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
     return np.array([auroc(p, y, models) for p, y in zip(probabilities.T, labels.T, strict=True)])
 
@@ -99,14 +98,6 @@ def resampled_average_precision(
         precisions += defined * (positive * precision).sum(axis=1)
         positives += defined * positive.sum(axis=1)
     return _ratio(precisions, positives)
-
-
-def average_precision_per_finding(
-    probabilities: ArrayLike, labels: ArrayLike, models: ArrayLike | None = None
-) -> NDArray[np.float64]:
-    """Args: probabilities and labels [N, K]; models as of `auroc`. Returns: [K]."""
-    probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
-    return np.array([average_precision(p, y, models) for p, y in zip(probabilities.T, labels.T, strict=True)])
 
 
 # ------------------------------------------------------------------------------ why there is none
@@ -182,39 +173,6 @@ def precision_recall_curve(
         return PrecisionRecallCurve(*np.empty((3, 0)))
     precision, recall, thresholds = curve(y, p, drop_intermediate=not every_threshold)
     return PrecisionRecallCurve(recall, precision, np.append(thresholds, np.inf))
-
-
-def sensitivity_at_specificity(probabilities: ArrayLike, labels: ArrayLike, specificity: float) -> float:
-    """The highest sensitivity of a threshold whose specificity on these studies is at least the one given.
-
-    The threshold is chosen on the very studies it is judged on, so of few studies it flatters.
-
-    Args: probabilities and labels as of `auroc`; specificity in [0, 1].
-    Returns: in [0, 1]; NaN where a class is missing.
-
-    Raises:
-        UserError: a specificity out of range.
-    """
-    _check_rate("specificity", specificity)
-    roc = roc_curve(probabilities, labels, every_threshold=True)
-    reached = roc.sensitivity[roc.false_positive_rate <= 1 - specificity + 1e-12]
-    return float(reached.max()) if reached.size else float("nan")
-
-
-def specificity_at_sensitivity(probabilities: ArrayLike, labels: ArrayLike, sensitivity: float) -> float:
-    """The highest specificity of a threshold whose sensitivity on these studies is at least the one given.
-
-    Args, Returns, Raises, and the warning: as of `sensitivity_at_specificity`.
-    """
-    _check_rate("sensitivity", sensitivity)
-    roc = roc_curve(probabilities, labels, every_threshold=True)
-    reached = 1 - roc.false_positive_rate[roc.sensitivity >= sensitivity - 1e-12]
-    return float(reached.max()) if reached.size else float("nan")
-
-
-def _check_rate(name: str, rate: float) -> None:
-    if not 0 <= rate <= 1:
-        raise UserError(f"{name}: found {rate}, expected a number from 0 to 1, such as 0.9")
 
 
 # ------------------------------------------------------------------------------ counting

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration
-from vkd_pyro.posthoc.thresholds import Conformal, OperatingPoints
+from vkd_pyro.posthoc.thresholds import OperatingPoints
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Calibration:
     reference: OODDetector
 
     def judge(self, probabilities: ArrayLike, interval: tuple[ArrayLike, ArrayLike] | None = None) -> Judged:
-        """Of a model's probabilities, [N, K], and of the two ends of their intervals where there are any."""
+        """What all maps make of probabilities, [N, K], and of the two ends of their intervals where there are any."""
         calibrated = self.recalibration(probabilities)
         ends = [self.recalibration(end) for end in interval or ()]
         low, high = ends or [np.full_like(calibrated, np.nan)] * 2

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from vkd_pyro.utils.errors import UserError
 
 FLAGGED_SHARE = 0.05
-"""Of images like the held-out ones, at most this share is flagged, or little more (`OODScores.p_values`)."""
+"""At most this share, or little more, of images like the held-out ones is flagged (`OODScores.p_values`)."""
 
 ROUNDING = 1e-3
 """Differences that count as rounding, relative to the values themselves (TF32, half precision), or absolute where a
@@ -27,7 +27,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Signals:
-    """What the model says of N images, as far as out-of-distribution score looks at it.
+    """What the model says of N images, as far as an `OODDetector` looks at it.
 
     Attributes:
         features: [N, F], of the image encoder.
@@ -93,7 +93,10 @@ class Gaussian:
 
     @classmethod
     def fit(cls, rows: Floats) -> "Gaussian":
-        """Args: [N, F]; N may be below F: the covariance, in units of `_scales`, is shrunk (Ledoit & Wolf 2004)."""
+        """Mean and covariance of rows, [N, F].
+
+        N may be below F: the covariance, in units of `_scales`, is shrunk (Ledoit & Wolf 2004).
+        """
         from sklearn.covariance import ledoit_wolf
 
         mean, scales = rows.mean(axis=0), _scales(rows)
@@ -107,7 +110,7 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class OODDetector:
-    """What is kept of the training images and of the held-out ones, to tell how novel an image is.
+    """What is kept of the training images and of the held-out ones, to tell how far an image is from them.
 
     Attributes:
         features: of the training images.
@@ -139,7 +142,7 @@ class OODDetector:
         return replace(reference, held_out=reference._components(held_out))
 
     def score(self, images: Signals) -> OODScores:
-        """How novel images are; each is judged for itself, whatever others there are.
+        """How far images are from the training images; each is judged for itself, whatever others there are.
 
         Raises:
             UserError: features or latents of another width than the training images'.

@@ -10,16 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.posthoc.known import MIN_PER_CLASS, Array, as_probabilities, known_pairs
 from vkd_pyro.utils.serialization import build, describe
-
-Array = NDArray[np.float64]
-
-MIN_PER_CLASS = 5
-"""Known positives, and known negatives, below which nothing is fitted."""
 
 LOWEST, HIGHEST = 1e-12, 1 - 2**-25
 """Where probabilities are clipped before a logit: every float32 below 1 stays below, and 1 itself is no outlier."""
@@ -43,7 +38,9 @@ class Recalibration(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
-        """Args: probabilities [N, K] in [0, 1], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names.
+        """The map of each finding of least error on known labels.
+
+        Args: probabilities [N, K] in [0, 1], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names.
 
         Raises:
             UserError: shapes that do not fit, probabilities outside [0, 1], other labels.
@@ -84,11 +81,11 @@ class Identity(Recalibration):
 
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
-        """See `Recalibration`: nothing to fit."""
+        """Nothing is fitted; the arguments are those of `Recalibration.fit`."""
         return cls(list(findings), {})
 
     def recalibrate(self, probabilities: Array) -> Array:
-        """See `Recalibration`."""
+        """The same probabilities."""
         return probabilities
 
 
@@ -107,14 +104,14 @@ class Temperature(Recalibration):
 
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
-        """See `Recalibration`."""
+        """The T of least log loss over all known pairs; 1 where they are too few."""
         p, y = map(np.concatenate, zip(*known_pairs(probabilities, labels, findings), strict=True))
         if reason := too_few(y):
             return cls(list(findings), dict.fromkeys(findings, reason), 1.0)
         return cls(list(findings), {}, _best_temperature(_logits(p), y))
 
     def recalibrate(self, probabilities: Array) -> Array:
-        """See `Recalibration`."""
+        """sigmoid(logit(p) / T)."""
         return expit(_logits(probabilities) / self.temperature)
 
 
@@ -135,7 +132,7 @@ class Platt(Recalibration):
 
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
-        """See `Recalibration`."""
+        """Slope and intercept of each finding; 1 and 0 where its labels are too few."""
         pairs = known_pairs(probabilities, labels, findings)
         reasons = [too_few(y) for _, y in pairs]
         fits = [(1.0, 0.0) if why else _best_line(*pair) for why, pair in zip(reasons, pairs, strict=True)]
@@ -143,7 +140,7 @@ class Platt(Recalibration):
         return cls(list(findings), _by_finding(reasons, findings), slopes, intercepts)
 
     def recalibrate(self, probabilities: Array) -> Array:
-        """See `Recalibration`."""
+        """sigmoid(slope_k logit(p_k) + intercept_k)."""
         return expit(np.array(self.slopes) * _logits(probabilities) + np.array(self.intercepts))
 
 
@@ -163,7 +160,7 @@ class Isotonic(Recalibration):
 
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
-        """See `Recalibration`."""
+        """The knots of each finding; those of the identity where its labels are too few."""
         pairs = known_pairs(probabilities, labels, findings)
         reasons = [too_few(y) for _, y in pairs]
         line = [0.0, 1.0], [0.0, 1.0]
@@ -172,47 +169,12 @@ class Isotonic(Recalibration):
         return cls(list(findings), _by_finding(reasons, findings), inputs, outputs)
 
     def recalibrate(self, probabilities: Array) -> Array:
-        """See `Recalibration`."""
+        """Between the knots of each finding, linear."""
         columns = zip(np.moveaxis(probabilities, -1, 0), self.inputs, self.outputs, strict=True)
         return np.stack([np.interp(p, x, y) for p, x, y in columns], axis=-1)
 
 
-# --------------------------------------------------------------------------- what is known, and checked
-
-
-def as_probabilities(values: ArrayLike, findings: Sequence[str]) -> Array:
-    """Float64 [..., K], as given; raises `UserError` where it is none of probabilities of these findings."""
-    p = np.asarray(values, float)
-    if p.ndim == 0 or p.shape[-1] != len(findings):
-        raise UserError(f"probabilities: found shape {list(p.shape)}, expected a last axis of {len(findings)} findings")
-    if (outside := p[(p < 0) | (p > 1)]).size:
-        raise UserError(f"probabilities: found {outside[0]:g}, expected numbers in [0, 1]; of logits, give the sigmoid")
-    return p
-
-
-def checked(probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> tuple[Array, Array]:
-    """Both as float64 [N, K].
-
-    Args: probabilities [N, K] in [0, 1], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names.
-
-    Raises:
-        UserError: shapes that do not fit, probabilities outside [0, 1], other labels.
-    """
-    p, y = as_probabilities(probabilities, findings), np.asarray(labels, float)
-    if p.ndim != 2 or y.shape != p.shape:
-        raise UserError(
-            f"labels: found shape {list(y.shape)} for probabilities {list(p.shape)}, expected [N, K] of both"
-        )
-    if (other := y[~(np.isnan(y) | (y == 0) | (y == 1))]).size:
-        raise UserError(f"labels: found {other[0]:g}, expected 1, 0, or NaN where unknown")
-    return p, y
-
-
-def known_pairs(probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> list[tuple[Array, Array]]:
-    """Probabilities and labels of each finding where both are known; args and errors as of `checked`."""
-    p, y = checked(probabilities, labels, findings)
-    known = ~(np.isnan(p) | np.isnan(y))
-    return [(p[rows, k], y[rows, k]) for k, rows in enumerate(known.T)]
+# ------------------------------------------------------------------------------- why nothing was fitted
 
 
 def too_few(labels: Array) -> str | None:

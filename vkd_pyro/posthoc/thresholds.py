@@ -1,6 +1,6 @@
-"""From probabilities to answers: operating thresholds (yes, no, refer), and conformal sets of stated coverage.
+"""From probabilities to answers by operating thresholds: yes, no, refer.
 
-Both are fitted on the validation split, from the probabilities that they will be applied to: raw or recalibrated. A
+A threshold is found on the validation split, from the probabilities that it will be applied to: raw or recalibrated. A
 strictly monotone recalibration fitted on the same split changes no answer but those of `ByCost`.
 """
 
@@ -8,13 +8,12 @@ import abc
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vkd_pyro.posthoc.recalibration import MIN_PER_CLASS, Array, as_probabilities, checked, known_pairs
+from vkd_pyro.posthoc.known import MIN_PER_CLASS, Array, as_probabilities, check_share, decimal, known_pairs
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import build, describe
 
@@ -30,7 +29,7 @@ class Rule(abc.ABC):
 
     @abc.abstractmethod
     def threshold(self, probabilities: Array, labels: Array) -> float:
-        """Args: probabilities [M] in [0, 1] and their known labels [M], 1 or 0, of one finding."""
+        """The threshold, from the probabilities [M] of one finding, in [0, 1], and their known labels [M], 1 or 0."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,16 @@ class BySensitivity(Rule):
     at_least: float = 0.9
 
     def __post_init__(self) -> None:
-        _check_share("BySensitivity.at_least", self.at_least)
+        check_share("BySensitivity.at_least", self.at_least)
 
     def undefined(self, probabilities: Array, labels: Array) -> str | None:
-        """See `Rule`: wants `MIN_PER_CLASS` positives."""
+        """Too few positives (below `MIN_PER_CLASS`), or equal probabilities."""
         return _too_few("positives", int((labels == 1).sum())) or _constant(probabilities)
 
     def threshold(self, probabilities: Array, labels: Array) -> float:
-        """See `Rule`."""
+        """The least of the ceil(at_least P) highest of the P positives' probabilities."""
         positives = np.sort(probabilities[labels == 1])
-        return float(positives[-math.ceil(_decimal(self.at_least) * len(positives))])
+        return float(positives[-math.ceil(decimal(self.at_least) * len(positives))])
 
 
 @dataclass(frozen=True)
@@ -69,16 +68,16 @@ class BySpecificity(Rule):
     at_least: float = 0.9
 
     def __post_init__(self) -> None:
-        _check_share("BySpecificity.at_least", self.at_least)
+        check_share("BySpecificity.at_least", self.at_least)
 
     def undefined(self, probabilities: Array, labels: Array) -> str | None:
-        """See `Rule`: wants `MIN_PER_CLASS` negatives."""
+        """Too few negatives (below `MIN_PER_CLASS`), or equal probabilities."""
         return _too_few("negatives", int((labels == 0).sum())) or _constant(probabilities)
 
     def threshold(self, probabilities: Array, labels: Array) -> float:
-        """See `Rule`."""
+        """The next number above the ceil(at_least N)-th lowest of the N negatives' probabilities."""
         negatives = np.sort(probabilities[labels == 0])
-        return float(np.nextafter(negatives[math.ceil(_decimal(self.at_least) * len(negatives)) - 1], 2))
+        return float(np.nextafter(negatives[math.ceil(decimal(self.at_least) * len(negatives)) - 1], 2))
 
 
 @dataclass(frozen=True)
@@ -104,17 +103,12 @@ class ByCost(Rule):
                 raise UserError(f"ByCost.{name}: found {cost}, expected a number above 0")
 
     def undefined(self, probabilities: Array, labels: Array) -> str | None:
-        """See `Rule`: never."""
+        """None: costs need no label."""
         return None
 
     def threshold(self, probabilities: Array, labels: Array) -> float:
-        """See `Rule`."""
+        """c_fp / (c_fp + c_fn), whatever the labels."""
         return self.false_positive / (self.false_positive + self.false_negative)
-
-
-def _check_share(name: str, share: float) -> None:
-    if not 0 < share < 1:
-        raise UserError(f"{name}: found {share}, expected a number above 0 and below 1")
 
 
 def _too_few(class_name: str, number: int) -> str | None:
@@ -124,11 +118,6 @@ def _too_few(class_name: str, number: int) -> str | None:
 def _constant(probabilities: Array) -> str | None:
     """A threshold would give every study the same answer."""
     return "all validation studies have the same probability" if np.ptp(probabilities) == 0 else None
-
-
-def _decimal(share: float) -> Fraction:
-    """The number that was written: 0.29 * 100 is 28.999999999999996, and would be rounded the wrong way."""
-    return Fraction(str(float(share)))
 
 
 # -------------------------------------------------------------------------------- operating points
@@ -194,7 +183,9 @@ class OperatingPoints:
 
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str], rule: Rule) -> "OperatingPoints":
-        """Args: probabilities [N, K], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names; the rule.
+        """The threshold of each finding by a rule.
+
+        Args: probabilities [N, K], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names; the rule.
 
         Raises:
             UserError: no rule; shapes that do not fit, probabilities outside [0, 1], other labels.
@@ -228,7 +219,7 @@ class OperatingPoints:
 
     @property
     def undefined(self) -> dict[str, str]:
-        """Of each finding without a threshold, why."""
+        """Why there is no threshold, by finding."""
         return {point.finding: point.undefined for point in self.points if point.undefined}
 
     def answers(
@@ -264,150 +255,3 @@ class OperatingPoints:
         """
         points = tuple(OperatingPoint(**point) for point in description["points"])
         return cls(build(description["rule"], Rule), points)
-
-
-# ------------------------------------------------------------------------------------ conformal sets
-
-
-@dataclass(frozen=True)
-class ConformalBound:
-    """Up to which probability a class of a finding is in the set (absent), or from which on (present).
-
-    Attributes:
-        known: n, labels of that class on validation.
-        bound: a probability; None where the class is in every set.
-        always: why it is in every set; None where it is not.
-    """
-
-    known: int
-    bound: float | None
-    always: str | None = None
-
-    @classmethod
-    def of(cls, ordered: Array, alpha: float) -> "ConformalBound":
-        """Of the probabilities of that class, [n], from the most like it to the least."""
-        rank = math.ceil((1 - _decimal(alpha)) * (len(ordered) + 1))
-        if rank <= len(ordered):
-            return cls(len(ordered), float(ordered[rank - 1]))
-        needed = math.ceil(1 / _decimal(alpha)) - 1
-        return cls(len(ordered), None, f"labels known: {len(ordered)}; alpha {alpha} needs at least {needed}")
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """What conformal sets did on some studies; [K] each, NaN where there is no such label.
-
-    Attributes:
-        absent: share of the negatives whose set has absent.
-        present: share of the positives whose set has present.
-        overall: share of the known labels that are in their set.
-        size: mean number of classes in a set, in [0, 2], over the known labels.
-        single: share of the known labels whose set is one class: an answer.
-    """
-
-    absent: Array
-    present: Array
-    overall: Array
-    size: Array
-    single: Array
-
-
-@dataclass(frozen=True)
-class Conformal:
-    """Split conformal sets, class by class: which of absent and present cannot be excluded, finding by finding.
-
-        absent in the set:  p <= the ceil((n0 + 1)(1 - alpha))-th smallest p of the n0 validation negatives
-        present in the set: p >= the ceil((n1 + 1)(1 - alpha))-th largest p of the n1 validation positives
-
-    (Vovk 2012, "Conditional validity of inductive conformal predictors"; Sadinle et al. 2019, "Least ambiguous
-    set-valued classifiers with bounded error levels"; Angelopoulos & Bates 2021, arXiv 2107.07511, Sec. 4.) For each
-    class c on its own, so also where positives are rare,
-
-        1 - alpha <= P(c in the set | y = c) <= 1 - alpha + 1 / (n_c + 1)
-
-    the right side without ties. With n_c < 1 / alpha - 1 labels the class is in every set. It holds on average over
-    validation splits and new studies, for one finding at a time, if a new study of class c is exchangeable with those
-    of validation: the same population, labels and selection. Several studies of a patient are not exchangeable with
-    those of new patients, and early stopping has seen the validation split: there, it holds approximately.
-
-    Attributes:
-        alpha: error rate allowed within each class.
-        findings: names of the K labels.
-        absent, present: K bounds each.
-    """
-
-    alpha: float
-    findings: tuple[str, ...]
-    absent: tuple[ConformalBound, ...]
-    present: tuple[ConformalBound, ...]
-
-    @classmethod
-    def fit(
-        cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str], alpha: float = 0.1
-    ) -> "Conformal":
-        """Args: probabilities [N, K], NaN no prediction; labels [N, K], 1 / 0, NaN unknown; K names; alpha in (0, 1).
-
-        Raises:
-            UserError: another alpha; shapes that do not fit, probabilities outside [0, 1], other labels.
-        """
-        _check_share("alpha", alpha)
-        pairs = known_pairs(probabilities, labels, findings)
-        absent = tuple(ConformalBound.of(np.sort(p[y == 0]), alpha) for p, y in pairs)
-        present = tuple(ConformalBound.of(np.sort(p[y == 1])[::-1], alpha) for p, y in pairs)
-        return cls(float(alpha), tuple(findings), absent, present)
-
-    @property
-    def always(self) -> dict[str, dict[str, str]]:
-        """Of each finding with a class that is in every set: that class ("absent", "present"), and why."""
-        bounds = zip(self.findings, self.absent, self.present, strict=True)
-        reasons = {f: {"absent": absent.always, "present": present.always} for f, absent, present in bounds}
-        known = {f: {name: why for name, why in classes.items() if why} for f, classes in reasons.items()}
-        return {finding: classes for finding, classes in known.items() if classes}
-
-    def sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
-        """Whether absent, and whether present, is in the set: [..., K] to [..., K, 2]; both where there is no p.
-
-        Raises:
-            UserError: probabilities outside [0, 1], or of another number of findings.
-        """
-        p = as_probabilities(probabilities, self.findings)
-        up_to = [1.0 if each.bound is None else each.bound for each in self.absent]
-        from_on = [0.0 if each.bound is None else each.bound for each in self.present]
-        return np.stack([p <= up_to, p >= from_on], axis=-1) | np.isnan(p)[..., None]
-
-    def answers(self, probabilities: ArrayLike) -> NDArray[np.str_]:
-        """The sets in words, [..., K]: "yes", "no", "refer" where it is both, "neither" where it is empty."""
-        absent, present = np.moveaxis(self.sets(probabilities), -1, 0)
-        return np.select([absent & present, present, absent], ["refer", "yes", "no"], "neither")
-
-    def coverage(self, probabilities: ArrayLike, labels: ArrayLike) -> Coverage:
-        """How often the label was in its set; args as of `fit`."""
-        (p, y), sets = checked(probabilities, labels, self.findings), self.sets(probabilities)
-        known = ~(np.isnan(p) | np.isnan(y))
-        size, right = sets.sum(axis=-1), np.where(y == 1, sets[..., 1], sets[..., 0])
-        return Coverage(
-            absent=_mean(right, known & (y == 0)),
-            present=_mean(right, known & (y == 1)),
-            overall=_mean(right, known),
-            size=_mean(size, known),
-            single=_mean(size == 1, known),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """For JSON; the bound of a class that is in every set is null, with the reason."""
-        bounds = {name: [asdict(bound) for bound in getattr(self, name)] for name in ("absent", "present")}
-        return {"alpha": self.alpha, "findings": list(self.findings), **bounds}
-
-    @classmethod
-    def from_json(cls, description: dict[str, Any]) -> "Conformal":
-        """What `to_json` described."""
-        absent, present = (
-            tuple(ConformalBound(**bound) for bound in description[name]) for name in ("absent", "present")
-        )
-        return cls(description["alpha"], tuple(description["findings"]), absent, present)
-
-
-def _mean(values: NDArray[Any], where: NDArray[np.bool_]) -> Array:
-    """Over the rows of each finding, [N, K] to [K]; NaN where there is none."""
-    number = where.sum(axis=0)
-    return np.divide((values * where).sum(axis=0), number, out=np.full(len(number), np.nan), where=number > 0)

@@ -1,27 +1,18 @@
-"""The evaluation as one self-contained page: no network, no script, readable on a screen, a phone and paper."""
+"""The parts of a page: sections of facts, tables and figures, and what stands in its head."""
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
-from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from vkd_pyro.metrics import Interval
-from vkd_pyro.reporting.figures import interval_text, svg
-from vkd_pyro.utils.files import written
 
 SECTIONS = {
     "summary": "Summary",
     "findings": "Finding by finding",
     "curves": "ROC and precision-recall",
     "calibration": "Calibration",
-    "uncertainty": "UncertaintySources",
+    "uncertainty": "Uncertainty",
     "decisions": "Decisions",
     "subgroups": "Subgroups",
     "ood": "Out-of-distribution images",
@@ -72,7 +63,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class CaptionedFigure:
     """A figure with its caption, and `alt` for a reader who does not see it; by default its title and caption."""
 
     title: str
@@ -90,7 +81,7 @@ class Section:
         lead: what is to be seen here, in a sentence or two.
         highlights: a few numbers shown large, by name; NaN as in a `Table`.
         facts: pairs of a term and what is said of it.
-        tables, pictures: in their order.
+        tables, figures: in their order.
         notes: small print.
     """
 
@@ -99,7 +90,7 @@ class Section:
     highlights: Mapping[str, Cell] = field(default_factory=dict)
     facts: Mapping[str, Cell] = field(default_factory=dict)
     tables: Sequence[Table] = ()
-    pictures: Sequence[Picture] = ()
+    figures: Sequence[CaptionedFigure] = ()
     notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -180,72 +171,3 @@ class Page:
         names = [section.name for section in self.sections]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"sections: found more than one of {', '.join(sorted(repeated))}, expected one each")
-
-
-def render(page: Page) -> str:
-    """The page as HTML: the same text for the same content."""
-    environment = Environment(
-        loader=PackageLoader("vkd_pyro.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown"] = shown
-    sections = sorted(page.sections, key=lambda section: list(SECTIONS).index(section.name))
-    return environment.get_template("evaluation.html.j2").render(
-        page=page,
-        sections=[(section, SECTIONS[section.name]) for section in sections],
-        laid_out=_laid_out,
-        drawn=_drawn,
-    )
-
-
-def write_page(page: Page, path: Path) -> None:
-    """Writes the page, whole or not at all."""
-    text = render(page)
-    with written(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-
-
-# ---------------------------------------------------------------------------------- how a cell is shown
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A cell as text: `interval` is the bracketed part, `reason` says why something is undefined."""
-
-    text: str
-    interval: str = ""
-    reason: str = ""
-    is_number: bool = True
-
-
-def shown(cell: Cell, digits: int = 3, undefined: str = Table.undefined) -> Shown:
-    """How a cell is shown; `digits` and `undefined` as of `Table`."""
-    if isinstance(cell, str):
-        return Shown(cell, is_number=False)
-    if isinstance(cell, bool):
-        return Shown("yes" if cell else "no", is_number=False)
-    if isinstance(cell, Undefined):
-        return Shown("undefined", reason=cell.reason)
-    if isinstance(cell, Integral):
-        return Shown(f"{int(cell):,}")
-    text = interval_text(float(cell) if isinstance(cell, Real) else cell, digits)
-    estimate, _, interval = text.partition(" ")
-    return Shown(estimate, interval, reason=undefined if "undefined" in text else "")
-
-
-def _laid_out(table: Table) -> dict[str, Any]:
-    """The cells as they are shown, which columns hold numbers, and the reasons in the order of their footnotes."""
-    rows = [[shown(cell, table.digits, table.undefined) for cell in row] for row in table.rows]
-    reasons = list(dict.fromkeys(cell.reason for row in rows for cell in row if cell.reason))
-    numeric = [all(cell.is_number for cell in column) for column in zip(*rows, strict=True)]
-    return {"rows": rows, "reasons": reasons, "numeric": numeric or [False] * len(table.columns)}
-
-
-def _drawn(picture: Picture, name: str) -> dict[str, Any]:
-    """A picture as SVG, whose ids begin with `name`, and its natural width in CSS pixels (96 an inch)."""
-    alt = picture.alt or re.sub(r"\s+", " ", f"{picture.title}. {picture.caption}").strip()
-    width = picture.figure.get_figwidth()
-    return {"svg": Markup(svg(picture.figure, alt, name)), "width": math.ceil(width * 96), "wide": width > 4}

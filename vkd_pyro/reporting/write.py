@@ -11,15 +11,16 @@ import torch
 from numpy.typing import NDArray
 
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.evaluation.evaluation import Evaluation, save_evaluation
+from vkd_pyro.evaluation.evaluation import Evaluation
+from vkd_pyro.evaluation.saved import save_evaluation
 from vkd_pyro.explanations.images import grad_cam, overlay
 from vkd_pyro.explanations.latent import embed
 from vkd_pyro.explanations.mismatch import Mismatch, mismatch
 from vkd_pyro.methods.base import Method
 from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.reporting.figures import save
-from vkd_pyro.reporting.page import write_page
-from vkd_pyro.reporting.sections import Assessment, Extras, page_of, pictures_of
+from vkd_pyro.reporting.html import write_page
+from vkd_pyro.reporting.sections import Assessment, Extras, figures_of, page_of
 from vkd_pyro.utils.files import private_folder
 
 MAX_POINTS = 1000
@@ -36,7 +37,7 @@ def save_all(evaluation: Evaluation, folder: Path, extras: Extras, num_resamples
     save_evaluation(evaluation, folder, evaluation.summary() | assessed.summary())
     private_folder(folder / "figures")
     write_page(page, folder / "index.html")
-    for name, figure in pictures_of(page):
+    for name, figure in figures_of(page):
         save(figure, folder / "figures", name)
     return assessed
 
@@ -91,7 +92,7 @@ def cases_of(
     p, finding = evaluation.probabilities[:, k], evaluation.findings[k]
     orders = np.argsort(-p), np.argsort(-evaluation.uncertainty[:, k])
     chosen = list(dict.fromkeys(row for pair in zip(*orders, strict=True) for row in pair))[:number]
-    pixels = _pictures(data, evaluation, chosen)
+    pixels = _images_of(data, evaluation, chosen)
     maps = grad_cam(method.model, pixels.to(next(method.parameters()).device), k).cpu().numpy()
     gray = pixels[:, 0].numpy()
     overlays = np.stack([overlay(image, cam) for image, cam in zip(gray, maps, strict=True)])
@@ -100,7 +101,7 @@ def cases_of(
     return gray, overlays, captions
 
 
-def _pictures(data: StudyData, evaluation: Evaluation, chosen: list[int]) -> torch.Tensor:
+def _images_of(data: StudyData, evaluation: Evaluation, chosen: list[int]) -> torch.Tensor:
     """Those of the rows chosen, float [n, 1, H, W]; of a study with several images the first."""
     rows: dict[Any, int] = {}  # numbered as the evaluation has them
     images: dict[int, torch.Tensor] = {}

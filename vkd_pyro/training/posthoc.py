@@ -6,9 +6,10 @@ from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.evaluation.outputs import outputs_of_images, signals
 from vkd_pyro.methods.base import Method
 from vkd_pyro.posthoc.calibration import Calibration
+from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration, Temperature
-from vkd_pyro.posthoc.thresholds import BySensitivity, Conformal, OperatingPoints, Rule
+from vkd_pyro.posthoc.thresholds import BySensitivity, OperatingPoints, Rule
 from vkd_pyro.utils.errors import UserError
 
 
@@ -21,7 +22,7 @@ class Posthoc:
 
     Attributes:
         recalibration: of probabilities: Temperature (one number, for which few studies are enough), Platt, Isotonic or
-            Identity, by path: vkd_pyro.posthoc.recalibration.Platt.
+            Identity, by path: vkd_pyro.posthoc.Platt.
         rule: for the threshold of each finding; None is a sensitivity of 0.9.
         alpha: share of conformal sets that may miss the right answer.
         num_samples: S, draws of z for each image.

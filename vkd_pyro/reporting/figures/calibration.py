@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from vkd_pyro.reporting.figures.style import BLUE, GRAY, HALF, STYLE, VERMILLION
 
 Bins = tuple[ArrayLike, ArrayLike, ArrayLike]
-"""Of each bin of a reliability diagram: mean prediction, observed share, count; [B] each, NaN where a bin is empty."""
+"""Bins of a reliability diagram: mean prediction, observed share, count; [B] each, NaN where a bin is empty."""
 
 
 @rc_context(STYLE)

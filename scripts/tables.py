@@ -1,0 +1,145 @@
+"""Tables of the manual and of README.md, from results/*.json and the heads of configs/.
+
+    python scripts/tables.py                  write the README's table
+    python scripts/tables.py --check          write nothing; exit 1 if it would change
+    python scripts/tables.py --output FOLDER  write every table of the manual, a Markdown file each
+
+`docs/conf.py` does the last before each build.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+RESULTS = ("synthetic", "openi", "uncertainty_openi", "labeller_openi", "speed_openi", "benchmark", "scale")
+
+Cells = Mapping[str, object]
+
+SPEED_COLUMNS = ("macro", "macro30", "micro", "nll", "KL", "Δ macro30", "Δ micro", "Δ macro30 by seed")
+OPENI_COLUMNS = (
+    *("macro", "macro30", "micro", "report macro", "KL"),
+    *(f"Δ macro30 to {name}" for name in ("image_only", "image_only_4_epochs", "no_report", "logit_distillation")),
+)
+COLUMNS = {"speed_openi": SPEED_COLUMNS, "openi": OPENI_COLUMNS}
+"""What is shown of a wide table; of others everything."""
+
+ROWS = {
+    "uncertainty_openi": (
+        *(f"uncertainty, total: wrong answers, {who}" for who in ("most uncertain fifth", "the rest")),
+        "every answer no: wrong answers",
+        *(
+            f"uncertainty, {kind}: ratio"
+            for kind in ("total", "none, sum of probabilities", "that of z", "between 2 networks")
+        ),
+        *(f"answers by thresholds: {what}" for what in ("referred", "wrong, not referred", "wrong, referred")),
+        *(f"a fifth referred, {order}: wrong" for order in ("at random", "most uncertain", "most errors (oracle)")),
+        *(f"{of}, {by}" for of in ("ECE", "log loss") for by in ("raw", "temperature", "platt", "isotonic")),
+        *(f"conformal, {what}" for what in ("coverage, absent", "coverage, present", "one answer")),
+        *(f"reports beside another image: AUROC of {score}" for score in ("the KL", "the mismatch score")),
+        *(f"out-of-distribution: AUROC, {kind}" for kind in ("laterals", "inverted", "photographs")),
+        *("out-of-distribution: laterals flagged", "out-of-distribution: frontals flagged"),
+    )
+}
+"""What is shown of a long table; of others everything."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if README.md would change")
+    parser.add_argument("--output", type=Path, help="folder for the tables of the manual")
+    arguments = parser.parse_args()
+    if arguments.output:
+        write(arguments.output)
+        return
+    readme = ROOT / "README.md"
+    before = readme.read_text()
+    after = BLOCK.sub(lambda match: match[1] + MADE[match[2]]() + "\n" + match[3], before)
+    if arguments.check:
+        sys.exit(before != after)
+    readme.write_text(after)
+
+
+def write(folder: Path) -> None:
+    """Every table of the manual, as NAME.md in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in RESULTS:
+        (folder / f"{name}.md").write_text(result(name))
+    for name, made in MADE.items():
+        (folder / f"{name}.md").write_text(made())
+
+
+def result(name: str) -> str:
+    """The table of results/NAME.json, a row an entry, with the command that made it."""
+    content = read(name)
+    rows = content["table"]
+    rows = {row: rows[row] for row in ROWS.get(name, rows)}
+    columns = COLUMNS.get(name) or list(dict.fromkeys(column for cells in rows.values() for column in cells))
+    unbroken = {row: {name: numbers_unbroken(cell) for name, cell in cells.items()} for row, cells in rows.items()}
+    return table(content.get("rows", "method"), columns, unbroken) + f"\nMade by `{content['command']}`\n"
+
+
+def numbers_unbroken(cell: object) -> str:
+    """A cell such as "0.755 ± 0.008" or "-0.012 [-0.019, -0.005]" on one line; text as it is."""
+    text = "" if cell is None else str(cell)
+    return text if re.search("[a-zA-Z]{2}", text) else text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def openi_in_short() -> str:
+    """What the README shows of results/openi.json: macro30 AUC of four methods, with all labels and with a tenth."""
+    rows = read("openi")["table"]
+    groups = {"all labels": "Open-I", "a tenth of the labels": "Open-I, labels of 10% of the training patients"}
+    methods = ("image_only", "no_report", "vkd", "logit_distillation")
+    shown: dict[str, dict[str, str]] = {method: {} for method in methods}
+    for title, group in groups.items():
+        for method in methods:
+            cells = rows[f"{group}: {method}"]
+            shown[method][f"macro30 AUC, {title}"] = cells["macro30"]
+            shown[method][f"to image_only, {title}"] = cells.get("Δ macro30 to image_only", "")
+    columns = list(shown["vkd"])
+    return table("method", columns, shown)
+
+
+def configs() -> str:
+    """The configs that ship: each name with the first sentence of its head."""
+    folder = ROOT / "configs"
+    rows = {}
+    for path in sorted(folder.rglob("*.yaml"), key=lambda path: (len(path.parts), path)):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        rows[f"`{name}`"] = {"what it is": first_sentence(path.read_text())}
+    return table("config", ["what it is"], rows)
+
+
+def first_sentence(config: str) -> str:
+    """Of the comment that a config begins with."""
+    head = []
+    for line in config.splitlines():
+        if not line.startswith("# "):
+            break
+        head.append(line[2:])
+    return re.split(r"\.(?= [A-Z])|\.$", " ".join(head))[0] + "."  # not at "Eq. 8"
+
+
+def table(title: str, columns: Sequence[str], rows: Mapping[str, Cells]) -> str:
+    """A Markdown table; what a row does not have is blank."""
+    lines = [f"| {title} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, cells in rows.items():
+        shown = (cells.get(column) for column in columns)
+        lines.append(f"| {name} | " + " | ".join("" if cell is None else str(cell) for cell in shown) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def read(name: str) -> dict:
+    """results/NAME.json."""
+    return json.loads((ROOT / "results" / f"{name}.json").read_text())
+
+
+MADE = {"openi_in_short": openi_in_short, "configs": configs}
+"""Tables that are not a whole result, by name."""
+
+if __name__ == "__main__":
+    main()

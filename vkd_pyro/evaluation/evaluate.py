@@ -1,0 +1,128 @@
+"""Evaluates a trained method, or a run, on a split."""
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from vkd_pyro import __version__
+from vkd_pyro.artifacts.run import Run
+from vkd_pyro.data.study_data import StudyData
+from vkd_pyro.data.subgroups import subgroups
+from vkd_pyro.evaluation.collapse import LatentUse
+from vkd_pyro.evaluation.evaluation import Array, Evaluation
+from vkd_pyro.evaluation.outputs import Fusion, StudyOutputs, outputs_of_images, signals
+from vkd_pyro.methods.base import Method
+from vkd_pyro.posthoc.calibration import Calibration
+from vkd_pyro.utils.errors import UserError
+
+
+def evaluate(
+    method: Method,
+    data: StudyData,
+    split: str = "test",
+    num_samples: int = 100,
+    level: Literal["study", "image"] = "study",
+    fusion: Literal["mean", "product"] = "mean",
+    seed: int = 0,
+    calibration: Calibration | None = None,
+) -> Evaluation:
+    """Predicts every study of a split.
+
+    Args:
+        method: trained; in eval mode afterwards. Of a bundle, its `method`.
+        data: the corpus.
+        split: "train", "validation" or "test".
+        num_samples: S, draws of z for each image.
+        level: a row a study, its images averaged in probability; or a row an image.
+        fusion: whether z of a study's images is drawn from each one's prior, or from the product of their priors.
+        seed: of the draws.
+        calibration: of the bundle; without, nothing is recalibrated, answered or called out-of-distribution.
+    """
+    images = outputs_of_split(method, data, split, num_samples, level, fusion, seed)
+    how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
+    return evaluation_of(images, data, how, method.findings, calibration)
+
+
+def evaluate_run(
+    run: Run,
+    split: str = "test",
+    num_samples: int = 100,
+    level: Literal["study", "image"] = "study",
+    fusion: Literal["mean", "product"] = "mean",
+    seed: int = 0,
+) -> tuple[Evaluation, StudyOutputs]:
+    """A run on a split, as its bundle was calibrated, and the outputs it was made of; args as of `evaluate`."""
+    images = outputs_of_split(run.method, run.data, split, num_samples, level, fusion, seed)
+    how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
+    how["bundle"] = run.bundle.bundle_hash
+    rows = images if level == "image" else images.mean_over_images()
+    return evaluation_of(images, run.data, how, run.method.findings, run.bundle.calibration), rows
+
+
+def outputs_of_split(
+    method: Method,
+    data: StudyData,
+    split: str,
+    num_samples: int,
+    level: Literal["study", "image"] = "study",
+    fusion: Literal["mean", "product"] = "mean",
+    seed: int = 0,
+) -> StudyOutputs:
+    """What a method says of a split, a row an image; args as of `evaluate`."""
+    if tuple(data.findings) != method.findings:
+        raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(method.findings)}")
+    method.eval()
+    fused: Fusion = "none" if level == "image" else fusion
+    return outputs_of_images(method, data, split, num_samples, method.report_encoder, fused, seed)
+
+
+def evaluation_of(
+    images: StudyOutputs,
+    data: StudyData,
+    how: dict[str, Any],
+    findings: tuple[str, ...],
+    calibration: Calibration | None = None,
+) -> Evaluation:
+    """The evaluation of what a network said of images: a row a study, or, at that level, an image."""
+    rows = images if how["level"] == "image" else images.mean_over_images()
+    studies = {study.study_id: study for study in data.studies(how["split"])}
+    of_rows = [studies[study] for study in rows.study_ids]
+    return Evaluation(
+        data=data.summary(),
+        how=how | {"version": __version__} | ({"calibration": calibration.to_json()} if calibration else {}),
+        findings=findings,
+        study_ids=tuple(map(str, rows.study_ids)),
+        patient_ids=tuple(study.patient_id for study in of_rows),
+        labels=rows.labels,
+        probabilities=rows.probabilities,
+        low=rows.low,
+        high=rows.high,
+        expected_entropy=rows.expected_entropy,
+        report_probabilities=rows.report_probabilities,
+        kl_per_study=rows.kl,
+        subgroups=subgroups(of_rows),
+        latent_use=LatentUse.of(rows),
+        ood=_ood(images, rows, calibration),
+        **_said(rows, calibration),
+    )
+
+
+def _said(rows: StudyOutputs, calibration: Calibration | None) -> dict[str, Any]:
+    """What a calibration makes of probabilities: honest ones, answers and sets."""
+    if calibration is None:
+        nothing, unknown = np.full_like(rows.probabilities, np.nan), np.full(rows.probabilities.shape, "unknown")
+        return {"calibrated": nothing, "answers": unknown, "conformal": unknown}
+    judged = calibration.judge(rows.probabilities, None if np.isnan(rows.low).all() else (rows.low, rows.high))
+    return {name: getattr(judged, name) for name in ("calibrated", "answers", "conformal")}
+
+
+def _ood(images: StudyOutputs, rows: StudyOutputs, calibration: Calibration | None) -> Array:
+    """The p-value of each row, [N]; of a study with n images n times their smallest, at most 1 (Bonferroni)."""
+    if calibration is None:
+        return np.full(len(rows.study_ids), np.nan)
+    p = np.asarray(calibration.reference.score(signals(images)).p_values[:, -1], np.float64)
+    if len(rows.study_ids) == len(p):
+        return p
+    by_study = pd.Series(p).groupby(images.study_ids).agg(lambda of: min(1.0, len(of) * of.min()))
+    return np.asarray(by_study.reindex(rows.study_ids), np.float64)

@@ -1,0 +1,92 @@
+"""An evaluation on disk: evaluation.json, the numbers, and predictions.parquet, a row a study or an image."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vkd_pyro.data.subgroups import subgroup_names
+from vkd_pyro.evaluation.collapse import LatentUse
+from vkd_pyro.evaluation.evaluation import Evaluation
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.files import private_folder, write_json, written
+
+NUMBERS = {
+    "labels": "label",
+    "probabilities": "image",
+    "calibrated": "calibrated",
+    "low": "low",
+    "high": "high",
+    "expected_entropy": "expected",
+    "report_probabilities": "report",
+}
+ANSWERS = {"answers": "answer", "conformal": "conformal"}
+"""Attributes of an `Evaluation`, and what their columns in predictions.parquet begin with."""
+
+
+def save_evaluation(evaluation: Evaluation, folder: Path, summary: dict[str, Any] | None = None) -> None:
+    """Writes `evaluation.json` (the summary) and `predictions.parquet` (a row a study, or an image) into a folder."""
+    private_folder(folder)
+    columns: dict[str, Any] = {"study": evaluation.study_ids, "patient": evaluation.patient_ids}
+    for name, prefix in (NUMBERS | ANSWERS).items():
+        columns |= {f"{prefix}:{f}": a for f, a in zip(evaluation.findings, getattr(evaluation, name).T, strict=True)}
+    columns |= {"kl": evaluation.kl_per_study, "ood_p": evaluation.ood, **evaluation.subgroups}
+    if evaluation.models is not None:
+        columns["model"] = evaluation.models
+    if evaluation.mismatch_score is not None:
+        columns["mismatch_score"] = evaluation.mismatch_score
+    table = pd.DataFrame(columns)
+    if table["study"].duplicated().any():
+        table.insert(1, "image", table.groupby("study").cumcount())
+    with written(folder / "predictions.parquet") as unfinished:
+        table.to_parquet(unfinished, index=False)
+    write_json(folder / "evaluation.json", summary or evaluation.summary())
+
+
+def load_evaluation(folder: Path) -> Evaluation:
+    """The evaluation that `save_evaluation` wrote into a folder.
+
+    Raises:
+        UserError: there is none, or one that another version wrote.
+    """
+    if not (folder / "evaluation.json").is_file():
+        raise UserError(f"{folder}: no evaluation.json; expected what vkd evaluate writes")
+    try:
+        return _read(folder)
+    except (FileNotFoundError, KeyError) as error:
+        raise UserError(f"{folder}: not in this version's format ({error}); run vkd evaluate again") from error
+
+
+def _read(folder: Path) -> Evaluation:
+    summary = json.loads((folder / "evaluation.json").read_text())
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    findings = tuple(summary["findings"])
+    kl, units = (_with_nan(summary[name]) for name in ("kl", "active_units"))
+
+    def columns(prefix: str, kind: type) -> Any:
+        return rows[[f"{prefix}:{finding}" for finding in findings]].to_numpy(kind)
+
+    return Evaluation(
+        data=summary["data"],
+        how=summary["how"],
+        findings=findings,
+        study_ids=tuple(rows["study"]),
+        patient_ids=tuple(rows["patient"]),
+        kl_per_study=rows["kl"].to_numpy(float),
+        ood=rows["ood_p"].to_numpy(float),
+        subgroups={kind: rows[kind].to_numpy(str) for kind in subgroup_names() if kind in rows},
+        latent_use=LatentUse.from_summary(kl, units, summary["latent_use"]),
+        models=rows["model"].to_numpy(int) if "model" in rows else None,
+        mismatch_score=rows["mismatch_score"].to_numpy(float) if "mismatch_score" in rows else None,
+        **{name: columns(prefix, float) for name, prefix in NUMBERS.items()},
+        **{name: columns(prefix, str) for name, prefix in ANSWERS.items()},
+    )
+
+
+def _with_nan(value: Any) -> Any:
+    """A number, or numbers by name, NaN in place of null."""
+    if isinstance(value, dict):
+        return {name: _with_nan(each) for name, each in value.items()}
+    return np.nan if value is None else value

@@ -1,0 +1,14 @@
+"""What an evaluation shows, in tables: an `Evaluation` -> a row a finding, or a group, with intervals.
+
+areas          AUC and average precision of each finding, and their averages
+probabilities  calibration, raw and recalibrated
+answers        decisions by the operating points, coverage of the conformal sets
+referral       where the wrong answers are, by uncertainty
+groups         the same by sex, age and view
+"""
+
+from vkd_pyro.evaluation.tables.answers import conformal, decisions, operating_points
+from vkd_pyro.evaluation.tables.areas import averages, ranking
+from vkd_pyro.evaluation.tables.groups import subgroups
+from vkd_pyro.evaluation.tables.probabilities import calibration, calibration_of
+from vkd_pyro.evaluation.tables.referral import SHARES, Selective, selective

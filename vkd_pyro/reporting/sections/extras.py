@@ -1,0 +1,35 @@
+"""What a page shows beyond the evaluation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from vkd_pyro.explanations.mismatch import Mismatch
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a page shows beyond the evaluation, as far as there is any.
+
+    Attributes:
+        name: of the model.
+        training: a run's metrics.csv.
+        maps: of z in the plane: points [N, 2] and labels [N], by title.
+        of_maps: what they show.
+        mismatch: how far reports are from their own images, and from others'.
+        cases: images [n, H, W], overlays [n, H, W, 3] and captions.
+        card: text of the model card.
+        command: that made the evaluation.
+    """
+
+    name: str = "model"
+    training: pd.DataFrame | None = None
+    maps: Mapping[str, tuple[NDArray[Any], NDArray[Any]]] | None = None
+    of_maps: str = ""
+    mismatch: Mismatch | None = None
+    cases: tuple[NDArray[Any], NDArray[Any], list[str]] | None = None
+    card: str = ""
+    command: str = ""
