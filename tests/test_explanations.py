@@ -218,7 +218,7 @@ def bert(tmp_path_factory):
 
 
 def make_guide(encoder: ReportEncoder, posterior: type[DiagonalNormal] | type[Flow] = DiagonalNormal) -> Guide:
-    torch.manual_seed(2)
+    torch.manual_seed(0)
     width = encoder.features_dim
     return Guide(encoder, posterior(width, 4, MLP((16,))), BernoulliLikelihood(4, 3, head=Head(16))).eval()
 
