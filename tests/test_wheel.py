@@ -1,6 +1,7 @@
 """What is installed is enough: the configs ship with the package, and its commands work outside any clone."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -21,7 +22,13 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "-w", str(folder)]
+    tree = folder / "tree"  # a copy: what an earlier build has left in the tree would be packed again
+    tree.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    for name in ("vkd_pyro", "configs"):
+        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    build = [sys.executable, "-m", "pip", "wheel", str(tree), "--no-deps", "--no-build-isolation", "-w", str(folder)]
     done = subprocess.run(build, capture_output=True, text=True, env=os.environ | {"PIP_NO_INDEX": "1"})
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("vkd_pyro-*.whl")
@@ -33,7 +40,8 @@ def test_a_wheel_holds_every_config_and_what_pages_are_made_of(wheel):
     names = set(ZipFile(wheel).namelist())
     configs = {f"vkd_pyro/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert configs
-    assert configs | {"vkd_pyro/py.typed", "vkd_pyro/reporting/templates/evaluation.html.j2"} <= names
+    assert {name for name in names if name.startswith("vkd_pyro/configs/")} == configs
+    assert {"vkd_pyro/py.typed", "vkd_pyro/reporting/templates/evaluation.html.j2"} <= names
     assert not {name for name in names if name.startswith(("tests", "scripts"))}
 
 
@@ -103,6 +111,8 @@ def test_what_asks_for_no_model_imports_no_torch(arguments):
         (("train", "--con"), {"--config"}),
         (("train", "--config", "methods/no"), {"methods/no_report"}),
         (("check", "--method", "No"), {"NoReport"}),
+        (("train", "--method.latent"), {"--method.latent_dim"}),
+        (("predict", "runs"), set()),  # the shell's own completion of files
         (("doctor", "--num"), {"--num_images"}),
     ],
 )

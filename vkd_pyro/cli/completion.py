@@ -1,6 +1,7 @@
 """`vkd completion`: what a shell completes after vkd, as a script that needs no Python when it completes."""
 
 from importlib import import_module
+from inspect import signature
 from typing import Literal
 
 from jsonargparse import ArgumentParser
@@ -39,19 +40,23 @@ def script() -> str:
     from vkd_pyro import methods
     from vkd_pyro.cli import COMMANDS
 
-    kinds = [name for name in methods.__all__ if name[0].isupper() and hasattr(getattr(methods, name), "reads_reports")]
-    options = [f'            {name}) words="{" ".join(options_of(name))}" ;;' for name in COMMANDS]
+    kinds = [name for name in methods.__all__ if name != "Method" and hasattr(getattr(methods, name), "reads_reports")]
+    taken = {f"--method.{option}" for name in kinds for option in signature(getattr(methods, name)).parameters}
+    options = {name: options_of(name) for name in COMMANDS}
+    options = {name: found | taken if "--method" in found else found for name, found in options.items()}
     return SCRIPT.format(
         commands=" ".join(COMMANDS),
         configs=" ".join(shipped_configs()),
-        methods=" ".join(name for name in kinds if name != "Method"),
-        options="\n".join(options),
+        methods=" ".join(kinds),
+        options="\n".join(
+            f'            {name}) words="{" ".join(sorted(found))}" ;;' for name, found in options.items()
+        ),
     )
 
 
-def options_of(command: str) -> list[str]:
+def options_of(command: str) -> set[str]:
     """The options of a command, without those of parts that are chosen by class."""
     module = import_module(f"vkd_pyro.cli.{command}")
     makers = [maker for name, maker in vars(module).items() if name.endswith("_parser") and name != "new_parser"]
     parser: ArgumentParser = makers[0]() if makers else new_parser(command, "")
-    return sorted({option for action in parser._actions for option in action.option_strings if option[:2] == "--"})
+    return {option for action in parser._actions for option in action.option_strings if option[:2] == "--"}
