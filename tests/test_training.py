@@ -168,7 +168,7 @@ def test_resuming_at_an_epoch_boundary_gives_the_uninterrupted_run(tmp_path, mon
 
 def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
     nlls = iter([0.3, 0.9, 0.8, 0.7])
-    monkeypatch.setattr("vkd_pyro.training.epoch.summarise", lambda outputs: {"val/nll": next(nlls)})
+    monkeypatch.setattr("vkd_pyro.training.module.summarise", lambda outputs: {"val/nll": next(nlls)})
     train(tmp_path / "here", training=Training(2, SETTINGS.optimizer, accelerator="cpu"))
     best = torch.load(tmp_path / "here" / "checkpoints" / "best.ckpt", weights_only=True)
     shutil.rmtree(tmp_path / "here" / "bundle")
@@ -207,7 +207,7 @@ def test_settings_that_cannot_be_are_refused(field, value):
 
 
 def test_plateau_lowers_the_rate_after_three_epochs_without_a_better_nll(tmp_path, monkeypatch):
-    monkeypatch.setattr("vkd_pyro.training.epoch.summarise", lambda outputs: {"val/nll": 1.0})
+    monkeypatch.setattr("vkd_pyro.training.module.summarise", lambda outputs: {"val/nll": 1.0})
     for epochs, rate in ((4, 1e-2), (5, 1e-3)):
         train(
             tmp_path / str(epochs),
