@@ -178,16 +178,19 @@ def test_help_names_the_options(command, options):
         (["--training.learning_rate", "3"], "--training.learning_rate 3 (did you mean training.learning_rate_schedule"),
         (
             ["--data.loading.batch_size", "many"],
-            "\"data.loading.batch_size\": Expected a <class 'int'>. Got value: many",
+            "vkd: data.loading.batch_size: Expected a <class 'int'>. Got value: many",
         ),
         (["--data.loading.batch_size", "0"], "data.loading.batch_size: found 0, expected at least 1"),
         (
             ["--data.loading.batch_size", "1000"],
             "data.loading.batch_size: 1000 is more than the 48 training images; set it lower",
         ),
-        (["--method", "vdk"], '"method": no class vdk (did you mean VKD?)'),
-        (["--method.latent_dmi", "2"], "VKD': Option 'latent_dmi' is not accepted (did you mean latent_dim?)"),
-        (["--method.latent_dim", "x"], "\"method.latent_dim\": Expected a <class 'int'>. Got value: x"),
+        (["--method", "vdk"], "method: found vdk, expected a class: its name or its import path (did you mean VKD?)"),
+        (["--method", "vkd_pyro.methods.NoRepor"], "import path (did you mean NoReport?)"),
+        (["--method", "no.such.Method"], "method: no.such.Method: No module named 'no'"),
+        (["--method.latent_dmi", "2"], "method: VKD: Option 'latent_dmi' is not accepted (did you mean latent_dim?)"),
+        (["--method.objective.kl_scal", "2"], "method.objective: TraceVKD_ELBO: Option 'kl_scal' is not accepted (did"),
+        (["--method.latent_dim", "x"], "vkd: method.latent_dim: Expected a <class 'int'>. Got value: x"),
         (["--method.objective.alpha", "2"], "objective.alpha: found 2.0, expected a share between 0 and 1"),
         (
             [
@@ -198,7 +201,10 @@ def test_help_names_the_options(command, options):
             ],
             "no folder at no/where;",
         ),
-        (["--method.image_encoder", "vkd_pyro.encoders.image.ConvEncodr"], "has no attribute 'ConvEncodr'"),
+        (
+            ["--method.image_encoder", "vkd_pyro.encoders.image.ConvEncodr"],
+            "found vkd_pyro.encoders.image.ConvEncodr, expected a class",
+        ),
         (["--config", "no/where.yaml"], "File does not exist: "),
     ],
 )
@@ -215,7 +221,7 @@ def test_a_mistaken_setting_is_one_line_and_leaves_no_run(changes, found, config
             "batchsize",
             "Group 'data' does not accept option 'loading.batchsize' (did you mean data.loading.batch_size",
         ),
-        ("latent_dim", "latents", "VKD': Option 'latents' is not accepted (did you mean latent_dim?)"),
+        ("latent_dim", "latents", "method: VKD: Option 'latents' is not accepted (did you mean latent_dim?)"),
         ("channels", "chanels", "'chanels' is not accepted (did you mean channels?)"),
         ("cycles", "cycle", "'cycle' is not accepted (did you mean cycles?)"),
         ("training:", "trainin:", "'trainin.max_epochs' is not accepted (did you mean training.max_epochs"),
@@ -253,7 +259,13 @@ def test_a_run_needs_a_name(config):
 
 
 def test_settings_that_are_needed_are_named():
-    assert "required: data.selection.corpus, method" in refusal("train")
+    assert "required: data.selection.corpus, method; name a config that has them by --config" in refusal("train")
+    data = ("--data.selection.corpus", "tests.conftest.TinyCorpus")
+    assert "method: ImageOnly wants image_encoder; give --method" in refusal("train", *data, "--method", "ImageOnly")
+    found = refusal("train", *data, "--method.latent_dim", "4")
+    assert "method: none given that has latent_dim; name one before it, e.g. --method VKD" in found
+    assert "File does not exist: " in (found := refusal("train", "--config", "synthetik"))
+    assert found.endswith("(did you mean synthetic?)\n")
 
 
 def test_a_folder_in_use_is_left_as_it_is(config, copy):
@@ -376,7 +388,7 @@ def test_evaluating_again_gives_the_same_files(evaluated):
     ("changes", "found"),
     [
         (["--split", "valid"], "Expected a typing.Literal['train', 'validation', 'test']. Got value: valid"),
-        (["--num_samples", "0"], '"num_samples": Not of type PositiveInt'),
+        (["--num_samples", "0"], "vkd: num_samples: Not of type PositiveInt"),
         (["--num-samples", "3"], "unrecognized arguments: --num-samples 3"),
         (["--num_sample", "3"], "--num_sample 3 (did you mean num_samples"),
     ],
@@ -472,7 +484,7 @@ def test_a_run_is_no_bundle(run, images):
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        (["--num_samples", "0"], '"num_samples": Not of type PositiveInt'),
+        (["--num_samples", "0"], "vkd: num_samples: Not of type PositiveInt"),
         (["--format", "xml"], "Expected a typing.Literal['table', 'csv', 'json']. Got value: xml"),
         (["--fromat", "csv"], "--fromat csv (did you mean format?)"),
     ],

@@ -112,7 +112,7 @@ def test_what_asks_for_no_model_imports_no_torch(arguments):
         (("train", "--config", "methods/no"), {"methods/no_report"}),
         (("check", "--method", "No"), {"NoReport"}),
         (("train", "--method.latent"), {"--method.latent_dim"}),
-        (("predict", "runs"), set()),  # the shell's own completion of files
+        (("train", "--run", "''"), set()),  # then the shell completes files
         (("doctor", "--num"), {"--num_images"}),
     ],
 )

@@ -1,18 +1,14 @@
 """Configs: typed settings from YAML files and options, and errors that name what was meant."""
 
 import argparse
-import difflib
-import inspect
-import pydoc
-import re
-import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from vkd_pyro.artifacts.messages import explain
 from vkd_pyro.utils.errors import UserError, one_line
 
 CORPORA = (
@@ -29,9 +25,15 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 """The configs that ship with the package."""
 
 
-def new_parser(command: str, description: str) -> ArgumentParser:
-    """An empty parser of a command."""
-    return ArgumentParser(prog=f"vkd {command}", description=description, exit_on_error=False, allow_abbrev=False)
+def new_parser(command: str, description: str, usage: str | None = None) -> ArgumentParser:
+    """An empty parser of a command; `usage` stands for the list of its options, where that is long."""
+    return ArgumentParser(
+        prog=f"vkd {command}",
+        usage=usage and f"%(prog)s {usage}",
+        description=description,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
 
 
 def add_data(parser: ArgumentParser) -> None:
@@ -68,10 +70,8 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     try:
         return parser.parse_args(_with_config_paths(arguments))
     except argparse.ArgumentError as error:
-        message = _plain(one_line(error))
-        if unknown := re.search(r"(?:Group '([\w.]+)' .*)?(?:arguments: --|[Oo]ption ')([\w.]+)", message):
-            message += _nearest(".".join(filter(None, unknown.groups())), message, parser)
-        raise UserError(message) from error
+        options = vars(parser.get_defaults().as_flat())
+        raise UserError(explain(str(error), options, shipped_configs())) from error
 
 
 def _with_config_paths(arguments: list[str]) -> list[str]:
@@ -123,42 +123,3 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: found no settings, expected a YAML file such as configs/synthetic.yaml")
     return content
-
-
-def _plain(message: str) -> str:
-    """A message of jsonargparse without its list of types; the keys of parts within parts joined by dots."""
-    message = re.sub(
-        r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: (- )?", "", message
-    )
-    message = message.replace(" - Expected a <class 'NoneType'>", "").split(" Given value type: ")[0]
-    keys, kind = [], None
-    while link := re.match(r"Parser key \"([\w.]+)\": (?:- )?(?:Problem with given class_path '([\w.]+)': )?", message):
-        keys.append(link[1])
-        kind, message = link[2], message[link.end() :]
-    if kind == "vkd_pyro.methods.Method":
-        return "--method: not given; name one, e.g. --method VKD, before the options of it"
-    if unknown := re.search(r"Expected a dot import path string: (\w+)$", message):
-        classes = {name.lower(): name for name in _class_names()}
-        near = difflib.get_close_matches(unknown[1].lower(), classes, n=1)
-        message = f"no class {unknown[1]}" + (f" (did you mean {classes[near[0]]}?)" if near else "")
-    where = f'Parser key "{".".join(keys)}"' + (f", class_path '{kind}'" if kind else "") + ": "
-    return (where if keys else "") + message
-
-
-def _class_names() -> set[str]:
-    """Names of the classes of this package that are loaded."""
-    modules = [module for name, module in sys.modules.items() if name.startswith("vkd_pyro.")]
-    return {name for module in modules for name, value in vars(module).items() if inspect.isclass(value)}
-
-
-def _nearest(name: str, message: str, parser: ArgumentParser) -> str:
-    """ " (did you mean ...?)", among the options of the command, or the arguments of the part the message names."""
-    if parts := re.findall(r"class_path '([\w.]+)'", message):
-        known = list(inspect.signature(cast(type, pydoc.locate(parts[-1]))).parameters)
-    else:
-        known = list(vars(parser.get_defaults().as_flat()))
-    near = difflib.get_close_matches(name, known, n=3)
-    if not near:  # by the last of its names alone: --batch_size for --data.loading.batch_size
-        last = {option.rpartition(".")[2]: option for option in reversed(known)}
-        near = [last[found] for found in difflib.get_close_matches(name.rpartition(".")[2], last, n=3)]
-    return f" (did you mean {' or '.join(near)}?)" if near else ""

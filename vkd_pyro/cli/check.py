@@ -6,11 +6,11 @@ from vkd_pyro.utils.errors import UserError
 
 
 def main(arguments: list[str]) -> None:
-    """`vkd check`; the options of `vkd train`, of which it writes nothing."""
+    """Prints what `vkd train` would do with the same options; the exit code is 2 where it would not train."""
     from vkd_pyro.training.check import inspect_training
 
     parser = train_parser()
-    parser.prog = "vkd check"
+    parser.prog, parser.usage = "vkd check", "%(prog)s --config CONFIG [--method NAME] [options]"
     parser.description = (
         "Says what vkd train would do with the same options, from one batch: random variables, parameters, what "
         "trains and what does not, and what does not go together. Writes nothing."

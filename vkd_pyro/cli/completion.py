@@ -16,7 +16,7 @@ SCRIPT = """_vkd() {{
         words="{configs}"
     elif [ "$before" = "--method" ]; then
         words="{methods}"
-    else
+    elif [ "${{current:0:1}}" = "-" ]; then  # else a file
         case "${{COMP_WORDS[1]}}" in
 {options}
         esac

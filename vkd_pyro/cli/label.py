@@ -15,6 +15,7 @@ def label_parser() -> ArgumentParser:
         "label",
         "Labels the reports of a corpus with the 14 CheXpert findings: 1, 0, -1 uncertain, blank not mentioned. "
         "Train with them by --data.selection.labels.",
+        usage="--config CONFIG --output OUTPUT [options]",
     )
     parser.add_argument("--config", action="config", help="a config; its data part counts")
     parser.add_argument("--output", type=Path, required=True, help="CSV file to write")

@@ -15,6 +15,7 @@ def prepare_parser() -> ArgumentParser:
         "Writes a store: images resized, what the report encoder computes before training, labels. Train from it with "
         "the same config and --data.loading.store. Interrupted, the same command goes on. Without a method that reads "
         "reports, in the config or as --method, no report is prepared.",
+        usage="--config CONFIG --output OUTPUT [--method NAME] [options]",
     )
     parser.add_argument("--config", action="config", help="the config that will be trained; or a name of vkd configs")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")

@@ -20,6 +20,7 @@ def train_parser() -> ArgumentParser:
     parser = new_parser(
         "train",
         "Trains a method and writes a run. Any field of the config is an option too: --data.loading.batch_size 16",
+        usage="--config CONFIG --run RUN [--method NAME] [options]",
     )
     parser.add_argument("--config", action="config", help="YAML with any of these fields; or a name of vkd configs")
     parser.add_argument("--run", type=Path, help="folder to write, e.g. runs/mine; refused if it holds another run")
