@@ -20,7 +20,7 @@ from vkd_pyro.schedules import BetaSchedule, Cyclical
 from vkd_pyro.training.callbacks import BestCheckpoint
 from vkd_pyro.training.check.inspection import Inspection
 from vkd_pyro.training.check.plan import Plan, parts_of
-from vkd_pyro.training.check.sites import mismatches, sites_of, trace_of, variables
+from vkd_pyro.training.check.sites import mismatches, sites_of, trace_of
 from vkd_pyro.training.requirements import check_trainable, observe_labels, warn_of_absent_findings
 from vkd_pyro.training.settings import Training
 from vkd_pyro.training.trainer import make_trainer, quiet
@@ -72,7 +72,7 @@ def inspect_training(
         terms: dict[str, float] = {}
         reached = {id(p) for p in method.parameters()}  # until a step shows which
         problems = mismatches(model, guide)
-        lines = plan.term_lines(latent=bool(variables(model, observed=False)))
+        lines = plan.term_lines()
         try:
             if not problems:
                 terms, reached = plan.step(batch)

@@ -41,13 +41,12 @@ class Plan:
         found = getattr(self.method, "objective", None)
         return found if isinstance(found, TraceVKD_ELBO) else None
 
-    def term_lines(self, latent: bool) -> list[str]:
+    def term_lines(self) -> list[str]:
         """The objective in words, but for its divergence."""
         objective, reads = self.objective, self.method.report_encoder is not None
         if objective is None:
-            return [f"method        {type(self.method).__name__}: {_settings(self.method)}"]
-        if not latent:
-            return ["likelihood    log p(y | x_I), without z"]
+            settings = _settings(self.method)
+            return [f"method        {type(self.method).__name__}{f': {settings}' if settings else ''}"]
         alpha, mean = objective.posterior_share, ", the log of their mean" if objective.log_mean_exp else ""
         source = {0.0: "the prior p(z | x_I)", 1.0: "the posterior q(z | x_T), or the prior without a report"}
         where = source.get(alpha, f"both: {alpha:g} of the posterior, {1 - alpha:g} of the prior")
