@@ -17,7 +17,9 @@ from PIL import Image
 
 from tests.conftest import TinyCorpus
 from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
+from vkd_pyro.artifacts.config import parse
 from vkd_pyro.cli import main
+from vkd_pyro.cli.train import train_parser
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.encoders.image import TorchvisionEncoder
 from vkd_pyro.model import ImageClassifier
@@ -559,3 +561,10 @@ def test_an_export_is_predicted_without_torchvision(run, tmp_path, images):
     assert code == 0, err
     slow = [*SLOW_TO_IMPORT, "torchvision", "openvino"]
     assert imported(slow, "predict", tmp_path / "export", images[0]) == ["openvino"]
+
+
+@pytest.mark.parametrize("said", [("{}=null",), ("{}", "null")], ids=["joined", "apart"])
+@pytest.mark.parametrize("option", ["--method.image_encoder.weights", "--method.image_encoder.init_args.weights"])
+def test_null_is_null_in_a_part_within_a_part(said, option):
+    settings = parse(train_parser(), ["--config", "openi_paper", *(word.format(option) for word in said)])
+    assert settings.method.init_args.image_encoder.init_args.weights is None

@@ -2,6 +2,7 @@
 
 import argparse
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,27 @@ def config_path(name: str) -> str:
 def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     """Parses, or raises `UserError` with one line and, for an unknown name, the nearest ones known."""
     try:
-        return parser.parse_args(_with_config_paths(arguments))
+        return _with_nulls(parser.parse_args(_with_config_paths(arguments)), arguments)
     except argparse.ArgumentError as error:
         options = vars(parser.get_defaults().as_flat())
         raise UserError(explain(str(error), options, shipped_configs())) from error
+
+
+def _with_nulls(settings: Namespace, arguments: list[str]) -> Namespace:
+    """The settings, where an option said null: to a part within a part jsonargparse hands it on as the word "None"."""
+    words = [
+        word for argument in arguments for word in (argument.split("=", 1) if argument[:2] == "--" else [argument])
+    ]
+    for option, value in pairwise(words):
+        if option.startswith("--") and value == "null":
+            *parts, name = (part for part in option[2:].split(".") if part != "init_args")
+            holder: Any = settings
+            for part in parts:
+                holder = holder[part]
+                holder = holder.get("init_args") or holder
+            if holder.get(name) == "None":
+                holder[name] = None
+    return settings
 
 
 def _with_config_paths(arguments: list[str]) -> list[str]:
