@@ -29,8 +29,8 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from vkd_pyro import methods
 from vkd_pyro.artifacts.config import read_yaml
 from vkd_pyro.cli import main as vkd
+from vkd_pyro.evaluation.cross_fitting import join_folds
 from vkd_pyro.evaluation.evaluation import Evaluation
-from vkd_pyro.evaluation.folds import join_folds
 from vkd_pyro.evaluation.saved import load_evaluation
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import sha256_of

@@ -24,9 +24,9 @@ from tqdm import tqdm
 from vkd_pyro import metrics
 from vkd_pyro.artifacts.run import Run, load_run
 from vkd_pyro.evaluation import tables
+from vkd_pyro.evaluation.cross_fitting import join_folds
 from vkd_pyro.evaluation.evaluate import evaluate_run
 from vkd_pyro.evaluation.evaluation import Evaluation
-from vkd_pyro.evaluation.folds import join_folds
 from vkd_pyro.evaluation.outputs import outputs_of_images, signals
 from vkd_pyro.model import ImageModel
 from vkd_pyro.posthoc.calibration import Calibration

@@ -16,8 +16,8 @@ from tests.test_cli import CONFIG, vkd
 from vkd_pyro import metrics
 from vkd_pyro.artifacts.config import shipped_configs
 from vkd_pyro.evaluation.collapse import LatentUse
+from vkd_pyro.evaluation.cross_fitting import join_folds
 from vkd_pyro.evaluation.evaluation import Evaluation
-from vkd_pyro.evaluation.folds import join_folds
 from vkd_pyro.evaluation.saved import load_evaluation
 from vkd_pyro.utils.errors import UserError
 
