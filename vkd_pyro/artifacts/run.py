@@ -112,8 +112,8 @@ def load_run(path: str | Path, changes: list[str] | None = None) -> Run:
     add_data(parser)
     add_method(parser)
     settings = without_weights(parse(parser, arguments))
-    load_checked(path / CHECKPOINTS / "best.ckpt")  # a run that has none says so, before one that has no bundle
     if not (path / BUNDLE).is_dir():
+        load_checked(path / CHECKPOINTS / "best.ckpt")  # a run that has not even that says so
         raise UserError(f"{path}: its training has not ended; go on with vkd train --resume {path}")
     bundle = load_bundle(path / BUNDLE)
     if changes:
