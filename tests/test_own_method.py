@@ -40,6 +40,7 @@ class Imitation(Method):
         image_encoder: reads X-rays.
         report_encoder: reads reports.
         weight: of the imitation.
+        objective: of its own kind, and none by default.
     """
 
     def __init__(
@@ -48,10 +49,11 @@ class Imitation(Method):
         image_encoder: ImageEncoder,
         report_encoder: ReportEncoder,
         weight: float = 1.0,
+        objective: str | None = None,
     ) -> None:
         guide = Reader(image_encoder.features_dim, report_encoder)
         super().__init__(findings, ImageClassifier(image_encoder, len(findings)), guide)
-        self.weight = weight
+        self.weight, self.objective = weight, objective
 
     def terms(self, batch, beta=1.0):
         features = self.model.image_encoder(batch.images)
@@ -88,6 +90,8 @@ def test_a_method_of_ones_own_goes_all_the_way(config, tmp_path):
     assert "Imitation: weight 0.5" in checked
     done("train", "--config", config, "--run", tmp_path / "own")
     done("train", "--config", config, "--method", "ImageOnly", "--run", tmp_path / "image_only")
+    kept = yaml.safe_load((tmp_path / "own" / "config.yaml").read_text())["method"]["init_args"]
+    assert kept["objective"] is None  # only VKD's is written out
     logged = pd.read_csv(tmp_path / "own" / "metrics.csv")
     assert (logged["train/alignment"] > 0).all()
     assert "train/kl" not in logged

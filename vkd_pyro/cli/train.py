@@ -1,8 +1,9 @@
 """`vkd train`: trains a method and writes a run."""
 
 import argparse
+import pydoc
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, lazy_instance
@@ -75,9 +76,10 @@ def main(arguments: list[str]) -> None:
 def with_objective(settings: Namespace) -> Namespace:
     """The settings with the objective that `VKD` takes by default written out, so that a run's config says all."""
     from vkd_pyro.elbo import TraceVKD_ELBO
+    from vkd_pyro.methods import VKD
 
     arguments = settings.method.init_args
-    if "objective" in arguments and arguments.objective is None:
+    if issubclass(cast(type, pydoc.locate(settings.method.class_path)), VKD) and arguments.objective is None:
         parser = new_parser("train", "")
         parser.add_subclass_arguments(TraceVKD_ELBO, "objective")
         default = {"objective": {"class_path": "vkd_pyro.elbo.TraceVKD_ELBO"}}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vkd_pyro import metrics
 from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation
+from vkd_pyro.evaluation.tables.areas import resampled_micro_auroc
 from vkd_pyro.metrics import Interval
 from vkd_pyro.utils.errors import UserError
 
@@ -43,10 +44,10 @@ def paired_difference(
         return metrics.UNDEFINED
     a, b = (np.mean([e.probabilities for e in each], axis=0)[:, chosen] for each in (ours, theirs))
     labels = first.labels[:, chosen]
-    function = _resampled_macro if metric == "macro" else _resampled_micro
+    function = _resampled_macro if metric == "macro" else resampled_micro_auroc
 
     def difference(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        return function(a, labels, counts, first.models) - function(b, labels, counts, first.models)
+        return function(a, labels, first.models, counts) - function(b, labels, first.models, counts)
 
     return metrics.bootstrap_interval(difference, first.patient_ids, num_resamples, seed)
 
@@ -98,21 +99,9 @@ def check_comparable(first: Evaluation, other: Evaluation) -> None:
 def _resampled_macro(
     probabilities: NDArray[np.float64],
     labels: NDArray[np.float64],
-    counts: NDArray[np.int64],
     models: NDArray[np.int64] | None,
+    counts: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Macro AUC in resamples of the rows, [R]; args [N, K], [N, K], [R, N], [N]."""
+    """Macro AUC in resamples of the rows, [R]; args [N, K], [N, K], [N] or None, [R, N]."""
     pairs = zip(probabilities.T, labels.T, strict=True)
     return pd.DataFrame([metrics.resampled_auroc(p, y, counts, models) for p, y in pairs]).mean().to_numpy()
-
-
-def _resampled_micro(
-    probabilities: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    models: NDArray[np.int64] | None,
-) -> NDArray[np.float64]:
-    """AUC of all findings pooled in resamples of the rows, [R]; args as of `_resampled_macro`."""
-    findings = labels.shape[1]
-    models = None if models is None else models.repeat(findings)
-    return metrics.resampled_auroc(probabilities.ravel(), labels.ravel(), counts.repeat(findings, axis=1), models)
