@@ -56,13 +56,19 @@ REPORTS = {
     "embeddings": [torch.randn(1 + number % 7, E).half() for number in range(N)],
     "none": None,
 }
+OBSERVED = {
+    "token ids": [torch.arange(number % 5) for number in range(N)],
+    "embeddings": [torch.randn(1, E) for _ in range(N)],
+    "none": None,
+}
 
 
 def dataset_of(reports="token ids", augmentation=None):
     studies = Uneven().studies()
     targets = np.stack([study.labels for study in studies])
     has_report = [number % 4 > 0 for number in range(N)]
-    return StudyDataset(studies, targets, REPORTS[reports], has_report, ImageTransform(SIZE), augmentation, seed=5)
+    transform, observed = ImageTransform(SIZE), OBSERVED[reports]
+    return StudyDataset(studies, targets, REPORTS[reports], has_report, transform, augmentation, 5, observed=observed)
 
 
 def assert_same_batches(loader, dataset, batches, tolerance=0.0):
@@ -74,6 +80,9 @@ def assert_same_batches(loader, dataset, batches, tolerance=0.0):
         assert torch.allclose(one.images, other.images.cpu(), rtol=0, atol=tolerance)
         for name in (field.name for field in fields(Batch) if field.name != "study_ids"):
             here, there = getattr(one, name), getattr(other, name)
+            if here is None or there is None:
+                assert (name, here, there) == ("observed", None, None)
+                continue
             assert (here.dtype, here.shape, loader.device) == (there.dtype, there.shape, there.device), name
             assert name == "images" or torch.equal(here, there.cpu()), name
 
@@ -157,9 +166,12 @@ def test_needed_is_what_is_held(reports):
     loader = CachedLoader(dataset, StudyBatches(dataset.rows, 5), DEVICES[0])
     lengths = [len(report) for report in REPORTS[reports] or [[0]] * N]
     token = 2 * E if reports == "embeddings" else 8
+    observed = {"token ids": 8 * sum(n % 5 for n in range(N)) + 16 * N, "embeddings": (4 * E + 16) * N, "none": 0}
     # An image is 1 byte a pixel; a study has a start and a length, labels and which of them are known, and a flag.
-    expected = len(dataset) * SIZE**2 + sum(lengths) * token + N * (16 + 4 * K + K + 1)
-    assert needed(dataset) == expected == sum(tensor.nbytes for tensor in loader._cached.values())
+    expected = len(dataset) * SIZE**2 + sum(lengths) * token + N * (16 + 4 * K + K + 1) + observed[reports]
+    ragged = [part for part in (loader._reports, loader._observed) if part is not None]
+    held = [*loader._cached.values(), *(t for part in ragged for t in (part.tokens, part.starts, part.on_device))]
+    assert needed(dataset) == expected == sum(tensor.nbytes for tensor in held)
 
 
 def test_a_dataset_that_does_not_fit_is_refused_before_it_is_read(monkeypatch):

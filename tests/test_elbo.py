@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from vkd_pyro import elbo as elbo_module
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.distributions import KL, MLP, BalancedKL, DiagonalNormal, Distribution, Divergence, Family, Likelihood
+from vkd_pyro.distributions import particles as particles_module
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
@@ -60,7 +60,7 @@ def fixed_noise(monkeypatch):
     def draw(distribution: Distribution, num_particles: int) -> Tensor:
         return torch.stack([distribution.mean + (0.3 + 0.5 * i) * distribution.stddev for i in range(num_particles)])
 
-    monkeypatch.setattr(elbo_module, "draw", draw)
+    monkeypatch.setattr(particles_module, "draw", draw)
 
 
 # ------------------------------------------------------------------------ linear-Gaussian closed form
@@ -650,9 +650,9 @@ def test_unknown_labels_are_what_the_report_makes_of_them(fixed_noise):
     ignored = TraceVKD_ELBO(2, 3).terms(vkd.model, vkd.guide, batch)
 
     posterior = vkd.guide.posterior(vkd.guide.report_encoder(batch.report, batch.report_mask))
-    expected = vkd.guide.auxiliary.probabilities(elbo_module.draw(posterior, 3)).mean(0)
+    expected = vkd.guide.auxiliary.probabilities(particles_module.draw(posterior, 3)).mean(0)
     features = vkd.model.image_encoder(batch.images)
-    logits = vkd.model.likelihood.logits(elbo_module.draw(vkd.model.prior(features), 2), features)
+    logits = vkd.model.likelihood.logits(particles_module.draw(vkd.model.prior(features), 2), features)
     bce = binary_cross_entropy_with_logits(logits, expected.expand_as(logits), reduction="none").sum(-1).mean(0)
     torch.testing.assert_close(terms.log_likelihood[1:3], -bce[1:3])
     assert terms.log_likelihood[3] == ignored.log_likelihood[3] == 0  # no label, no report

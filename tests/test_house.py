@@ -17,7 +17,8 @@ artifacts explanations
 methods
 model guide
 elbo sampling synthetic
-data encoders distributions schedules posthoc metrics
+distributions schedules posthoc metrics
+data encoders
 utils
 """
 """The contract: what stands on a line may import from the lines below it, and from nothing else. The paper is in the

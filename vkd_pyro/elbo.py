@@ -1,19 +1,18 @@
 """The objective of VKD, as a Pyro ELBO."""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import KL, Distribution, Divergence, draw
+from vkd_pyro.distributions import KL, Divergence, Particles
 from vkd_pyro.utils.errors import UserError
 
 
@@ -22,7 +21,8 @@ class Terms:
     """The parts of the objective for B studies; each is float [B], in nats, zero where masked.
 
     Attributes:
-        log_likelihood: E log p(y | x_I, z), summed over known findings.
+        log_likelihood: E log p(y | x_I, z), summed over known findings; of a program without a site "y", of all that
+            it observes.
         auxiliary: E_q log q(y | z), summed over known findings; zero without a report.
         alignment: what draws image and report together; for VKD the divergence of the posterior from the prior. Zero
             without a report.
@@ -31,6 +31,8 @@ class Terms:
         tightening: what the log of a mean over M draws has above the mean of their logs, at least 0; zero without
             `log_mean_exp`. Under posterior samples, with beta = 1, it vanishes where q is the exact posterior.
         alignment_name: what the alignment is, for logs: "kl" for nothing but a KL.
+        others: E log-probability of what else is observed, by the site's name, e.g. "report".
+        weights: of the observed sites, by name; 1 where it is not said.
     """
 
     log_likelihood: Tensor
@@ -40,11 +42,16 @@ class Terms:
     alignment_weight: float
     tightening: Tensor | float = 0.0
     alignment_name: str = "alignment"
+    others: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def loss(self) -> Tensor:
         """The scalar that is minimised: the mean over studies of the weighted parts."""
-        gains = self.log_likelihood + self.tightening + self.auxiliary_weight * self.auxiliary
+        gains = self.weights.get("y", 1.0) * self.log_likelihood + self.tightening
+        gains = gains + self.auxiliary_weight * self.auxiliary
+        for name, log_prob in self.others.items():
+            gains = gains + self.weights.get(name, 1.0) * log_prob
         return (self.alignment_weight * self.alignment - gains).mean()
 
     def means(self) -> dict[str, Tensor]:
@@ -54,9 +61,34 @@ class Terms:
             "log_likelihood": self.log_likelihood.mean(),
             "auxiliary": self.auxiliary.mean(),
             self.alignment_name: self.alignment.mean(),
+            **{name: log_prob.mean() for name, log_prob in self.others.items()},
         }
         tightening = {"tightening": self.tightening.mean()} if isinstance(self.tightening, Tensor) else {}
         return parts | tightening
+
+
+Samples = Literal["prior", "posterior", "mixture"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """How an observed site of the model enters the objective, where not as the labels do.
+
+    Attributes:
+        weight: of its log-probability; a report of many words wants less than 1.
+        samples: where its z comes from; None is `likelihood_samples`.
+        log_mean_exp: the log of the mean over draws instead of the mean of logs; None is as the objective says.
+    """
+
+    weight: float = 1.0
+    samples: Samples | None = None
+    log_mean_exp: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise UserError(f"objective.sites: found weight {self.weight}, expected a number of at least 0")
+        if self.samples not in (None, "prior", "posterior", "mixture"):
+            raise UserError(f"objective.sites: found samples {self.samples!r}, expected prior, posterior or mixture")
 
 
 class TraceVKD_ELBO(ELBO):
@@ -86,6 +118,19 @@ class TraceVKD_ELBO(ELBO):
     exact posterior (Burda et al. 2016, "Importance weighted autoencoders", arXiv 1509.00519); at M = 1 it is the ELBO
     with the KL estimated from its one draw. A mixture is alpha times this plus 1 - alpha times the prior's with its KL.
 
+    The report is one more observed site, where the model has a report likelihood, with a weight w_R, a source of z and
+    a mean of its own (`sites`):
+
+        - w_R E_{z ~ s_R}[log p(x_T | z)]
+
+    At w_R = beta = 1, under the posterior, the loss bounds - log p(y, x_T | x_I) (without the auxiliary term). Sites
+    that have their log of a mean over the same draws share one, which is that of their product, jointly:
+
+        - E log 1/M sum_m p(y | x_I, z_m) p(x_T | z_m)^w_R
+
+    so that a draw must explain labels and report together; with `joint` false each has its own. Under the posterior the
+    importance-weighted bound holds all of them.
+
     A label that is not known takes no part. With `unknown_labels` "from_report" the likelihood observes in its place,
     where there is a report, what the auxiliary makes of it: the soft target q(y | x_T) = E_{z ~ q(z | x_T)} q(y | z),
     from the same L draws. The report teaches and is not taught: the target gets no gradient. This is distillation of
@@ -94,7 +139,7 @@ class TraceVKD_ELBO(ELBO):
     those of the auxiliary as it is, under dropout and from the first step on.
 
     It sees traces only. Every sample site that is not observed is a latent variable; the observed sites of the model
-    are the likelihood, those of the guide the auxiliary classifier.
+    are the likelihoods, those of the guide the auxiliary classifier.
 
     Use it as a module, with any torch optimiser, `TraceVKD_ELBO()(model, guide)(batch, kl_weight=0.5)`, or under
     `pyro.infer.SVI`, `svi.step(batch, kl_weight=0.5)`.
@@ -116,19 +161,23 @@ class TraceVKD_ELBO(ELBO):
         kl_scale: a constant that multiplies every `kl_weight`.
         divergence: in place of KL(q || p); importance weights know no other.
         unknown_labels: "ignored", or "from_report": what the auxiliary classifier makes of them, where it can.
+        sites: what differs for an observed site of the model, by its name: "y", the labels, or "report".
+        joint: one log of a mean for all sites of the same source, instead of one for each.
     """
 
     def __init__(
         self,
         num_particles: int = 1,
         num_auxiliary_particles: int = 1,
-        likelihood_samples: Literal["prior", "posterior", "mixture"] = "prior",
+        likelihood_samples: Samples = "prior",
         alpha: float = 0.5,
         log_mean_exp: bool = False,
         auxiliary_weight: float = 1.0,
         kl_scale: float = 1.0,
         divergence: Divergence | None = None,
         unknown_labels: Literal["ignored", "from_report"] = "ignored",
+        sites: dict[str, Site] | None = None,
+        joint: bool = True,
     ) -> None:
         super().__init__(num_particles=num_particles, vectorize_particles=True, max_plate_nesting=1)
         if min(num_particles, num_auxiliary_particles) < 1:
@@ -147,13 +196,21 @@ class TraceVKD_ELBO(ELBO):
         if not 0 <= alpha <= 1:
             raise UserError(f"objective.alpha: found {alpha}, expected a share between 0 and 1")
         self.num_auxiliary_particles = num_auxiliary_particles
-        self.posterior_share = {"prior": 0.0, "posterior": 1.0, "mixture": alpha}[likelihood_samples]
+        self.shares = {"prior": 0.0, "posterior": 1.0, "mixture": alpha}
+        self.likelihood_samples, self.posterior_share = likelihood_samples, self.shares[likelihood_samples]
+        self.sites, self.joint = dict(sites or {}), joint
         self.log_mean_exp = log_mean_exp
         self.auxiliary_weight = auxiliary_weight
         self.kl_scale = kl_scale
         self.divergence = divergence or KL()
         self.unknown_labels = unknown_labels
-        self.importance_weighted = log_mean_exp and self.posterior_share > 0
+        weighted = {self.how(name)[1:] for name in ("y", *self.sites) if self._importance_weighted(name)}
+        self.importance_weighted = bool(weighted)
+        if len(weighted) > 1:
+            raise UserError(
+                "objective.sites: with log_mean_exp, sites under the posterior share one importance-weighted bound; "
+                "give them the same samples"
+            )
         if self.importance_weighted and not isinstance(self.divergence, KL):
             raise UserError(
                 f"objective.divergence: found {type(self.divergence).__name__}, but with log_mean_exp under posterior "
@@ -169,30 +226,68 @@ class TraceVKD_ELBO(ELBO):
         guide = _no_guide if guide is None else getattr(guide, "forward", guide)
         return self._terms(getattr(model, "forward", model), guide, batch, kl_weight)
 
+    def how(self, name: str) -> tuple[float, float, bool]:
+        """Of an observed site: its weight, the posterior's share of its z, whether it has a log of a mean."""
+        site = self.sites.get(name, Site())
+        share = self.shares[site.samples or self.likelihood_samples]
+        return site.weight, share, self.log_mean_exp if site.log_mean_exp is None else site.log_mean_exp
+
     def _terms(self, model: Any, guide: Any, batch: Batch, kl_weight: float = 1.0) -> Terms:
-        alpha, num_p, num_q = self.posterior_share, self.num_particles, self.num_auxiliary_particles
-        posterior = _Particles(max(num_q, num_p) if alpha > 0 else num_q)
+        num_p, num_q = self.num_particles, self.num_auxiliary_particles
+        shares = [self.how(name)[1] for name in ("y", *self.sites)]
+        posterior = Particles(max(num_q, num_p) if max(shares) > 0 else num_q)
         with posterior:
             guide_trace = poutine.trace(guide).get_trace(batch)
-        given = _given(posterior, guide_trace, num_p) if alpha > 0 else {}
-        prior = _Particles(num_p if alpha < 1 else 0, given)
+        given = _given(posterior, guide_trace, num_p) if max(shares) > 0 else {}
+        prior = Particles(num_p if min(shares) < 1 else 0, given)
         with prior:
             model_trace = poutine.trace(model).get_trace(self._completed(batch, guide_trace))
 
+        observed = _observed_log_probs(model_trace)
         weight = self.kl_scale * kl_weight
-        likelihood = _observed_log_prob(model_trace, batch)
-        from_prior, from_posterior = likelihood[:num_p], likelihood[-num_p:]
         divergence = self._divergence(guide_trace, posterior, prior, batch)
-        log_weights = from_posterior - weight * divergence
+        means = {name: self._mean(name, log_probs) for name, log_probs in observed.items()}
+        nothing = batch.images.new_zeros(len(batch))
+        labels = means.pop("y") if "y" in means else sum(means.values(), nothing)
         return Terms(
-            log_likelihood=(1 - alpha) * from_prior.mean(0) + alpha * from_posterior.mean(0),
-            tightening=(1 - alpha) * self._tightening(from_prior) + alpha * self._tightening(log_weights),
-            auxiliary=_observed_log_prob(guide_trace, batch)[:num_q].mean(0),
+            log_likelihood=labels,
+            tightening=self._tightening(observed, weight * divergence),
+            auxiliary=sum((lp[:num_q].mean(0) for lp in _observed_log_probs(guide_trace).values()), nothing),
             alignment=divergence.mean(0),
             auxiliary_weight=self.auxiliary_weight,
             alignment_weight=weight,
             alignment_name="kl" if type(self.divergence) is KL else "divergence",
+            others=means if "y" in observed else {},
+            weights={name: self.how(name)[0] for name in observed},
         )
+
+    def _importance_weighted(self, name: str) -> bool:
+        _, share, log_mean_exp = self.how(name)
+        return log_mean_exp and share > 0
+
+    def _mean(self, name: str, log_probs: Tensor) -> Tensor:
+        """The mean over the draws that a site takes, [particles, B] -> [B]."""
+        share, num = self.how(name)[1], self.num_particles
+        return (1 - share) * log_probs[:num].mean(0) + share * log_probs[-num:].mean(0)
+
+    def _tightening(self, observed: Mapping[str, Tensor], divergence: Tensor) -> Tensor | float:
+        """What logs of means have above means of logs, float [B]; 0 where none is asked for.
+
+        Args: log-probabilities of the observed sites, [particles, B] each; the weighted divergence, [1 or M, B].
+        """
+        groups: dict[Any, Tensor] = {}
+        for name, log_probs in observed.items():
+            weight, share, log_mean_exp = self.how(name)
+            if log_mean_exp:
+                group = (share, None if self.joint or share > 0 else name)
+                groups[group] = groups.get(group, 0.0) + weight * log_probs
+        total: Tensor | float = 0.0
+        for (share, _), log_probs in groups.items():
+            if share < 1:
+                total = total + (1 - share) * _tightened(log_probs[: self.num_particles])
+            if share > 0:
+                total = total + share * _tightened(log_probs[-self.num_particles :] - divergence)
+        return total
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The scalar loss; arguments as of `terms`."""
@@ -221,13 +316,7 @@ class TraceVKD_ELBO(ELBO):
         filled = batch.has_report[:, None] & ~batch.known
         return replace(batch, labels=torch.where(filled, expected, batch.labels), known=batch.known | filled)
 
-    def _tightening(self, log_weights: Tensor) -> Tensor | float:
-        """The log of the mean less the mean of logs, [M, B] -> [B]; zero where it is not asked for."""
-        if not self.log_mean_exp:
-            return 0.0
-        return log_weights.logsumexp(0) - math.log(len(log_weights)) - log_weights.mean(0)
-
-    def _divergence(self, guide_trace: Any, posterior: "_Particles", prior: "_Particles", batch: Batch) -> Tensor:
+    def _divergence(self, guide_trace: Any, posterior: "Particles", prior: "Particles", batch: Batch) -> Tensor:
         """Divergence of each study, float [1, B]; with importance weights log q - log p at each draw, float [M, B]."""
         total = batch.images.new_zeros(1, len(batch))
         for name, q in posterior.distributions.items():
@@ -246,42 +335,11 @@ class TraceVKD_ELBO(ELBO):
         return total
 
 
-class _Particles(Messenger):
-    """Draws every latent variable several times at once, in a new leftmost axis; keeps the distributions as stated.
-
-    Only what depends on z is repeated, so a program that encodes its inputs before it draws z encodes them once.
-
-    Args:
-        num_particles: draws from the program's own distribution.
-        given: samples put behind those, by site name, float [N, B, D], and where they hold, bool [B]; elsewhere
-            (a study without a report has no posterior) the program's own distribution is drawn from.
-    """
-
-    def __init__(self, num_particles: int, given: dict[str, tuple[Tensor, Tensor]] | None = None) -> None:
-        super().__init__()
-        self.num_particles = num_particles
-        self.given = given or {}
-        self.distributions: dict[str, Distribution] = {}
-        self.samples: dict[str, Tensor] = {}
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or site_is_subsample(msg):
-            return
-        name, distribution = msg["name"], msg["fn"]
-        parts = [draw(distribution, self.num_particles)] if self.num_particles else []
-        if name in self.given:
-            z, holds = self.given[name]
-            parts.append(torch.where(holds[:, None], z, draw(distribution, len(z))))
-        self.distributions[name] = distribution
-        self.samples[name] = msg["value"] = torch.cat(parts)
-        msg["done"] = True
-
-
 def _no_guide(batch: Batch) -> None:
     """The guide of a model that learns without reports: no site at all."""
 
 
-def _given(posterior: _Particles, guide_trace: Any, num_particles: int) -> dict[str, tuple[Tensor, Tensor]]:
+def _given(posterior: Particles, guide_trace: Any, num_particles: int) -> dict[str, tuple[Tensor, Tensor]]:
     """The posterior's samples for the model, with the guide's mask."""
     given = {}
     for name, z in posterior.samples.items():
@@ -294,9 +352,15 @@ def _observed_sites(trace: Any) -> list[Any]:
     return [site for site in trace.nodes.values() if site["type"] == "sample" and site["is_observed"]]
 
 
-def _observed_log_prob(trace: Any, batch: Batch) -> Tensor:
-    """Log-probability of the observed sites, masked, float [particles, B]; zeros [1, B] where there is none."""
-    total = batch.images.new_zeros(1, len(batch))
-    for site in _observed_sites(trace):
-        total = total + scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
-    return total
+def _observed_log_probs(trace: Any) -> dict[str, Tensor]:
+    """Log-probability of each observed site, masked, float [particles, B], by name; [1, B] without z."""
+    sites = {site["name"]: site for site in _observed_sites(trace)}
+    return {
+        name: torch.atleast_2d(scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"]))
+        for name, site in sites.items()
+    }
+
+
+def _tightened(log_weights: Tensor) -> Tensor:
+    """The log of the mean less the mean of logs, [M, B] -> [B]."""
+    return log_weights.logsumexp(0) - math.log(len(log_weights)) - log_weights.mean(0)

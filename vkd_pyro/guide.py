@@ -33,16 +33,24 @@ class Guide(PyroModule):
         report_encoder: x_T to features.
         posterior: features to q(z | x_T).
         auxiliary: z to q(y | z).
+        tied: the auxiliary is the model's own likelihood, one head for p(y | z) and q(y | z). It is then no part of the
+            guide, so that there is one parameter, with one name, and it makes one step.
     """
 
-    def __init__(self, report_encoder: ReportEncoder, posterior: Family, auxiliary: Likelihood) -> None:
+    def __init__(
+        self, report_encoder: ReportEncoder, posterior: Family, auxiliary: Likelihood, tied: bool = False
+    ) -> None:
         super().__init__()
         if posterior.prior_only:
             raise UserError(
                 f"method.posterior: {type(posterior).__name__} does not depend on the report, so it is a prior only; "
                 "take e.g. DiagonalNormal, NormalMixture or Flow"
             )
-        self.report_encoder, self.posterior, self.auxiliary = report_encoder, posterior, auxiliary
+        self.report_encoder, self.posterior, self.tied = report_encoder, posterior, tied
+        if tied:
+            self.__dict__["auxiliary"] = auxiliary  # past torch, which would take it for a child
+        else:
+            self.auxiliary = auxiliary
 
     def forward(self, batch: Batch) -> Tensor:
         """The program, its labels observed. Returns: z, float [..., B, D]."""

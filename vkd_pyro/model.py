@@ -1,22 +1,31 @@
 """The model: the part of the probabilistic program that reads X-rays, and stays after training.
 
-    p(z | x_I) p(y | x_I, z)
+    p(z | x_I) p(y | x_I, z) p(x_T | z)
 
          x_I --.
           |     \\
           v      v
           z ---> y
+          |
+          v
+         x_T
+
+The report is observed where a report likelihood is given, while learning, of the studies that have one.
 
 Variational Knowledge Distillation (van Sonsbeek et al. 2021, arXiv 2103.10825): while learning, the posterior of z
 (`vkd_pyro.guide`) knows the report and this prior learns to follow it; afterwards the model alone reads X-rays.
 """
 
+from typing import cast
+
 import pyro
+import torch
+from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import Distribution, Family, Likelihood, SoftBernoulli
+from vkd_pyro.distributions import Distribution, Family, Likelihood, ReportLikelihood, SoftBernoulli
 from vkd_pyro.encoders.image import ImageEncoder, encode
 from vkd_pyro.sampling import PosteriorPredictive, sample_predictive
 
@@ -36,15 +45,14 @@ class ImageModel(PyroModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """The program, its labels observed. Returns: labels, float [B, K]."""
-        return self.program(self.image_encoder(batch.images), batch.labels, batch.known)
+        return self.program(self.image_encoder(batch.images), batch)
 
-    def program(self, features: Tensor, labels: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+    def program(self, features: Tensor, batch: Batch | None = None) -> Tensor:
         """The program from features on, so that they can be computed once whatever the number of samples.
 
         Args:
             features: float [B, F].
-            labels: float [B, K] to observe, or None to draw them.
-            known: bool [B, K]; unknown labels are masked out.
+            batch: what is observed: labels, of which those that are not known are masked out; None draws them.
         Returns: labels, float [..., B, K].
         """
         raise NotImplementedError
@@ -75,23 +83,39 @@ class ImageModel(PyroModule):
 
 
 class Model(ImageModel):
-    """z ~ p(z | x_I);  y ~ p(y | x_I, z).
+    """z ~ p(z | x_I);  y ~ p(y | x_I, z);  x_T ~ p(x_T | z).
 
     Args:
         image_encoder: x_I to features.
         prior: features to p(z | x_I).
         likelihood: z, and the features if it looks at them, to p(y | x_I, z).
+        report_likelihood: the same to p(x_T | z), for training; None does not observe the report.
     """
 
-    def __init__(self, image_encoder: ImageEncoder, prior: Family, likelihood: Likelihood) -> None:
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        prior: Family,
+        likelihood: Likelihood,
+        report_likelihood: ReportLikelihood | None = None,
+    ) -> None:
         super().__init__(image_encoder)
-        self.prior, self.likelihood = prior, likelihood
+        self.prior, self.likelihood, self.report_likelihood = prior, likelihood, report_likelihood
 
-    def program(self, features: Tensor, labels: Tensor | None = None, known: Tensor | None = None) -> Tensor:
-        """z ~ p(z | x_I);  y ~ p(y | x_I, z), as `ImageModel.program`."""
+    def program(self, features: Tensor, batch: Batch | None = None) -> Tensor:
+        """z ~ p(z | x_I);  y ~ p(y | x_I, z);  report ~ p(x_T | z) where one is observed; as `ImageModel.program`."""
+        labels, known = (None, None) if batch is None else (batch.labels, batch.known)
         with pyro.plate("studies", len(features), dim=-1):
             z = pyro.sample("z", self.prior(features))
-            return pyro.sample("y", self.likelihood(z, features, known), obs=labels)
+            y = pyro.sample("y", self.likelihood(z, features, known), obs=labels)
+            if self.report_likelihood is not None and batch is not None and batch.observed is not None:
+                with poutine.mask(mask=cast(torch.BoolTensor, batch.has_report)):
+                    pyro.sample("report", self.report_likelihood(z, features), obs=batch.observed)
+            return y
+
+    def without_report(self) -> "Model":
+        """The model that reads X-rays alone, of the same parts."""
+        return Model(self.image_encoder, self.prior, self.likelihood)
 
     def latent(self, features: Tensor) -> Distribution:
         """p(z | x_I), batch shape [B], event shape [D]."""
@@ -117,12 +141,13 @@ class ImageClassifier(ImageModel):
         self.num_findings = num_findings
         self.head = nn.Linear(image_encoder.features_dim, num_findings)
 
-    def program(self, features: Tensor, labels: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+    def program(self, features: Tensor, batch: Batch | None = None) -> Tensor:
         """y ~ p(y | x_I), as `ImageModel.program`."""
         bernoulli = SoftBernoulli(logits=self.head(features))
         with pyro.plate("studies", len(features), dim=-1):
-            masked = bernoulli if known is None else bernoulli.mask(known)
-            return pyro.sample("y", masked.to_event(1), obs=labels)
+            if batch is None:
+                return pyro.sample("y", bernoulli.to_event(1))
+            return pyro.sample("y", bernoulli.mask(batch.known).to_event(1), obs=batch.labels)
 
     def posterior_predictive(
         self, features: Tensor, num_samples: int, seed: int = 0, latent: Distribution | None = None

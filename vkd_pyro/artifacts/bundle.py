@@ -19,7 +19,7 @@ import safetensors.torch
 from torch import nn
 
 from vkd_pyro.data.images.transforms import ImageTransform
-from vkd_pyro.distributions import Family, Likelihood
+from vkd_pyro.distributions import Family, Likelihood, ReportLikelihood
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
@@ -34,7 +34,12 @@ from vkd_pyro.utils.serialization import build, describe
 
 FORMAT_VERSION = 2
 CONFIG, WEIGHTS, OOD, CARD = "config.json", "weights.safetensors", "ood.safetensors", "card.md"
-PARTS: dict[str, type] = {"image_encoder": ImageEncoder, "prior": Family, "likelihood": Likelihood}
+PARTS: dict[str, type] = {
+    "image_encoder": ImageEncoder,
+    "prior": Family,
+    "likelihood": Likelihood,
+    "report_likelihood": ReportLikelihood,
+}
 """What a part of a model must be a subclass of, by its argument's name."""
 
 
@@ -197,7 +202,7 @@ def _describe_model(model: ImageModel) -> dict[str, Any]:
 def _build_model(description: dict[str, Any]) -> ImageModel:
     """What `_describe_model` described; only such parts are built, whatever the file says."""
     arguments = dict(description["init_args"])
-    for name in arguments.keys() & PARTS.keys():
+    for name in [name for name in PARTS if arguments.get(name) is not None]:
         unneeded = {"weights": None} if name == "image_encoder" else {}  # what training started from
         arguments[name] = build(arguments[name], PARTS[name], **unneeded)
     return build({**description, "init_args": arguments}, ImageModel)

@@ -31,10 +31,12 @@ def main(arguments: list[str]) -> None:
 
     settings = parse(prepare_parser(), with_parts_of_config(arguments, "data", "method"))
     settings.data.loading.store = None  # of the config: where training will read, not what is read now
-    encoder, data = report_encoder_of(settings), data_of(settings)
-    if encoder is not None:
-        encoder.to(Training().device)
-    counts = prepare(data.selection, encoder, settings.output, data.selection.bad_images)
+    encoder, observation, data = report_encoder_of(settings), report_likelihood_of(settings), data_of(settings)
+    for part in (encoder, observation):
+        if part is not None:
+            part.to(Training().device)
+    policy = data.selection.bad_images
+    counts = prepare(data.selection, encoder, settings.output, policy, observation=observation)
     print(f"prepared: {settings.output}: {', '.join(f'{counts[n]:,} {n}' for n in ('studies', 'images', 'reports'))}")
     for reason, count in counts["left_out"].items():
         print(f"  left out {count:>8,} {reason}")
@@ -52,10 +54,23 @@ def report_encoder_of(settings: Namespace) -> Any:
     """The report encoder alone, without the method around it; None where there is none."""
     from vkd_pyro.encoders.report import ReportEncoder
 
+    return _part_of(settings, "report_encoder", ReportEncoder)
+
+
+def report_likelihood_of(settings: Namespace) -> Any:
+    """The report likelihood alone; None where there is none. Its widths are of no matter to what it prepares."""
+    from vkd_pyro.distributions import ReportLikelihood
+
+    return _part_of(settings, "report_likelihood", ReportLikelihood, latent_dim=1, features_dim=0)
+
+
+def _part_of(settings: Namespace, name: str, base: type, **arguments: int) -> Any:
     method = settings.get("method")
-    described = None if method is None else method.init_args.get("report_encoder")
+    described = None if method is None else method.init_args.get(name)
     if described is None:
         return None
+    given = described.get("init_args", None) or Namespace()
+    described = Namespace(class_path=described.class_path, init_args=Namespace(**{**vars(given), **arguments}))
     parser = new_parser("prepare", "")
-    parser.add_subclass_arguments(ReportEncoder, "report_encoder")
-    return parser.instantiate(Namespace(report_encoder=described)).report_encoder
+    parser.add_subclass_arguments(base, name)
+    return parser.instantiate(Namespace({name: described}))[name]

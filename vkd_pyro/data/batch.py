@@ -21,6 +21,8 @@ class Batch:
         labels: float [B, K] in [0, 1]; 0 where unknown, and never read there; -1 where an uncertain label is kept.
         known: bool [B, K].
         study_ids: B names; a study with several images occurs several times.
+        observed: what the report likelihood prepared, padded by -1: int64 [B, T'] or float [B, T', E]; None where the
+            report is not observed.
     """
 
     images: Tensor
@@ -30,6 +32,7 @@ class Batch:
     labels: Tensor
     known: Tensor
     study_ids: tuple[str, ...]
+    observed: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -64,6 +67,7 @@ class Example:
     has_report: bool
     labels: Tensor
     study_id: str
+    observed: Tensor | None = None
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -71,6 +75,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     labels = torch.stack([e.labels for e in examples])
     lengths = torch.tensor([len(e.report) for e in examples])
     report = pad_sequence([e.report for e in examples], batch_first=True)
+    observed = [e.observed for e in examples if e.observed is not None]
     return Batch(
         images=torch.stack([e.image for e in examples]),
         report=report.float() if report.is_floating_point() else report,
@@ -79,4 +84,5 @@ def collate(examples: Sequence[Example]) -> Batch:
         labels=labels.nan_to_num(0.0),
         known=~labels.isnan(),
         study_ids=tuple(e.study_id for e in examples),
+        observed=pad_sequence(observed, batch_first=True, padding_value=-1) if observed else None,
     )

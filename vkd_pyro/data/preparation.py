@@ -1,4 +1,4 @@
-"""What data knows of a report encoder: how it turns texts into tensors once, before training."""
+"""What data knows of what reads reports: how it turns texts into tensors once, before training."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 class Preparation(Protocol):
-    """Texts to tensors. Every report encoder is one; data never asks for more."""
+    """Texts to tensors. Every report encoder, and every report likelihood, is one; data never asks for more."""
 
     @property
     def preparation(self) -> dict[str, Any]:
-        """What `prepare` depends on, for JSON: a prepared store serves encoders with the same only."""
+        """What `prepare` depends on, for JSON: a prepared store serves the same only."""
 
     def prepare(self, reports: Sequence[str]) -> Sequence[Tensor]:
-        """One tensor a report: token ids, int64 [T], or token embeddings, float16 [T, E]; T >= 1, also of ""."""
+        """One tensor a report: ids, int64 [T], or embeddings, float [T, E]. Of an encoder T >= 1, also for ""."""

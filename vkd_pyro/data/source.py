@@ -3,12 +3,16 @@
 import abc
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor
 
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import Selected, Selection, without_bad_images
 from vkd_pyro.data.study import Study
+
+Kind = Literal["reports", "observed"]
+"""What reports are prepared for: to be read by an encoder, or observed by a likelihood."""
 
 
 class Source(abc.ABC):
@@ -31,7 +35,7 @@ class Source(abc.ABC):
         return [self.studies[i] for i in studies]
 
     @abc.abstractmethod
-    def reports(self, preparation: Preparation, studies: Sequence[int]) -> Sequence[Tensor]:
+    def reports(self, preparation: Preparation, studies: Sequence[int], kind: Kind = "reports") -> Sequence[Tensor]:
         """What is prepared of the reports of the studies with these numbers."""
 
 
@@ -49,6 +53,6 @@ class RawSource(Source):
             return cls(*without_bad_images(selection.read(), selection.transform, selection.bad_images))
         return cls(selection.read(), [])
 
-    def reports(self, preparation: Preparation, studies: Sequence[int]) -> Sequence[Tensor]:
+    def reports(self, preparation: Preparation, studies: Sequence[int], kind: Kind = "reports") -> Sequence[Tensor]:
         """What is prepared of the reports of the studies with these numbers, now."""
         return preparation.prepare([self.texts[i] or "" for i in studies])

@@ -18,7 +18,7 @@ from vkd_pyro.data.loading.dataset import ALONE, Share, StudyDataset
 from vkd_pyro.data.loading.settings import CPU, Loader, Loading
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import Selection
-from vkd_pyro.data.source import RawSource, Source
+from vkd_pyro.data.source import Kind, RawSource, Source
 from vkd_pyro.data.store import Store
 from vkd_pyro.data.study import Study
 from vkd_pyro.data.task import Task
@@ -86,38 +86,55 @@ class StudyData:
         return self._source.bad
 
     def train_loader(
-        self, preparation: Preparation | None, seed: int, share: Share = ALONE, device: torch.device = CPU
+        self,
+        preparation: Preparation | None,
+        seed: int,
+        share: Share = ALONE,
+        device: torch.device = CPU,
+        observation: Preparation | None = None,
     ) -> Loader:
-        """Batches of the training split: `Loading.training`. Without a preparation no report is read."""
-        dataset = self._dataset("train", preparation, seed)
+        """Batches of the training split: `Loading.training`.
+
+        Args: what prepares reports for an encoder, or None to read none; seed of order and augmentation; which share of
+            the rows; where they go; what prepares reports to be observed, or None.
+        """
+        dataset = self._dataset("train", preparation, seed, observation)
         return self.loading.training(dataset, self.task.label_share, seed, share, device)
 
     def evaluation_loader(
-        self, split: str, preparation: Preparation | None, max_images: int | None = None, share: Share = ALONE
+        self,
+        split: str,
+        preparation: Preparation | None,
+        max_images: int | None = None,
+        share: Share = ALONE,
+        observation: Preparation | None = None,
     ) -> DataLoader[Example]:
         """Batches of a split as it is: `Loading.evaluation`. Without a preparation no report is read."""
-        return self.loading.evaluation(self._dataset(split, preparation, seed=0), max_images, share)
+        return self.loading.evaluation(self._dataset(split, preparation, 0, observation), max_images, share)
 
-    def _dataset(self, split: str, preparation: Preparation | None, seed: int) -> StudyDataset:
+    def _dataset(
+        self, split: str, preparation: Preparation | None, seed: int, observation: Preparation | None
+    ) -> StudyDataset:
         return StudyDataset(
             self._source.some(self._splits[split]),
             self.targets(split),
-            None if preparation is None else self._reports(split, preparation),
+            None if preparation is None else self._reports(split, preparation, "reports"),
             self._has_report(split),
             self.transform,
             self.loading.augmentation,
             seed,
             self.loading.caches_images,
+            None if observation is None else self._reports(split, observation, "observed"),
         )
 
-    def _reports(self, split: str, preparation: Preparation) -> Sequence[Tensor]:
+    def _reports(self, split: str, preparation: Preparation, kind: Kind) -> Sequence[Tensor]:
         """What was prepared of the report of each study of a split."""
         rows = self._splits[split]
         if self.task.control == "labels_as_report":
             return prepare_once(preparation, labels_as_report(self.targets(split), self.findings))
         if self.task.control == "shuffled_reports":
             rows = shuffled_reports(rows, self._has_report(split), self.corpus.name, split)
-        return self._source.reports(preparation, rows)
+        return self._source.reports(preparation, rows, kind)
 
     def _has_report(self, split: str) -> list[bool]:
         if self.task.control == "labels_as_report":

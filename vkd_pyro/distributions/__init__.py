@@ -1,4 +1,4 @@
-"""What can be swapped: families of z, likelihoods of y, divergences between posterior and prior; a class a file."""
+"""What can be swapped: families of z, likelihoods of y and of the report, divergences; a class a file."""
 
 from vkd_pyro.distributions.base import Distribution
 from vkd_pyro.distributions.divergences import (
@@ -41,7 +41,9 @@ from vkd_pyro.distributions.likelihoods import (
     ThreeOutcomeLikelihood,
     WeightedBernoulliLikelihood,
 )
+from vkd_pyro.distributions.particles import Particles
 from vkd_pyro.distributions.product import product
+from vkd_pyro.distributions.reports import ReportEmbedding, ReportFacts, ReportLikelihood, WordCounts, WordPresence
 
 __all__ = [
     "KL",
@@ -68,7 +70,11 @@ __all__ = [
     "NetworkFamily",
     "NetworkLikelihood",
     "NormalMixture",
+    "Particles",
     "Renyi",
+    "ReportEmbedding",
+    "ReportFacts",
+    "ReportLikelihood",
     "ReverseKL",
     "SoftBernoulli",
     "SplineFlow",
@@ -78,6 +84,8 @@ __all__ = [
     "VampPrior",
     "Wasserstein2",
     "WeightedBernoulliLikelihood",
+    "WordCounts",
+    "WordPresence",
     "common_draws",
     "draw",
     "noise_of_places",

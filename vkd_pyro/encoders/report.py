@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -40,6 +40,13 @@ class ReportEncoder(nn.Module, abc.ABC):
     def preparation(self) -> dict[str, Any]:
         """What `prepare` depends on, for JSON: a prepared store serves encoders with the same only."""
         return describe(self)
+
+    def observe_reports(self, reports: Iterable[Tensor]) -> None:
+        """Called once before training with what was prepared of the training reports.
+
+        What it takes from them it keeps in buffers, so that checkpoints bring it back. Most take nothing, and then
+        read none of them.
+        """
 
     @abc.abstractmethod
     def forward(self, report: Tensor, mask: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from vkd_pyro.data.batch import Batch
+from vkd_pyro.distributions import ReportLikelihood
 from vkd_pyro.elbo import Terms
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.model import ImageModel
@@ -58,6 +59,16 @@ class Method(PyroModule):
         Args: a batch; features of its images, float [B, F]; S; seed of the draws.
         """
         return None
+
+    @property
+    def image_model(self) -> ImageModel:
+        """What is kept of the model when training has ended."""
+        return self.model
+
+    @property
+    def report_likelihood(self) -> ReportLikelihood | None:
+        """What observes reports while learning; None where nothing does."""
+        return getattr(self.model, "report_likelihood", None) if self.reads_reports else None
 
     @property
     def report_encoder(self) -> ReportEncoder | None:

@@ -25,7 +25,7 @@ from vkd_pyro.artifacts.run import (
     load_checkpoint,
     start_with,
 )
-from vkd_pyro.data.loading.dataset import Share, TrainingBatches
+from vkd_pyro.data.loading.dataset import Share, StudyDataset, TrainingBatches
 from vkd_pyro.data.loading.settings import Loader
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.evaluation.collapse import warn_if_ignored
@@ -34,7 +34,12 @@ from vkd_pyro.schedules import BetaSchedule, Cyclical
 from vkd_pyro.training.callbacks import BestCheckpoint, rows_before
 from vkd_pyro.training.module import MethodTraining
 from vkd_pyro.training.posthoc import Posthoc, calibrate
-from vkd_pyro.training.requirements import check_trainable, observe_labels, warn_of_absent_findings
+from vkd_pyro.training.requirements import (
+    check_trainable,
+    observe_labels,
+    observe_reports,
+    warn_of_absent_findings,
+)
 from vkd_pyro.training.settings import Training
 from vkd_pyro.training.trainer import compile_encoders, make_trainer, quiet
 from vkd_pyro.utils.errors import UserError, one_line
@@ -90,6 +95,7 @@ def fit(
     if leads():
         warn_of_absent_findings(data)
     train_loader, validation_loader = loaders(method, data, training, seed, trainer)
+    observe_reports(method, cast(StudyDataset, train_loader.dataset))
     batches = cast(TrainingBatches, train_loader.batch_sampler)
     last = resume_from(run, batches, seed) if goes_on else None
     if training.compile:
@@ -107,7 +113,7 @@ def fit(
     if leads():
         card = write_card(method, data, float(best.best_model_score or math.nan))
         calibration = calibrate(method.to(training.device), data, posthoc)
-        save_bundle(run / BUNDLE, method.model, method.findings, data.transform, card, description, calibration)
+        save_bundle(run / BUNDLE, method.image_model, method.findings, data.transform, card, description, calibration)
         warn_if_ignored(run / METRICS)
     return method.eval()
 
@@ -116,8 +122,9 @@ def loaders(method: Method, data: StudyData, training: Training, seed: int, trai
     """Batches of the training and of the validation split for this process; reports prepared where they are read."""
     share = Share(trainer.global_rank, trainer.world_size)
     preparation = None if method.report_encoder is None else method.report_encoder.to(training.device)
-    train = data.train_loader(preparation, seed, share, training.device)
-    return train, data.evaluation_loader("validation", preparation, share=share)
+    observation = None if method.report_likelihood is None else method.report_likelihood.to(training.device)
+    train = data.train_loader(preparation, seed, share, training.device, observation)
+    return train, data.evaluation_loader("validation", preparation, share=share, observation=observation)
 
 
 def begin(run: Path, config: str, summary: dict[str, Any], bad_images: list[tuple[str, str]]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from vkd_pyro.artifacts.bundle import check_rebuildable
+from vkd_pyro.data.loading.dataset import StudyDataset
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import Likelihood
 from vkd_pyro.methods.base import Method
@@ -15,7 +16,7 @@ from vkd_pyro.utils.errors import UserError
 
 def check_trainable(method: Method, data: StudyData) -> None:
     """Raises `UserError` for what these data could not train, or what no bundle could rebuild."""
-    check_rebuildable(method.model)
+    check_rebuildable(method.image_model)
     check_labels_fit(method, data)
     if method.report_encoder is not None and not data.count("train")["with a report"]:
         raise UserError(
@@ -76,6 +77,16 @@ def observe_labels(method: Method, data: StudyData) -> None:
         part.check_labels(train)
         part.check_labels(validation)
         part.observe_labels(train)
+
+
+def observe_reports(method: Method, dataset: StudyDataset) -> None:
+    """Lets what reads and what observes reports learn from the training reports as they were prepared.
+
+    A training that goes on learns the same from them again, before its checkpoint is read.
+    """
+    for part, prepared in ((method.report_encoder, dataset.reports), (method.report_likelihood, dataset.observed)):
+        if part is not None and prepared is not None:
+            part.observe_reports(report for report, has in zip(prepared, dataset.has_report, strict=True) if has)
 
 
 def check_validation_labels(data: StudyData) -> None:

@@ -78,15 +78,16 @@ class Labeller:
 
     def label(self, reports: Iterable[str], progress: bool = False) -> NDArray[np.float32]:
         """Labels of each report, PRESENT, ABSENT, UNCERTAIN or UNMENTIONED. Returns: float32 [N, 14]."""
-        read = self._read(tqdm(reports, desc="label", unit="report", disable=not progress))
+        read = self.mentions(tqdm(reports, desc="label", unit="report", disable=not progress))
         rows = [_aggregate(mentions, bool(re.search(r"[^\W_]", text))) for text, mentions in read]
         return np.array(rows, dtype=np.float32).reshape(-1, len(self.findings))
 
     def mask(self, reports: Iterable[str]) -> list[str]:
         """The reports with `___` in place of all that mentions a finding, to measure what else tells the labels."""
-        return [_masked(text, mentions) for text, mentions in self._read(reports)]
+        return [_masked(text, mentions) for text, mentions in self.mentions(reports)]
 
-    def _read(self, reports: Iterable[str]) -> Iterator[tuple[str, list[Mention]]]:
+    def mentions(self, reports: Iterable[str]) -> Iterator[tuple[str, list[Mention]]]:
+        """Each report, and the places in it that say something of a finding, in their order."""
         for doc, text in self._pipeline.pipe(((text, text) for text in reports), as_tuples=True, batch_size=256):
             yield text, _mentions(doc)
 

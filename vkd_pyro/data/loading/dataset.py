@@ -41,6 +41,7 @@ class StudyDataset(Dataset[Example]):
         augmentation: for rows drawn in an epoch of training, or None.
         seed: of the augmentation.
         cache: keep resized images in memory after the first reading.
+        observed: what the report likelihood prepared, one a study, or None where the report is not observed.
     """
 
     def __init__(
@@ -53,9 +54,11 @@ class StudyDataset(Dataset[Example]):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         cache: bool = True,
+        observed: Sequence[Tensor] | None = None,
     ) -> None:
         self.studies, self.targets, self.reports, self.has_report = studies, targets, reports, has_report
         self.transform, self.augmentation, self.seed = transform, augmentation, seed
+        self.observed = observed
         self.rows = [(i, j) for i, study in enumerate(studies) for j in range(len(study.images))]
         self._pixels: dict[int, Tensor] | None = {} if cache else None
 
@@ -75,6 +78,7 @@ class StudyDataset(Dataset[Example]):
             has_report=self.reports is not None and self.has_report[number],
             labels=torch.from_numpy(self.targets[number]),
             study_id=study.study_id,
+            observed=None if self.observed is None else self.observed[number],
         )
 
     def _read(self, row: int) -> Tensor:

@@ -37,16 +37,14 @@ class CachedLoader:
 
     def __init__(self, dataset: StudyDataset, batches: Sampler[list[Draw]], device: torch.device) -> None:
         self.dataset, self.batch_sampler, self.device = dataset, batches, device
-        reports = _reports(dataset)
-        self._lengths = torch.tensor(_lengths(reports))
         self._studies = torch.tensor([number for number, _ in dataset.rows])
-        layout = _layout(dataset, int(self._lengths.sum()))
-        _check_fits(_bytes(layout), device)
-        self._cached = {name: torch.empty_like(tensor, device=device) for name, tensor in layout.items()}
+        _check_fits(needed(dataset), device)
+        self._cached = {name: torch.empty_like(tensor, device=device) for name, tensor in _layout(dataset).items()}
         _fill_images(self._cached["images"], dataset)
-        _fill_tokens(self._cached["tokens"], reports)
-        for name, tensor in _by_study(dataset, self._lengths).items():
+        for name, tensor in _by_study(dataset).items():
             self._cached[name].copy_(tensor)
+        self._reports = _Ragged(_reports(dataset), device)
+        self._observed = None if dataset.observed is None else _Ragged(dataset.observed, device)
         self._white = torch.tensor(255.0, device=device)
 
     def __len__(self) -> int:
@@ -60,13 +58,16 @@ class CachedLoader:
         numbers = self._studies[rows]
         names = tuple(self.dataset.studies[number].study_id for number in numbers.tolist())
         images, studies = self._moved(torch.stack((rows, numbers)))
-        report, mask = self._padded(studies, int(self._lengths[numbers].max()))
+        report, mask = self._reports.padded(numbers, studies, fill=0)
+        report = report.float() if report.is_floating_point() else report
+        observed = None if self._observed is None else self._observed.padded(numbers, studies, fill=-1)[0]
         return Batch(
             images=self._augmented(self._pictures(images), draws, names),
             report=report,
             report_mask=mask,
             **{name: self._cached[name].index_select(0, studies) for name in ("has_report", "labels", "known")},
             study_ids=names,
+            observed=observed,
         )
 
     def _pictures(self, rows: Tensor) -> Tensor:
@@ -85,26 +86,50 @@ class CachedLoader:
         parameters = torch.stack([augmentation.parameters(seed) for seed in seeds])
         return augmentation.apply(images, self._moved(parameters))
 
-    def _padded(self, studies: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-        """Reports, int64 [B, longest] or float32 [B, longest, E], and their mask [B, longest]."""
-        starts, lengths = (self._cached[name].index_select(0, studies)[:, None] for name in ("starts", "lengths"))
-        places = torch.arange(longest, device=self.device)
-        mask = places < lengths
-        tokens = self._cached["tokens"][torch.where(mask, starts + places, 0)]
-        tokens = tokens.float() if tokens.is_floating_point() else tokens
-        return tokens.masked_fill_(~mask.view(*mask.shape, *[1] * (tokens.dim() - 2)), 0), mask
-
     def _moved(self, tensor: Tensor) -> Tensor:
         return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)
 
 
+class _Ragged:
+    """What was prepared of reports, one after another in the memory of a device.
+
+    Args:
+        reports: [T] or [T, E] each.
+        device: that holds them.
+    """
+
+    def __init__(self, reports: Sequence[Tensor], device: torch.device) -> None:
+        self.lengths = torch.tensor(_lengths(reports))  # on the host, as the longest of a batch is asked for there
+        self.on_device, self.starts = self.lengths.to(device), (self.lengths.cumsum(0) - self.lengths).to(device)
+        self.tokens = torch.empty_like(_tokens(reports), device=device)
+        end = 0
+        for part in _parts(len(reports)):
+            tokens = torch.cat([reports[number] for number in part])
+            self.tokens[end : end + len(tokens)] = tokens
+            end += len(tokens)
+
+    def padded(self, numbers: Tensor, studies: Tensor, fill: int) -> tuple[Tensor, Tensor]:
+        """Those of the studies with these numbers, given on the host and on the device; and their mask.
+
+        Returns: [B, T] or [B, T, E]; bool [B, T].
+        """
+        starts, lengths = (values.index_select(0, studies)[:, None] for values in (self.starts, self.on_device))
+        places = torch.arange(int(self.lengths[numbers].max()), device=studies.device)
+        mask = places < lengths
+        tokens = self.tokens[torch.where(mask, starts + places, 0)]
+        return tokens.masked_fill_(~mask.view(*mask.shape, *[1] * (tokens.dim() - 2)), fill), mask
+
+
 def needed(dataset: StudyDataset) -> int:
     """Bytes that `CachedLoader` holds of a dataset: images, reports, labels."""
-    return _bytes(_layout(dataset, sum(_lengths(_reports(dataset)))))
+    prepared = [reports for reports in (_reports(dataset), dataset.observed) if reports is not None]
+    ragged = sum(_tokens(reports).nbytes + 16 * len(reports) for reports in prepared)
+    return ragged + sum(tensor.nbytes for tensor in _layout(dataset).values())
 
 
-def _bytes(layout: dict[str, Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in layout.values())
+def _tokens(reports: Sequence[Tensor]) -> Tensor:
+    """All of them in one, in shape and type, without its memory."""
+    return reports[0].new_empty((sum(_lengths(reports)), *reports[0].shape[1:]), device="meta")
 
 
 def _check_fits(wanted: int, device: torch.device) -> None:
@@ -118,16 +143,13 @@ def _check_fits(wanted: int, device: torch.device) -> None:
         )
 
 
-def _layout(dataset: StudyDataset, num_tokens: int) -> dict[str, Tensor]:
-    """What is held, in shape and type, without its memory."""
-    token, size = _reports(dataset)[0], dataset.transform.size
+def _layout(dataset: StudyDataset) -> dict[str, Tensor]:
+    """What is held beside reports, in shape and type, without its memory."""
+    size = dataset.transform.size
     rows, (studies, findings) = len(dataset), dataset.targets.shape
     with torch.device("meta"):
         return {
             "images": torch.empty(rows, 1, size, size, dtype=torch.uint8),
-            "tokens": torch.empty(num_tokens, *token.shape[1:], dtype=token.dtype),  # report after report
-            "starts": torch.empty(studies, dtype=torch.long),
-            "lengths": torch.empty(studies, dtype=torch.long),
             "has_report": torch.empty(studies, dtype=torch.bool),
             "labels": torch.empty(studies, findings),
             "known": torch.empty(studies, findings, dtype=torch.bool),
@@ -142,12 +164,10 @@ def _lengths(reports: Sequence[Tensor]) -> list[int]:
     return reports.lengths() if isinstance(reports, StoredReports) else [len(report) for report in reports]
 
 
-def _by_study(dataset: StudyDataset, lengths: Tensor) -> dict[str, Tensor]:
+def _by_study(dataset: StudyDataset) -> dict[str, Tensor]:
     targets = torch.from_numpy(dataset.targets)
     read = dataset.reports is not None
     return {
-        "starts": lengths.cumsum(0) - lengths,
-        "lengths": lengths,
         "has_report": torch.tensor([read and has_report for has_report in dataset.has_report]),
         "labels": targets.nan_to_num(0.0),
         "known": ~targets.isnan(),
@@ -164,14 +184,6 @@ def _fill_images(held: Tensor, dataset: StudyDataset) -> None:
     with ThreadPoolExecutor() as pool, quiet_readers():  # decoding releases the interpreter's lock
         for part in _parts(len(dataset)):
             held[part.start : part.stop] = torch.stack(list(pool.map(read, part)))
-
-
-def _fill_tokens(held: Tensor, reports: Sequence[Tensor]) -> None:
-    end = 0
-    for part in _parts(len(reports)):
-        tokens = torch.cat([reports[number] for number in part])
-        held[end : end + len(tokens)] = tokens
-        end += len(tokens)
 
 
 def _parts(count: int) -> Iterator[range]:

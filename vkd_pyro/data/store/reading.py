@@ -13,10 +13,11 @@ from torch import Tensor
 
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import Selection
-from vkd_pyro.data.source import Source
+from vkd_pyro.data.source import Kind, Source
 from vkd_pyro.data.store.layout import (
     BAD_IMAGES,
     COMPLETE,
+    PREPARED_FOR,
     STUDIES,
     STUDY_COLUMNS,
     check_same,
@@ -88,10 +89,10 @@ class Store(Source):
         """Raises `UserError` where the store was made from another selection."""
         check_same(self.folder, self.made_from, selection.identity())
 
-    def reports(self, encoder: Preparation, studies: Sequence[int]) -> "StoredReports":
-        """What the encoder prepared of the reports of these studies; `UserError` where it was another encoder."""
-        check_same(self.folder, self.made_from, {"report encoder": encoder.preparation})
-        return StoredReports(self.folder, [self.rows[study] for study in studies])
+    def reports(self, preparation: Preparation, studies: Sequence[int], kind: Kind = "reports") -> "StoredReports":
+        """What was prepared of the reports of these studies; `UserError` where it was prepared otherwise."""
+        check_same(self.folder, self.made_from, {PREPARED_FOR[kind]: preparation.preparation})
+        return StoredReports(self.folder, [self.rows[study] for study in studies], kind)
 
 
 class StoredStudies(Sequence[Study]):
@@ -108,10 +109,10 @@ class StoredStudies(Sequence[Study]):
 
 
 class StoredReports(Sequence[Tensor]):
-    """Prepared reports, each read from its mapped file when asked for: int64 [T], or float16 [T, E]."""
+    """Prepared reports, each read from its mapped file when asked for: int64 [T], or float [T, E]."""
 
-    def __init__(self, folder: Path, rows: list[int]) -> None:
-        self.folder, self.rows = folder, rows
+    def __init__(self, folder: Path, rows: list[int], kind: Kind = "reports") -> None:
+        self.folder, self.rows, self.kind = folder, rows, kind
         self._shards: dict[int, tuple[NDArray[Any], NDArray[np.int64], int]] = {}
 
     def __len__(self) -> int:
@@ -130,11 +131,11 @@ class StoredReports(Sequence[Tensor]):
     def _shard_of(self, row: int) -> tuple[tuple[NDArray[Any], NDArray[np.int64], int], int]:
         number, place = place_of(row)
         if number not in self._shards:
-            self._shards[number] = _tokens(shard_path(self.folder, number, "reports"))
+            self._shards[number] = _tokens(shard_path(self.folder, number, self.kind))
         return self._shards[number], place
 
     def __reduce__(self) -> Any:
-        return StoredReports, (self.folder, self.rows)
+        return StoredReports, (self.folder, self.rows, self.kind)
 
 
 def _pixels(path: Path, size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:

@@ -16,6 +16,7 @@ from vkd_pyro.data.images.quiet import quiet_readers
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import BadImages
+from vkd_pyro.data.source import Kind
 from vkd_pyro.data.store.layout import missing_shards, write_arrow
 from vkd_pyro.data.study import Study
 from vkd_pyro.utils.errors import UserError
@@ -89,13 +90,13 @@ def _read(
     return ""
 
 
-def write_reports(texts: Sequence[str | None], encoder: Preparation, folder: Path, progress: bool) -> None:
+def write_reports(
+    texts: Sequence[str | None], preparation: Preparation, folder: Path, progress: bool, kind: Kind = "reports"
+) -> None:
     """The shards of reports that are missing. A row a study: token ids, or token embeddings one after the other;
     `width` is that of one token, 0 for ids."""
-    for path, part in tqdm(
-        missing_shards(folder, len(texts), "reports"), "reports", unit="shard", disable=not progress
-    ):
-        reports = encoder.prepare([texts[i] or "" for i in part])
+    for path, part in tqdm(missing_shards(folder, len(texts), kind), kind, unit="shard", disable=not progress):
+        reports = preparation.prepare([texts[i] or "" for i in part])
         flat = torch.cat([report.flatten() for report in reports]).numpy()
         offsets = np.cumsum([0, *(report.numel() for report in reports)])
         tokens = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(flat))

@@ -13,10 +13,12 @@ import pyarrow as pa
 
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import BadImages, Selected, Selection, check_share, keep_images
+from vkd_pyro.data.source import Kind
 from vkd_pyro.data.store.layout import (
     BAD_IMAGES,
     COMPLETE,
     PLAN,
+    PREPARED_FOR,
     STUDIES,
     VERSION,
     check_same,
@@ -38,6 +40,7 @@ def prepare(
     folder: str | Path,
     bad_images: BadImages | None = None,
     progress: bool = True,
+    observation: Preparation | None = None,
 ) -> dict[str, Any]:
     """Writes a store, or goes on with one that was interrupted; returns the content of its `store.json`.
 
@@ -47,15 +50,18 @@ def prepare(
         folder: to write to; must be absent, empty, or an unfinished store of the same.
         bad_images: what to do with images that cannot be read.
         progress: show progress bars.
+        observation: prepares the reports for a report likelihood; None leaves that out.
 
     Raises:
         UserError: the folder holds something else, another process writes to it, or images cannot be read.
     """
     folder, policy = Path(folder), bad_images or BadImages()
     selected = selection.read()
+    prepared: dict[Kind, Preparation | None] = {"reports": encoder, "observed": observation}
     plan: dict[str, Any] = {
         "version": VERSION,
-        "made from": selection.identity() | {"report encoder": encoder and encoder.preparation},
+        "made from": selection.identity()
+        | {PREPARED_FOR[kind]: part and part.preparation for kind, part in prepared.items()},
         "content": _content_hash(selected),
         "shards": number_of_shards(len(selected.studies)),
     }
@@ -65,8 +71,9 @@ def prepare(
         if complete:
             return read_json(folder / COMPLETE)
         write_images(selected.studies, selection.transform, policy, folder, progress)
-        if encoder is not None:
-            write_reports(selected.texts, encoder, folder, progress)
+        for kind, part in prepared.items():
+            if part is not None:
+                write_reports(selected.texts, part, folder, progress, kind)
         return _finish(folder, selected, plan, policy)
 
 

@@ -18,6 +18,8 @@ class Head:
     Args:
         hidden_dim: width of the hidden layer; 0 is a linear network.
         dropout: probability.
+        residual: the image's features h, where they are seen, join by a linear map beside the network of z, f(z) + W h,
+            instead of entering it, f([h, z]).
 
     Raises:
         UserError: a width or probability that is none.
@@ -25,6 +27,7 @@ class Head:
 
     hidden_dim: int = 512
     dropout: float = 0.5
+    residual: bool = False
 
     def __post_init__(self) -> None:
         if type(self.hidden_dim) is not int or self.hidden_dim < 0:
@@ -82,12 +85,12 @@ class Likelihood(nn.Module, abc.ABC):
 
 
 class NetworkLikelihood(Likelihood):
-    """A likelihood whose parameters are the outputs of a network f([features, z]).
+    """A likelihood whose parameters are the outputs of a network f([features, z]), or f(z) + W features (`Head`).
 
     Args:
         latent_dim: D.
         num_findings: K.
-        features_dim: width of the image features that f sees beside z; 0 is z alone.
+        features_dim: width of the image features that are seen beside z; 0 is z alone.
         head: settings of f.
 
     Attributes:
@@ -99,13 +102,24 @@ class NetworkLikelihood(Likelihood):
     def __init__(self, latent_dim: int, num_findings: int, features_dim: int = 0, head: Head = Head()) -> None:
         super().__init__()
         self.latent_dim, self.num_findings, self.features_dim, self.head = latent_dim, num_findings, features_dim, head
-        self.network = head.build(features_dim + latent_dim, num_findings * self.outputs_per_finding)
+        num_outputs = num_findings * self.outputs_per_finding
+        joined = 0 if head.residual else features_dim
+        self.network = head.build(joined + latent_dim, num_outputs)
+        if head.residual and features_dim:
+            self.residual = nn.Sequential(nn.Dropout(head.dropout), nn.Linear(features_dim, num_outputs, bias=False))
 
     def outputs(self, z: Tensor, features: Tensor | None = None) -> Tensor:
         """f: float [..., B, latent_dim]; float [B, features_dim] -> float [..., B, K * outputs_per_finding]."""
-        if self.features_dim and features is not None:
-            z = torch.cat([features.expand(*z.shape[:-1], -1), z], dim=-1)
-        return full_precision(self.network(z))
+        if not self.features_dim or features is None:
+            return full_precision(self.network(z))
+        if self.head.residual:
+            return full_precision(self.network(z) + self.residual(features))
+        return full_precision(self.network(torch.cat([features.expand(*z.shape[:-1], -1), z], dim=-1)))
+
+    @property
+    def reads_z_alone(self) -> bool:
+        """Whether it can be asked without the image's features."""
+        return not self.features_dim or self.head.residual
 
 
 def independent(labels: Distribution, known: Tensor | None) -> Distribution:

@@ -6,22 +6,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
 from vkd_pyro.artifacts.run import start_with
 from vkd_pyro.data.batch import Batch
+from vkd_pyro.data.loading.dataset import StudyDataset
+from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import seeded
-from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.methods.base import Method
 from vkd_pyro.schedules import BetaSchedule, Cyclical
 from vkd_pyro.training.callbacks import BestCheckpoint
 from vkd_pyro.training.check.inspection import Inspection
 from vkd_pyro.training.check.plan import Plan, parts_of
 from vkd_pyro.training.check.sites import mismatches, sites_of, trace_of
-from vkd_pyro.training.requirements import check_trainable, observe_labels, warn_of_absent_findings
+from vkd_pyro.training.requirements import (
+    check_trainable,
+    observe_labels,
+    observe_reports,
+    warn_of_absent_findings,
+)
 from vkd_pyro.training.settings import Training
 from vkd_pyro.training.trainer import make_trainer, quiet
 from vkd_pyro.utils.errors import UserError
@@ -54,7 +60,9 @@ def inspect_training(
         encoder = None if reader is None else _Lazy(reader.to(training.device))
         # Only one batch is looked at, so nothing is moved to a device.
         data = StudyData(data.selection, data.task, replace(data.loading, cache_on_device=False))
-        loader = data.train_loader(encoder, seed)
+        observation = None if method.report_likelihood is None else _Lazy(method.report_likelihood)
+        loader = data.train_loader(encoder, seed, observation=observation)
+        observe_reports(method, cast(StudyDataset, loader.dataset))
         steps = math.ceil(len(loader) / training.accumulate_batches)
         schedule = (beta_schedule or Cyclical()) if reader is not None else None
         if schedule:
@@ -105,28 +113,28 @@ def _kept_warnings() -> Iterator[list[str]]:
 class _OneByOne(Sequence[Tensor]):
     """Reports, each prepared when it is asked for: a look at one batch need not wait for all."""
 
-    def __init__(self, encoder: ReportEncoder, reports: Sequence[str]) -> None:
-        self.encoder, self.reports = encoder, reports
+    def __init__(self, preparation: Preparation, reports: Sequence[str]) -> None:
+        self._prepare, self.reports = preparation.prepare, reports
 
     def __len__(self) -> int:
         return len(self.reports)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.encoder.prepare([self.reports[index]])[0]
+        return self._prepare([self.reports[index]])[0]
 
 
 class _Lazy:
-    """A report encoder, as far as a loader knows it."""
+    """What reads or observes reports, as far as a loader knows it."""
 
-    def __init__(self, encoder: ReportEncoder) -> None:
-        self.encoder = encoder
+    def __init__(self, preparation: Preparation) -> None:
+        self._whole = preparation
 
     @property
     def preparation(self) -> dict[str, Any]:
-        return self.encoder.preparation
+        return self._whole.preparation
 
     def prepare(self, reports: Sequence[str]) -> _OneByOne:
-        return _OneByOne(self.encoder, reports)
+        return _OneByOne(self._whole, reports)
 
 
 def _first_batch(loader: Any) -> Batch:

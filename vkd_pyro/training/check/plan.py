@@ -56,9 +56,20 @@ class Plan:
                 f"auxiliary     E log q(y | z), {_draws(objective.num_auxiliary_particles)} of z from the posterior "
                 f"q(z | x_T), weight {objective.auxiliary_weight:g}"
             )
+        if self.method.report_likelihood is not None:
+            lines.append(self._report_line(objective))
         if reads and objective.unknown_labels == "from_report":
             lines.append("labels        those unknown as q(y | x_T) expects them, where there is a report")
         return lines
+
+    def _report_line(self, objective: TraceVKD_ELBO) -> str:
+        weight, share, log_mean_exp = objective.how("report")
+        same = (share, log_mean_exp) == objective.how("y")[1:]
+        where = "the prior" if not share else "the posterior" if share == 1 else f"both, {share:g} of the posterior"
+        jointly = " jointly with the labels" if same and log_mean_exp and (objective.joint or share) else ""
+        mean = f", the log of their mean{jointly}" if log_mean_exp else ""
+        draws = _draws(objective.num_particles)
+        return f"report        E log p(x_T | z), {draws} of z from {where}{mean}, weight {weight:g}"
 
     def schedule_lines(self) -> list[str]:
         """beta, steps and optimiser."""

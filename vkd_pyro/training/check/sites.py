@@ -25,9 +25,15 @@ NAMES = {
     "ExactLowRankNormal": "Normal of low rank",
     "DiagonalNormalMixture": "mixture of Normals",
     "CouplingFlow": "flow",
+    "TermPresence": "Bernoulli of terms",
+    "TermCounts": "multinomial of terms",
+    "Facts": "categorical facts",
 }
 """Names of distributions, in place of their classes'."""
 
+
+UNITS = {"report": "outcomes"}
+"""What an observed site has several of, where it is no findings."""
 
 SUPPORTS = {
     "Real()": "all numbers",
@@ -133,7 +139,7 @@ def sites_of(trace: Any) -> tuple[Site, ...]:
     for observed in (False, True):
         for name, site in variables(trace, observed).items():
             fn = site["fn"]
-            size, what = fn.event_shape.numel(), "findings" if observed else "dimensions"
+            size, what = fn.event_shape.numel(), UNITS.get(name, "findings") if observed else "dimensions"
             plates = tuple(frame.name for frame in site["cond_indep_stack"])
             shapes = tuple(fn.batch_shape), tuple(fn.event_shape)
             found.append(Site(name, observed, f"{name_of(fn)}, {size} {what}", *shapes, plates, _masked(site)))
