@@ -385,7 +385,7 @@ def test_a_family_is_built_by_its_public_path_and_by_its_own(name):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden": []}, r"MLP.hidden: found \[\], expected widths of at least one layer"),
+        ({"hidden": [0]}, r"MLP.hidden: found \[0\], expected widths of layers, such as \[512, 512\], or \[\]"),
         ({"hidden": [8, "8"]}, r"MLP.hidden: found \[8, '8'\]"),
         ({"hidden": [0]}, r"MLP.hidden: found \[0\]"),
         ({"dropout": 1.5}, r"MLP.dropout: found 1.5, expected a probability from 0 to 1"),

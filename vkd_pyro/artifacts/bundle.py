@@ -39,6 +39,7 @@ PARTS: dict[str, type] = {
     "prior": Family,
     "likelihood": Likelihood,
     "report_likelihood": ReportLikelihood,
+    "backbone": ImageEncoder,
 }
 """What a part of a model must be a subclass of, by its argument's name."""
 
@@ -184,8 +185,8 @@ def check_rebuildable(model: ImageModel) -> None:
         raise UserError(f"a part of the model has an argument that JSON cannot hold: {error}") from error
 
 
-def _describe_model(model: ImageModel) -> dict[str, Any]:
-    """A model by its class and arguments, of which those that are parts are described in turn."""
+def _describe_model(model: nn.Module) -> dict[str, Any]:
+    """A model, or a part of one, by its class and arguments, of which those that are parts are described in turn."""
     described = describe(model)
     arguments = described["init_args"]
     for name, value in arguments.items():
@@ -195,14 +196,14 @@ def _describe_model(model: ImageModel) -> dict[str, Any]:
                     f"{described['class_path']}: its argument {name} is a network, and a bundle can hold only "
                     f"{', '.join(PARTS)}; make {name} in the constructor, from numbers"
                 )
-            arguments[name] = describe(value)
+            arguments[name] = _describe_model(value)
     return described
 
 
-def _build_model(description: dict[str, Any]) -> ImageModel:
+def _build_model(description: dict[str, Any], kind: type = ImageModel) -> Any:
     """What `_describe_model` described; only such parts are built, whatever the file says."""
     arguments = dict(description["init_args"])
-    for name in [name for name in PARTS if arguments.get(name) is not None]:
-        unneeded = {"weights": None} if name == "image_encoder" else {}  # what training started from
-        arguments[name] = build(arguments[name], PARTS[name], **unneeded)
-    return build({**description, "init_args": arguments}, ImageModel)
+    for name in [name for name in PARTS if isinstance(arguments.get(name), dict)]:
+        arguments[name] = _build_model(arguments[name], PARTS[name])
+    unneeded = {"weights": None} if issubclass(kind, ImageEncoder) else {}  # what training started from
+    return build({**description, "init_args": arguments}, kind, **unneeded)

@@ -6,6 +6,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from vkd_pyro.artifacts.config import add_data, add_method, new_parser, parse, with_parts_of_config
+from vkd_pyro.utils.errors import UserError
 
 
 def prepare_parser() -> ArgumentParser:
@@ -19,6 +20,13 @@ def prepare_parser() -> ArgumentParser:
     )
     parser.add_argument("--config", action="config", help="the config that will be trained; or a name of vkd configs")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--features",
+        type=int,
+        metavar="V",
+        help="also write features of each image and of V - 1 augmented versions of it, by the config's image encoder, "
+        "which must have a frozen backbone; train from them with --data.loading.features true",
+    )
     add_data(parser)
     add_method(parser, required=False)
     return parser
@@ -30,17 +38,21 @@ def main(arguments: list[str]) -> None:
     from vkd_pyro.training.settings import Training
 
     settings = parse(prepare_parser(), with_parts_of_config(arguments, "data", "method"))
-    settings.data.loading.store = None  # of the config: where training will read, not what is read now
+    # Of the config: where training will read, not what is read now.
+    settings.data.loading.store, settings.data.loading.features = None, False
     encoder, observation, data = report_encoder_of(settings), report_likelihood_of(settings), data_of(settings)
-    for part in (encoder, observation):
+    features = image_features_of(settings, data.loading.augmentation)
+    for part in (encoder, observation, features and features.extractor):
         if part is not None:
             part.to(Training().device)
-    policy = data.selection.bad_images
-    counts = prepare(data.selection, encoder, settings.output, policy, observation=observation)
+    counts = prepare(
+        data.selection, encoder, settings.output, data.selection.bad_images, observation=observation, features=features
+    )
     print(f"prepared: {settings.output}: {', '.join(f'{counts[n]:,} {n}' for n in ('studies', 'images', 'reports'))}")
     for reason, count in counts["left_out"].items():
         print(f"  left out {count:>8,} {reason}")
-    print(f"next: vkd train with the same config and --data.loading.store {settings.output}")
+    also = " --data.loading.features true" if features else ""
+    print(f"next: vkd train with the same config and --data.loading.store {settings.output}{also}")
 
 
 def data_of(settings: Namespace) -> Any:
@@ -62,6 +74,23 @@ def report_likelihood_of(settings: Namespace) -> Any:
     from vkd_pyro.distributions import ReportLikelihood
 
     return _part_of(settings, "report_likelihood", ReportLikelihood, latent_dim=1, features_dim=0)
+
+
+def image_features_of(settings: Namespace, augmentation: Any) -> Any:
+    """What makes features of the images; None where they are not asked for."""
+    from vkd_pyro.data.images.transforms import Augmentation
+    from vkd_pyro.data.store.features import ImageFeatures
+    from vkd_pyro.encoders.image import ImageEncoder
+
+    if settings.features is None:
+        return None
+    encoder = _part_of(settings, "image_encoder", ImageEncoder)
+    if not hasattr(encoder, "feature_preparation"):
+        raise UserError(
+            f"--features: wants an image encoder with a frozen backbone, found {type(encoder).__name__}; take "
+            "FrozenImageEncoder"
+        )
+    return ImageFeatures(encoder.eval(), settings.features, augmentation or Augmentation())
 
 
 def _part_of(settings: Namespace, name: str, base: type, **arguments: int) -> Any:

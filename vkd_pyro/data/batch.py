@@ -13,7 +13,7 @@ class Batch:
     """B images with their reports and labels.
 
     Attributes:
-        images: float [B, 1, height, width] in [0, 1].
+        images: float [B, 1, height, width] in [0, 1]; of a store of features these, float [B, F].
         report: what the report encoder prepared, padded to the longest report of the batch: token ids, int64 [B, T],
             or token embeddings, float [B, T, E].
         report_mask: bool [B, T]; False is padding. The first token is always there, also without a report.

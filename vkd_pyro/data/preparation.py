@@ -1,4 +1,4 @@
-"""What data knows of what reads reports: how it turns texts into tensors once, before training."""
+"""What data knows of encoders and likelihoods: how they turn texts and images into tensors once, before training."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -15,3 +15,18 @@ class Preparation(Protocol):
 
     def prepare(self, reports: Sequence[str]) -> Sequence[Tensor]:
         """One tensor a report: ids, int64 [T], or embeddings, float [T, E]. Of an encoder T >= 1, also for ""."""
+
+
+class FeatureExtractor(Protocol):
+    """Images to features that do not change in training: an image encoder with a frozen backbone is one."""
+
+    @property
+    def feature_preparation(self) -> dict[str, Any]:
+        """What features depend on, for JSON: a store of features serves encoders with the same only."""
+
+    @property
+    def num_features(self) -> int:
+        """F."""
+
+    def extract(self, images: Tensor) -> Tensor:
+        """Args: float [B, 1, height, width] in [0, 1]. Returns: float [B, F]."""

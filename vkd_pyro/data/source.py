@@ -3,8 +3,10 @@
 import abc
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vkd_pyro.data.preparation import Preparation
@@ -33,6 +35,14 @@ class Source(abc.ABC):
     def some(self, studies: Sequence[int]) -> Sequence[Study]:
         """The studies with these numbers."""
         return [self.studies[i] for i in studies]
+
+    def features(self, studies: Sequence[int]) -> Sequence[Sequence[NDArray[np.float16]]]:
+        """What was made of the images of the studies with these numbers, [V, F] an image; a store has it alone."""
+        raise NotImplementedError("features are read from a store")  # as the settings of loading make sure
+
+    def check_features(self, preparation: dict[str, Any]) -> None:
+        """Raises `UserError` where the features are not those of this encoder."""
+        raise NotImplementedError("features are read from a store")
 
     @abc.abstractmethod
     def reports(self, preparation: Preparation, studies: Sequence[int], kind: Kind = "reports") -> Sequence[Tensor]:

@@ -52,9 +52,12 @@ class Folds:
         return "validation" if _position("validation", corpus, patient) < self.validation_share else "train"
 
 
-def keeps_labels(corpus: str, patient: str, share: float) -> bool:
-    """Whether a patient is among the share whose labels are kept; those of a smaller share are among a larger one's."""
-    return _position("label", corpus, patient) < share
+def keeps_labels(corpus: str, patient: str, share: float, draw: int = 0) -> bool:
+    """Whether a patient is among the share whose labels are kept; those of a smaller share are among a larger one's.
+
+    Another `draw` keeps those of other patients.
+    """
+    return _position("label" if not draw else f"label {draw}", corpus, patient) < share
 
 
 def _position(*names: str) -> float:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -112,6 +113,22 @@ class StudyData:
         """Batches of a split as it is: `Loading.evaluation`. Without a preparation no report is read."""
         return self.loading.evaluation(self._dataset(split, preparation, 0, observation), max_images, share)
 
+    def with_images(self) -> "StudyData":
+        """The same data, whose batches hold images even where they held features."""
+        return StudyData(self.selection, self.task, replace(self.loading, features=False))
+
+    def check_features(self, encoder: object) -> None:
+        """Raises `UserError` where batches hold features, and not those that this image encoder takes."""
+        if not self.loading.features:
+            return
+        preparation = getattr(encoder, "feature_preparation", None)
+        if preparation is None:
+            raise UserError(
+                f"data.loading.features: {type(encoder).__name__} takes images; set it to false, or take an image "
+                "encoder with a frozen backbone, FrozenImageEncoder"
+            )
+        self._source.check_features(preparation)
+
     def _dataset(
         self, split: str, preparation: Preparation | None, seed: int, observation: Preparation | None
     ) -> StudyDataset:
@@ -125,6 +142,7 @@ class StudyData:
             seed,
             self.loading.caches_images,
             None if observation is None else self._reports(split, observation, "observed"),
+            self._source.features(self._splits[split]) if self.loading.features else None,
         )
 
     def _reports(self, split: str, preparation: Preparation, kind: Kind) -> Sequence[Tensor]:

@@ -27,9 +27,10 @@ class Task:
         train_policy: what uncertain and blank labels become in training; None is `LabelPolicy()`.
         eval_policy: the same in validation and evaluation.
         folds: cross-fitting by patient, in place of the corpus's own splits.
-        label_share: the labels of this share of the training patients are kept, and every training batch has them in
-            its first half: `batch_size // 2` labelled images, then as many unlabelled ones whose report is read. Where
-            no report is read it has the same first half, and no other.
+        label_share: the labels of this share of the training patients are kept. Every training batch has them in its
+            first half: `batch_size // 2` labelled images, then as many unlabelled ones whose report is read, unless
+            `Loading.labelled_half` is false. Where no report is read it has the same first half, and no other.
+        label_draw: which patients they are, of several random choices: 0, 1, ...
         control: "shuffled_reports" exchanges the reports within each split; "labels_as_report" reads the known labels,
             in words, in place of reports.
         max_train_studies: train on the first so many studies only; None for all.
@@ -43,6 +44,7 @@ class Task:
     eval_policy: LabelPolicy | None = None
     folds: Folds | None = None
     label_share: float = 1.0
+    label_draw: int = 0
     control: Control = "none"
     max_train_studies: int | None = None
 
@@ -100,14 +102,14 @@ class Task:
         if len(strange := targets[((targets < 0) | (targets > 1)) & (targets != -1)]):
             raise UserError(f"{corpus.name}: found a label {strange[0]:g}; expected 0, 1, -1, a share, or unknown")
         if split == "train" and self.label_share < 1:
-            kept = [keeps_labels(corpus.name, study.patient_id, self.label_share) for study in studies]
+            kept = [keeps_labels(corpus.name, study.patient_id, self.label_share, self.label_draw) for study in studies]
             targets[~np.array(kept)] = np.nan
         return targets
 
     def description(self) -> dict[str, Any]:
         """Policies, and folds, label share and control as far as they are set; for JSON."""
-        unset = {"folds": None, "label_share": 1.0, "control": "none"}
-        found = {"folds": self.folds and asdict(self.folds), "label_share": self.label_share, "control": self.control}
+        unset = {"folds": None, "label_share": 1.0, "label_draw": 0, "control": "none"}
+        found = {name: getattr(self, name) for name in unset} | {"folds": self.folds and asdict(self.folds)}
         return {
             "train_policy": describe(self.policy("train")),
             "eval_policy": describe(self.policy("test")),

@@ -66,9 +66,9 @@ def images_at_once(height: int, width: int) -> int:
 def encode(encoder: ImageEncoder, images: Tensor) -> Tensor:
     """Features of images, by an encoder in eval mode, which has them in parts where a CPU is faster so.
 
-    Args: float [B, 1, height, width] in [0, 1]. Returns: float [B, features_dim].
+    Args: float [B, 1, height, width] in [0, 1]; what else the encoder takes. Returns: float [B, features_dim].
     """
-    if encoder.training or images.device.type != "cpu":
+    if encoder.training or images.device.type != "cpu" or images.dim() < 4:
         return encoder(images)
     return torch.cat([encoder(part) for part in images.split(images_at_once(*images.shape[2:]))])
 
@@ -174,9 +174,6 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
-# ----------------------------------------------------------------------------------- small networks
-
-
 class ConvEncoder(ImageEncoder):
     """A small convolutional network, for small images: stages of stride 2, then the mean over the image.
 
@@ -257,7 +254,7 @@ def load_image_weights(network: nn.Module, name: str, weights: str, head: str) -
     # Files of DenseNet from before 2018 name a layer "norm.1" where torchvision now says "norm1".
     state = {
         re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): value
-        for key, value in _load_state(path).items()
+        for key, value in load_state(path).items()
         if not key.startswith(f"{head}.")
     }
     wanted = {key: value for key, value in network.state_dict().items() if not key.startswith(f"{head}.")}
@@ -299,7 +296,15 @@ def _imagenet_file(name: str) -> Path:
     return path
 
 
-def _load_state(path: Path) -> dict[str, Tensor]:
+def load_state(path: str | Path) -> dict[str, Tensor]:
+    """A state dict from a file; nothing in it is run.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"image_encoder.weights: no file {path}; set it to the path of the weights, or to null")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -308,8 +313,6 @@ def _load_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # both raise many kinds for a file that is not one of their own
         raise UserError(f"{path}: not a file of tensors that can be read safely ({type(error).__name__})") from error
 
-
-# ------------------------------------------------------------------------------------------ torchvision
 
 COMPILER = "torch._dynamo.utils"
 

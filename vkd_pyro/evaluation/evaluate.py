@@ -72,6 +72,7 @@ def outputs_of_split(
     """What a method says of a split, a row an image; args as of `evaluate`."""
     if tuple(data.findings) != method.findings:
         raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(method.findings)}")
+    data.check_features(method.model.image_encoder)
     method.eval()
     fused: Fusion = "none" if level == "image" else fusion
     return outputs_of_images(method, data, split, num_samples, method.report_encoder, fused, seed)

@@ -3,6 +3,7 @@
 `VKD`                 the report's posterior teaches the image's prior through a KL
 `NoReport`            the same network without reports
 `ImageOnly`           image encoder and a linear head
+`MultiTask`           the image's features predict findings and report, without z
 `LogitDistillation`   the image learns what a teacher that reads the report makes of each study
 `FeatureRegression`   the image's features learn to predict the report's
 `Contrastive`         an image and its own report are closer than it and those of others
@@ -15,6 +16,7 @@ from vkd_pyro.methods.contrastive import Contrastive
 from vkd_pyro.methods.feature_regression import FeatureRegression
 from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.methods.logit_distillation import LogitDistillation
+from vkd_pyro.methods.multitask import MultiTask
 from vkd_pyro.methods.no_report import NoReport
 from vkd_pyro.methods.vkd import VKD
 
@@ -25,6 +27,7 @@ __all__ = [
     "ImageOnly",
     "LogitDistillation",
     "Method",
+    "MultiTask",
     "NoReport",
     "ReportClassifier",
     "log_likelihood",

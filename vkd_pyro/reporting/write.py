@@ -105,7 +105,7 @@ def _images_of(data: StudyData, evaluation: Evaluation, chosen: list[int]) -> to
     """Those of the rows chosen, float [n, 1, H, W]; of a study with several images the first."""
     rows: dict[Any, int] = {}  # numbered as the evaluation has them
     images: dict[int, torch.Tensor] = {}
-    for batch in data.evaluation_loader(evaluation.how["split"], None):
+    for batch in data.with_images().evaluation_loader(evaluation.how["split"], None):
         for image, study in zip(batch.images, batch.study_ids, strict=True):
             row = rows.setdefault(len(rows) if evaluation.how["level"] == "image" else study, len(rows))
             if row in chosen:

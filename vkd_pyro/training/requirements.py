@@ -17,6 +17,7 @@ from vkd_pyro.utils.errors import UserError
 def check_trainable(method: Method, data: StudyData) -> None:
     """Raises `UserError` for what these data could not train, or what no bundle could rebuild."""
     check_rebuildable(method.image_model)
+    data.check_features(method.model.image_encoder)
     check_labels_fit(method, data)
     if method.report_encoder is not None and not data.count("train")["with a report"]:
         raise UserError(

@@ -12,3 +12,9 @@ class UserError(ValueError):
 def one_line(error: BaseException) -> str:
     """What another library's error says, without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_probability(name: str, value: object) -> None:
+    """Raises `UserError` where a setting is no number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise UserError(f"{name}: found {value!r}, expected a probability from 0 to 1")

@@ -32,6 +32,7 @@ def derive_seed(*parts: int | str) -> int:
 class StudyDataset(Dataset[Example]):
     """One row an image; a study with several images has several rows.
 
+
     Args:
         studies: of one split.
         targets: float32 [N, K], what a policy made of their labels; NaN unknown.
@@ -42,6 +43,8 @@ class StudyDataset(Dataset[Example]):
         seed: of the augmentation.
         cache: keep resized images in memory after the first reading.
         observed: what the report likelihood prepared, one a study, or None where the report is not observed.
+        features: of the images of each study, float16 [V, F] each, to be given in place of images; of the V versions
+            that an image has, training draws one and evaluation takes the first. None gives images.
     """
 
     def __init__(
@@ -55,10 +58,11 @@ class StudyDataset(Dataset[Example]):
         seed: int = 0,
         cache: bool = True,
         observed: Sequence[Tensor] | None = None,
+        features: Sequence[Sequence[NDArray[np.float16]]] | None = None,
     ) -> None:
         self.studies, self.targets, self.reports, self.has_report = studies, targets, reports, has_report
         self.transform, self.augmentation, self.seed = transform, augmentation, seed
-        self.observed = observed
+        self.observed, self.features = observed, features
         self.rows = [(i, j) for i, study in enumerate(studies) for j in range(len(study.images))]
         self._pixels: dict[int, Tensor] | None = {} if cache else None
 
@@ -67,11 +71,15 @@ class StudyDataset(Dataset[Example]):
 
     def __getitem__(self, draw: Draw) -> Example:
         epoch, row = draw
-        number, _ = self.rows[row]
-        study = self.studies[number]
-        image = self._read(row).float() / 255
-        if self.augmentation is not None and epoch >= 0:
-            image = self.augmentation(image, derive_seed(self.seed, epoch, study.study_id, row))
+        number, place = self.rows[row]
+        study, draw_seed = self.studies[number], derive_seed(self.seed, epoch, self.studies[number].study_id, row)
+        if self.features is not None:
+            versions = self.features[number][place]
+            image = torch.from_numpy(np.array(versions[draw_seed % len(versions) if epoch >= 0 else 0], np.float32))
+        else:
+            image = self._read(row).float() / 255
+            if self.augmentation is not None and epoch >= 0:
+                image = self.augmentation(image, draw_seed)
         return Example(
             image=image,
             report=NO_REPORT if self.reports is None else self.reports[number],

@@ -41,6 +41,11 @@ class Loading:
             GPU.
         store: a folder that `vkd prepare` has written from the same selection, read in place of the corpus's files;
             it changes speed only.
+        features: give the features that the store holds, `vkd prepare --features`, in place of images; for an image
+            encoder with a frozen backbone. Of an image's augmented versions training draws one, so `augmentation` is
+            not used.
+        labelled_half: where labels are kept of a share of the patients and reports are read, the first half of each
+            batch is labelled; false draws all studies alike, for methods that learn as much from the others.
 
     Raises:
         UserError: a number out of range.
@@ -52,9 +57,15 @@ class Loading:
     cache_images: bool = True
     cache_on_device: bool = False
     store: Path | None = None
+    features: bool = False
+    labelled_half: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("num_workers", 0)):
+            if self.features and (self.store is None or self.cache_on_device):
+                raise UserError(
+                    "data.loading.features: wants data.loading.store, which holds them, and cache_on_device false"
+                )
             if getattr(self, name) < least:
                 raise UserError(f"data.loading.{name}: found {getattr(self, name)}, expected at least {least}")
 
@@ -69,7 +80,8 @@ class Loading:
         """Augmented, shuffled by (seed, epoch).
 
         Several processes have the same order; each reads its share of a step. With `cache_on_device`, all rows are
-        moved to the device first. With a label share below 1 the first half of each batch is labelled, the other not.
+        moved to the device first. With a label share below 1 the first half of each batch is labelled, the other not;
+        see `labelled_half`.
 
         Raises:
             UserError: fewer images than a step has; or no label is known.
@@ -80,7 +92,7 @@ class Loading:
                 f"data.loading.batch_size: {self.batch_size}{devices} is more than the {len(dataset)} training images; "
                 "set it lower"
             )
-        if label_share < 1:
+        if label_share < 1 and (self.labelled_half or dataset.reports is None):
             halves = self._half_labelled(dataset, label_share, seed, share.world)
             batches = TrainingBatches(halves, halves.batch_size // share.world, share)
         else:

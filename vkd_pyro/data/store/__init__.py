@@ -3,6 +3,7 @@
 store/
   plan.json             what it is made from: written first, and never changed
   00000.images.arrow    the images of 256 studies, resized, uint8
+  00000.features.arrow  what a frozen image encoder makes of them, and of augmented versions, float16
   00000.reports.arrow   what the report encoder prepared of their reports, ragged: no padding is stored
   00000.observed.arrow  what the report likelihood prepared of them, likewise
   studies.arrow         ids, splits, views, labels, sex and age, as the corpus gives them: any label policy fits

@@ -13,7 +13,7 @@ from vkd_pyro.utils.files import written
 VERSION = 1
 PLAN, STUDIES, BAD_IMAGES, COMPLETE = "plan.json", "studies.arrow", "bad_images.csv", "store.json"
 STUDY_COLUMNS = ("row", "study_id", "patient_id", "split", "views", "has_report", "labels", "sex", "age")
-PREPARED_FOR = {"reports": "report encoder", "observed": "report likelihood"}
+PREPARED_FOR = {"reports": "report encoder", "observed": "report likelihood", "features": "image features"}
 """What in the plan says how shards of each kind were prepared."""
 SHARD = 256
 """Studies a shard: large enough to sort their reports by length, small enough that memory does not matter.
@@ -31,7 +31,7 @@ def place_of(row: int) -> tuple[int, int]:
 
 
 def shard_path(folder: Path, number: int, kind: str) -> Path:
-    """The file of a shard of "images", "reports" or "observed"."""
+    """The file of a shard of "images", "features", "reports" or "observed"."""
     return folder / f"{number:05d}.{kind}.arrow"
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.source import Kind, Source
+from vkd_pyro.data.store.features import StoredFeatures
 from vkd_pyro.data.store.layout import (
     BAD_IMAGES,
     COMPLETE,
@@ -93,6 +94,20 @@ class Store(Source):
         """What was prepared of the reports of these studies; `UserError` where it was prepared otherwise."""
         check_same(self.folder, self.made_from, {PREPARED_FOR[kind]: preparation.preparation})
         return StoredReports(self.folder, [self.rows[study] for study in studies], kind)
+
+    def features(self, studies: Sequence[int]) -> StoredFeatures:
+        """What was made of the images of these studies; `UserError` where nothing was."""
+        if self.made_from.get(PREPARED_FOR["features"]) is None:
+            raise UserError(
+                f"{self.folder}: holds no features; write another store by vkd prepare --features, or set "
+                "data.loading.features to false"
+            )
+        return StoredFeatures(self.folder, [self.rows[study] for study in studies])
+
+    def check_features(self, preparation: dict[str, Any]) -> None:
+        """Raises `UserError` where the features are not those of this encoder."""
+        found = self.made_from.get(PREPARED_FOR["features"]) or {}
+        check_same(self.folder, found, {"extractor": preparation})
 
 
 class StoredStudies(Sequence[Study]):

@@ -14,6 +14,7 @@ import pyarrow as pa
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import BadImages, Selected, Selection, check_share, keep_images
 from vkd_pyro.data.source import Kind
+from vkd_pyro.data.store.features import ImageFeatures, write_features
 from vkd_pyro.data.store.layout import (
     BAD_IMAGES,
     COMPLETE,
@@ -41,6 +42,7 @@ def prepare(
     bad_images: BadImages | None = None,
     progress: bool = True,
     observation: Preparation | None = None,
+    features: ImageFeatures | None = None,
 ) -> dict[str, Any]:
     """Writes a store, or goes on with one that was interrupted; returns the content of its `store.json`.
 
@@ -51,6 +53,7 @@ def prepare(
         bad_images: what to do with images that cannot be read.
         progress: show progress bars.
         observation: prepares the reports for a report likelihood; None leaves that out.
+        features: makes features of the images; None leaves them out.
 
     Raises:
         UserError: the folder holds something else, another process writes to it, or images cannot be read.
@@ -61,7 +64,8 @@ def prepare(
     plan: dict[str, Any] = {
         "version": VERSION,
         "made from": selection.identity()
-        | {PREPARED_FOR[kind]: part and part.preparation for kind, part in prepared.items()},
+        | {PREPARED_FOR[kind]: part and part.preparation for kind, part in prepared.items()}
+        | {PREPARED_FOR["features"]: features and features.preparation},
         "content": _content_hash(selected),
         "shards": number_of_shards(len(selected.studies)),
     }
@@ -71,6 +75,8 @@ def prepare(
         if complete:
             return read_json(folder / COMPLETE)
         write_images(selected.studies, selection.transform, policy, folder, progress)
+        if features is not None:
+            write_features(len(selected.studies), selection.image_size, features, folder, progress)
         for kind, part in prepared.items():
             if part is not None:
                 write_reports(selected.texts, part, folder, progress, kind)

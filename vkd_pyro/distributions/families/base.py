@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from vkd_pyro.distributions.base import Distribution, check_probability
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.distributions.base import Distribution
+from vkd_pyro.utils.errors import UserError, check_probability
 
 MIN_SCALE = 1e-4
 
@@ -19,11 +19,11 @@ class MLP:
     The layer that comes last, to the family's parameters, is the family's own and has no dropout.
 
     Args:
-        hidden: widths of the hidden layers, at least one.
+        hidden: widths of the hidden layers; none at all leaves the family's own layer, which is linear.
         dropout: probability.
 
     Raises:
-        UserError: no layer, or a width or probability that is none.
+        UserError: a width or probability that is none.
     """
 
     hidden: tuple[int, ...] = (512, 512)
@@ -31,15 +31,14 @@ class MLP:
 
     def __post_init__(self) -> None:
         widths = self.hidden
-        if not isinstance(widths, list | tuple) or not widths or not all(type(w) is int and w > 0 for w in widths):
-            raise UserError(f"MLP.hidden: found {widths!r}, expected widths of at least one layer, such as [512, 512]")
+        if not isinstance(widths, list | tuple) or not all(type(w) is int and w > 0 for w in widths):
+            raise UserError(f"MLP.hidden: found {widths!r}, expected widths of layers, such as [512, 512], or []")
         check_probability("MLP.dropout", self.dropout)
         object.__setattr__(self, "hidden", tuple(widths))  # a list, from JSON
 
-    @property
-    def out_features(self) -> int:
-        """Width of the last hidden layer."""
-        return self.hidden[-1]
+    def out_features(self, in_features: int) -> int:
+        """Width of the last hidden layer; without any, of the features."""
+        return self.hidden[-1] if self.hidden else in_features
 
     def build(self, in_features: int) -> nn.Sequential:
         """New layers with new weights; [..., in_features] -> [..., out_features]."""

@@ -35,7 +35,7 @@ class Flow(NetworkFamily):
         if num_couplings < 1:
             raise UserError(f"Flow.num_couplings: found {num_couplings}, expected at least 1; without, DiagonalNormal")
         self.num_couplings, self.coupling_width = num_couplings, coupling_width
-        self.flow = Couplings(latent_dim, mlp.out_features, num_couplings, coupling_width)
+        self.flow = Couplings(latent_dim, mlp.out_features(in_features), num_couplings, coupling_width)
 
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: a flow, batch shape [B], event shape [latent_dim]."""

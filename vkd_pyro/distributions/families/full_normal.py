@@ -16,7 +16,8 @@ MAX_FULL_DIM = 64
 class FullNormal(NetworkFamily):
     """z ~ Normal(loc, L L^T), L lower triangular: every dimension may vary with every other.
 
-    The last layer alone has mlp.out_features D (D + 3) / 2 weights, and the density costs O(D^2): so D is at most 64.
+    The last layer alone has H D (D + 3) / 2 weights, H the width before it, and the density costs O(D^2): so D is at
+    most 64.
 
     Args:
         in_features: width of the features.
@@ -26,13 +27,13 @@ class FullNormal(NetworkFamily):
 
     def __init__(self, in_features: int, latent_dim: int, mlp: MLP = MLP()) -> None:
         if latent_dim > MAX_FULL_DIM:
-            weights = mlp.out_features * latent_dim * (latent_dim + 3) // 2
+            weights = mlp.out_features(in_features) * latent_dim * (latent_dim + 3) // 2
             raise UserError(
                 f"FullNormal: latent_dim is {latent_dim}, and a full covariance of it needs {weights:,} weights; "
                 f"at most {MAX_FULL_DIM}: set latent_dim lower, or take LowRankNormal"
             )
         super().__init__(in_features, latent_dim, mlp)
-        self.loc_and_tril = nn.Linear(mlp.out_features, latent_dim + latent_dim * (latent_dim + 1) // 2)
+        self.loc_and_tril = nn.Linear(mlp.out_features(in_features), latent_dim + latent_dim * (latent_dim + 1) // 2)
 
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: Normal, batch shape [B], event shape [latent_dim]."""

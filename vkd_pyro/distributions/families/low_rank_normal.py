@@ -33,7 +33,7 @@ class LowRankNormal(NetworkFamily):
         if rank < 1:
             raise UserError(f"LowRankNormal.rank: found {rank}, expected at least 1; without W it is DiagonalNormal")
         self.rank = rank
-        self.loc_scale_and_factor = nn.Linear(mlp.out_features, (2 + rank) * latent_dim)
+        self.loc_scale_and_factor = nn.Linear(mlp.out_features(in_features), (2 + rank) * latent_dim)
 
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: Normal, batch shape [B], event shape [latent_dim]."""

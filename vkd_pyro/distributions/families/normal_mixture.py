@@ -33,8 +33,8 @@ class NormalMixture(NetworkFamily):
         if num_components < 1:
             raise UserError(f"NormalMixture.num_components: found {num_components}, expected at least 1")
         self.num_components = num_components
-        self.locs_and_scales = nn.Linear(mlp.out_features, 2 * num_components * latent_dim)
-        self.logits = nn.Linear(mlp.out_features, num_components)
+        self.locs_and_scales = nn.Linear(mlp.out_features(in_features), 2 * num_components * latent_dim)
+        self.logits = nn.Linear(mlp.out_features(in_features), num_components)
         nn.init.normal_(self.locs_and_scales.bias[: num_components * latent_dim], std=2 / latent_dim**0.5)
 
     def forward(self, features: Tensor) -> Distribution:

@@ -41,7 +41,7 @@ class SplineFlow(NetworkFamily):
         shapes = [(num_bins,), (num_bins,), (num_bins - 1,)]  # widths, heights, slopes
         self.flow = Couplings(
             latent_dim,
-            mlp.out_features,
+            mlp.out_features(in_features),
             num_couplings,
             coupling_width,
             univariate=zuko.transforms.MonotonicRQSTransform,

@@ -33,7 +33,7 @@ class StudentT(NetworkFamily):
         if df is not None and df <= 4:
             raise UserError(f"StudentT.df: found {df}, expected more than 4, or null to learn it")
         self.df = df
-        self.loc_scale_and_df = nn.Linear(mlp.out_features, (3 if df is None else 2) * latent_dim)
+        self.loc_scale_and_df = nn.Linear(mlp.out_features(in_features), (3 if df is None else 2) * latent_dim)
 
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: StudentT, batch shape [B], event shape [latent_dim]."""

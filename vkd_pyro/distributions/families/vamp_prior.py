@@ -40,7 +40,7 @@ class VampPrior(Family):
         self.num_components = num_components
         self.pseudo_features = nn.Parameter(torch.randn(num_components, in_features))
         self.network = mlp.build(in_features)
-        self.loc_and_scale = nn.Linear(mlp.out_features, 2 * latent_dim)
+        self.loc_and_scale = nn.Linear(mlp.out_features(in_features), 2 * latent_dim)
 
     def forward(self, features: Tensor) -> Distribution:
         """Args: float [B, in_features]. Returns: one mixture B times, batch shape [B], event shape [latent_dim]."""

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vkd_pyro.distributions.base import Distribution, check_probability, full_precision
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.distributions.base import Distribution, full_precision
+from vkd_pyro.utils.errors import UserError, check_probability
 
 
 @dataclass(frozen=True)

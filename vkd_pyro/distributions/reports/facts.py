@@ -10,7 +10,6 @@ from torch.distributions import constraints
 
 from vkd_pyro.data.labels.facts import ATTRIBUTES, facts_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.labels.labeller import Labeller
 from vkd_pyro.distributions.base import Distribution
 from vkd_pyro.distributions.reports.base import LinearOutputs, ReportLikelihood
 
@@ -66,7 +65,7 @@ class ReportFacts(ReportLikelihood):
 
     def prepare(self, reports: Sequence[str]) -> list[Tensor]:
         """The codes of each report, int64 [14 * 3]."""
-        return [torch.from_numpy(codes.ravel()) for codes in facts_of(reports, Labeller())]
+        return [torch.from_numpy(codes.ravel()) for codes in facts_of(reports)]
 
     @property
     def preparation(self) -> dict[str, Any]:

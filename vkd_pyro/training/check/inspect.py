@@ -122,6 +122,9 @@ class _OneByOne(Sequence[Tensor]):
     def __getitem__(self, index: Any) -> Any:
         return self._prepare([self.reports[index]])[0]
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._prepare(self.reports))  # all at once, where all are wanted
+
 
 class _Lazy:
     """What reads or observes reports, as far as a loader knows it."""

@@ -1,0 +1,148 @@
+"""Frozen image encoders, and training on their features from a store."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import TinyCorpus, study_data
+from tests.test_store import SKIP, Files, Uneven, write_files
+from vkd_pyro import Training, evaluate, fit, load_bundle
+from vkd_pyro.data.images.transforms import Augmentation
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.store import prepare
+from vkd_pyro.data.store.features import ImageFeatures
+from vkd_pyro.encoders.frozen import FrozenImageEncoder
+from vkd_pyro.encoders.image import ConvEncoder
+from vkd_pyro.methods import ImageOnly
+from vkd_pyro.utils.errors import UserError
+
+
+def frozen(seed: int = 0, channels: tuple[int, ...] = (4, 8), **options) -> FrozenImageEncoder:
+    torch.manual_seed(seed)
+    return FrozenImageEncoder(ConvEncoder(channels), width=6, **options).eval()
+
+
+def data_of(corpus, folder, **options):
+    return study_data(corpus, **({"image_size": 32, "batch_size": 8, "store": folder, "features": True} | options))
+
+
+@pytest.fixture
+def store(tmp_path):
+    features = ImageFeatures(frozen(), versions=3, augmentation=Augmentation(degrees=30))
+    prepare(Selection(Uneven(), 32), None, tmp_path / "store", progress=False, features=features)
+    return tmp_path / "store"
+
+
+def test_only_the_network_behind_the_backbone_is_trained():
+    encoder = frozen().train()
+    assert not encoder.backbone.training
+    assert encoder.network.training
+    before = {name: value.clone() for name, value in encoder.backbone.state_dict().items()}
+    encoder(torch.rand(4, 1, 32, 32)).sum().backward()
+    assert all(parameter.grad is None for parameter in encoder.backbone.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in encoder.backbone.state_dict().items())
+    assert encoder.network[2].weight.grad.abs().sum() > 0
+
+
+def test_images_and_their_features_give_the_same():
+    encoder, images = frozen(), torch.rand(4, 1, 32, 32)
+    torch.testing.assert_close(encoder(encoder.extract(images)), encoder(images))
+
+
+def test_a_store_gives_the_features_of_its_images(store):
+    encoder = frozen()
+    for split in ("train", "test"):
+        images = list(data_of(Uneven(), store, features=False).evaluation_loader(split, None))
+        stored = list(data_of(Uneven(), store).evaluation_loader(split, None))
+        assert len(images) == len(stored) > 1
+        for one, other in zip(images, stored, strict=True):
+            assert one.study_ids == other.study_ids
+            torch.testing.assert_close(other.images, encoder.extract(one.images), atol=2e-3, rtol=2e-3)
+
+
+def test_training_draws_versions_and_evaluation_the_first(store):
+    dataset = data_of(Uneven(), store).train_loader(None, seed=3).dataset
+    versions = dataset.features[0][0]
+    assert versions.shape == (3, 8)
+    drawn = {tuple(dataset[epoch, 0].image.tolist()) for epoch in range(30)}
+    assert drawn == {tuple(np.float32(version).tolist()) for version in versions}
+    assert dataset[-1, 0].image.tolist() == np.float32(versions[0]).tolist()
+    assert len({tuple(version.tolist()) for version in versions}) == 3
+
+
+def test_what_was_trained_on_features_reads_images(store, tmp_path):
+    data = data_of(Uneven(), store)
+    method = ImageOnly(data.findings, frozen())
+    fit(method, data, tmp_path / "run", training=Training(max_epochs=2), progress=False)
+    on_features, on_images = (evaluate(method, part, split="test") for part in (data, data.with_images()))
+    np.testing.assert_allclose(on_features.probabilities, on_images.probabilities, atol=2e-3)
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    images = torch.rand(3, 1, 32, 32)
+    expected = method.model.posterior_predictive(method.model.encode(images), 1).probabilities
+    found = bundle.model.posterior_predictive(bundle.model.encode(images), 1).probabilities
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_store_goes_on_after_a_shard_was_lost(store):
+    shard = next(store.glob("*.features.arrow"))
+    whole = shard.read_bytes()
+    shard.unlink()
+    (store / "store.json").unlink()
+    features = ImageFeatures(frozen(), versions=3, augmentation=Augmentation(degrees=30))
+    prepare(Selection(Uneven(), 32), None, store, progress=False, features=features)
+    assert shard.read_bytes() == whole
+
+
+def test_an_image_that_was_skipped_has_no_features(tmp_path):
+    root = write_files(tmp_path / "files")
+    (root / "study-0004.png").write_bytes(b"no image")
+    corpus = Files(root)
+    prepare(Selection(corpus, 32), None, tmp_path / "store", SKIP, False, features=ImageFeatures(frozen()))
+    encoder, found = frozen(), {}
+    for split in ("train", "validation", "test"):
+        for batch in data_of(corpus, tmp_path / "store", bad_images=SKIP).evaluation_loader(split, None):
+            found |= dict(zip(batch.study_ids, batch.images, strict=True))
+    assert "study-0004" not in found
+    assert len(found) == 29
+    pixels = torch.from_numpy(np.array(Image.open(root / "study-0005.png"))).float()[None, None] / 255
+    torch.testing.assert_close(found["study-0005"], encoder.extract(pixels)[0], atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (
+            lambda: frozen(seed=1),
+            "made with extractor .*weights.*; prepare another store, or set it back",
+        ),
+        (lambda: ConvEncoder((4, 8)), r"data.loading.features: ConvEncoder takes images; set it to false, or take an"),
+    ],
+)
+def test_features_of_another_encoder_are_refused(store, tmp_path, encoder, message):
+    data = data_of(Uneven(), store)
+    method = ImageOnly(data.findings, encoder())
+    with pytest.raises(UserError, match=message):
+        fit(method, data, tmp_path / "run", training=Training(max_epochs=1), progress=False)
+    with pytest.raises(UserError, match=message):
+        evaluate(method, data, split="test")
+
+
+def test_a_store_without_features_is_refused(tmp_path):
+    prepare(Selection(TinyCorpus(), 32), None, tmp_path / "store", progress=False)
+    data = data_of(TinyCorpus(), tmp_path / "store")
+    with pytest.raises(UserError, match="holds no features; write another store by vkd prepare --features, or set"):
+        data.train_loader(None, seed=0)
+
+
+@pytest.mark.parametrize("options", [{"store": None}, {"cache_on_device": True}])
+def test_features_want_a_store_alone(tmp_path, options):
+    with pytest.raises(UserError, match=r"data.loading.features: wants data.loading.store, which holds them"):
+        data_of(TinyCorpus(), tmp_path, **options)
+
+
+def test_no_version_is_refused():
+    with pytest.raises(UserError, match="--features: found 0 versions of an image, expected at least 1"):
+        replace(ImageFeatures(frozen()), versions=0)
