@@ -17,8 +17,8 @@ artifacts explanations
 methods
 model guide
 elbo sampling synthetic
-distributions schedules posthoc metrics
-data encoders
+distributions encoders schedules posthoc metrics
+data
 utils
 """
 """The contract: what stands on a line may import from the lines below it, and from nothing else. The paper is in the

@@ -10,7 +10,7 @@ from torch.nn.functional import softplus
 
 from vkd_pyro.distributions.base import Distribution
 from vkd_pyro.distributions.reports.base import LinearOutputs, ReportLikelihood
-from vkd_pyro.encoders.report import ReportEncoder
+from vkd_pyro.utils.errors import UserError
 
 MIN_SCALE = 1e-3
 
@@ -27,10 +27,15 @@ class ReportEmbedding(ReportLikelihood):
             is trained.
     """
 
-    def __init__(self, latent_dim: int, features_dim: int = 0, *, reader: ReportEncoder) -> None:
+    def __init__(self, latent_dim: int, features_dim: int = 0, *, reader: nn.Module) -> None:
         super().__init__(latent_dim, features_dim)
-        self.reader = reader.requires_grad_(False)
-        width = reader.features_dim
+        if not hasattr(reader, "prepare"):
+            raise UserError(
+                f"method.report_likelihood.reader: found {type(reader).__name__}, expected a report encoder that gives "
+                "token embeddings: LanguageModelEncoder"
+            )
+        self.reader: Any = reader.requires_grad_(False)
+        width = self.reader.features_dim
         self.outputs = LinearOutputs(latent_dim, features_dim, width)
         self.raw_scale = nn.Parameter(torch.full((width,), 0.5413))  # softplus of it is 1
         self.mean: Tensor
