@@ -14,6 +14,7 @@ from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation
 
 MACRO = f"macro{MIN_POSITIVES}"
 AVERAGES = ("macro", MACRO, "micro", "weighted")
+JOINT = {"joint nll": "joint_nll", "product of marginals": "marginal_nll", "I(z; y)": "answer_information"}
 
 
 def spread(values: Sequence[float]) -> str:
@@ -31,6 +32,7 @@ def row_of_table(
     cells = {name: spread([a["image"][name] for a in averages]) for name in AVERAGES}
     cells |= {
         "nll": spread([e.nll() for e in ours]),
+        **{name: spread([e.joint()[key] for e in ours]) for name, key in JOINT.items()},
         "report macro": spread([a["report"]["macro"] for a in averages]),
         "report micro": spread([a["report"]["micro"] for a in averages]),
         "KL": spread([e.kl for e in ours]),

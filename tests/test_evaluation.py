@@ -48,6 +48,7 @@ def make_evaluation(seed: int = 0, signal: float = 1.0, size: int = 400, one_cla
         ood=unknown[:, 0],
         subgroups={"sex": np.where(np.arange(size) % 2 == 0, "female", "male")},
         latent_use=LatentUse(active_units={"prior": 3.0, "posterior": float("nan")}),
+        **dict.fromkeys(("joint_log_prob", "marginal_log_prob", "answer_information"), unknown[:, 0]),
     )
 
 

@@ -149,6 +149,7 @@ def part(first, count, seed):
         ood=of_study,
         subgroups={},
         latent_use=use,
+        **dict.fromkeys(("joint_log_prob", "marginal_log_prob", "answer_information"), of_study),
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.distributions import KL, Divergence, Particles
+from vkd_pyro.distributions.particles import given_samples, observed_log_probs, observed_sites
 from vkd_pyro.utils.errors import UserError
 
 
@@ -133,13 +134,10 @@ class TraceVKD_ELBO(ELBO):
 
     A label that is not known takes no part. With `unknown_labels` "from_report" the likelihood observes in its place,
     where there is a report, what the auxiliary makes of it: the soft target q(y | x_T) = E_{z ~ q(z | x_T)} q(y | z),
-    from the same L draws. The report teaches and is not taught: the target gets no gradient. This is distillation of
-    q(y | x_T) into p(y | x_I, z), within the program; it bounds nothing, as a semi-supervised ELBO would, whose
-    q(y | x_T) is trained by the bound and keeps its entropy (Kingma et al. 2014, arXiv 1406.5298, Eq. 7). Targets are
-    those of the auxiliary as it is, under dropout and from the first step on.
+    from the same L draws, without gradient: the report teaches and is not taught. It bounds nothing, as a
+    semi-supervised ELBO would, whose q(y | x_T) keeps its entropy (Kingma et al. 2014, arXiv 1406.5298, Eq. 7).
 
-    It sees traces only. Every sample site that is not observed is a latent variable; the observed sites of the model
-    are the likelihoods, those of the guide the auxiliary classifier.
+    It sees traces only: observed sites of the model are likelihoods, those of the guide the auxiliary classifier.
 
     Use it as a module, with any torch optimiser, `TraceVKD_ELBO()(model, guide)(batch, kl_weight=0.5)`, or under
     `pyro.infer.SVI`, `svi.step(batch, kl_weight=0.5)`.
@@ -155,12 +153,13 @@ class TraceVKD_ELBO(ELBO):
         num_auxiliary_particles: L, samples of z for the auxiliary term.
         likelihood_samples: "prior", "posterior", or "mixture".
         alpha: the posterior's share of a mixture, in [0, 1].
-        log_mean_exp: log of the mean over M instead of the mean of logs: under the prior what prediction averages,
-            under the posterior the importance-weighted bound.
+        log_mean_exp: log of the mean over M instead of the mean of logs.
         auxiliary_weight: w_MI; 0 is the paper's "without L_MI".
         kl_scale: a constant that multiplies every `kl_weight`.
         divergence: in place of KL(q || p); importance weights know no other.
         unknown_labels: "ignored", or "from_report": what the auxiliary classifier makes of them, where it can.
+        auxiliary_mean: the auxiliary term's mean is over all "studies", or over those "labelled" that have a report, so
+            that it does not fall with the share of labels that are known.
         sites: what differs for an observed site of the model, by its name: "y", the labels, or "report".
         joint: one log of a mean for all sites of the same source, instead of one for each.
     """
@@ -176,6 +175,7 @@ class TraceVKD_ELBO(ELBO):
         kl_scale: float = 1.0,
         divergence: Divergence | None = None,
         unknown_labels: Literal["ignored", "from_report"] = "ignored",
+        auxiliary_mean: Literal["studies", "labelled"] = "studies",
         sites: dict[str, Site] | None = None,
         joint: bool = True,
     ) -> None:
@@ -193,6 +193,8 @@ class TraceVKD_ELBO(ELBO):
                 "objective.unknown_labels: 'from_report' wants an auxiliary classifier that learns, and "
                 "objective.auxiliary_weight is 0; use ignored, or set auxiliary_weight to 1"
             )
+        if auxiliary_mean not in ("studies", "labelled"):
+            raise UserError(f"objective.auxiliary_mean: found {auxiliary_mean!r}, expected studies or labelled")
         if not 0 <= alpha <= 1:
             raise UserError(f"objective.alpha: found {alpha}, expected a share between 0 and 1")
         self.num_auxiliary_particles = num_auxiliary_particles
@@ -203,7 +205,7 @@ class TraceVKD_ELBO(ELBO):
         self.auxiliary_weight = auxiliary_weight
         self.kl_scale = kl_scale
         self.divergence = divergence or KL()
-        self.unknown_labels = unknown_labels
+        self.unknown_labels, self.auxiliary_mean = unknown_labels, auxiliary_mean
         weighted = {self.how(name)[1:] for name in ("y", *self.sites) if self._importance_weighted(name)}
         self.importance_weighted = bool(weighted)
         if len(weighted) > 1:
@@ -238,12 +240,12 @@ class TraceVKD_ELBO(ELBO):
         posterior = Particles(max(num_q, num_p) if max(shares) > 0 else num_q)
         with posterior:
             guide_trace = poutine.trace(guide).get_trace(batch)
-        given = _given(posterior, guide_trace, num_p) if max(shares) > 0 else {}
+        given = given_samples(posterior, guide_trace, num_p) if max(shares) > 0 else {}
         prior = Particles(num_p if min(shares) < 1 else 0, given)
         with prior:
             model_trace = poutine.trace(model).get_trace(self._completed(batch, guide_trace))
 
-        observed = _observed_log_probs(model_trace)
+        observed = observed_log_probs(model_trace)
         weight = self.kl_scale * kl_weight
         divergence = self._divergence(guide_trace, posterior, prior, batch)
         means = {name: self._mean(name, log_probs) for name, log_probs in observed.items()}
@@ -252,14 +254,20 @@ class TraceVKD_ELBO(ELBO):
         return Terms(
             log_likelihood=labels,
             tightening=self._tightening(observed, weight * divergence),
-            auxiliary=sum((lp[:num_q].mean(0) for lp in _observed_log_probs(guide_trace).values()), nothing),
+            auxiliary=sum((lp[:num_q].mean(0) for lp in observed_log_probs(guide_trace).values()), nothing),
             alignment=divergence.mean(0),
-            auxiliary_weight=self.auxiliary_weight,
+            auxiliary_weight=self.auxiliary_weight * self._auxiliary_scale(batch),
             alignment_weight=weight,
             alignment_name="kl" if type(self.divergence) is KL else "divergence",
             others=means if "y" in observed else {},
             weights={name: self.how(name)[0] for name in observed},
         )
+
+    def _auxiliary_scale(self, batch: Batch) -> float:
+        """What makes of a mean over all studies one over those with a report and a known label."""
+        if self.auxiliary_mean == "studies":
+            return 1.0
+        return len(batch) / max(1, int((batch.has_report & batch.known.any(-1)).sum()))
 
     def _importance_weighted(self, name: str) -> bool:
         _, share, log_mean_exp = self.how(name)
@@ -309,7 +317,7 @@ class TraceVKD_ELBO(ELBO):
 
     def _completed(self, batch: Batch, guide_trace: Any) -> Batch:
         """The batch as the model observes it: unknown labels as the auxiliary expects them, if that is asked for."""
-        auxiliary = _observed_sites(guide_trace)
+        auxiliary = observed_sites(guide_trace)
         if self.unknown_labels == "ignored" or not auxiliary:
             return batch
         expected = auxiliary[0]["fn"].mean.detach()[: self.num_auxiliary_particles].mean(0)
@@ -337,28 +345,6 @@ class TraceVKD_ELBO(ELBO):
 
 def _no_guide(batch: Batch) -> None:
     """The guide of a model that learns without reports: no site at all."""
-
-
-def _given(posterior: Particles, guide_trace: Any, num_particles: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """The posterior's samples for the model, with the guide's mask."""
-    given = {}
-    for name, z in posterior.samples.items():
-        mask = guide_trace.nodes[name]["mask"]
-        given[name] = z[:num_particles], z.new_ones(z.shape[1], dtype=torch.bool) if mask is None else mask
-    return given
-
-
-def _observed_sites(trace: Any) -> list[Any]:
-    return [site for site in trace.nodes.values() if site["type"] == "sample" and site["is_observed"]]
-
-
-def _observed_log_probs(trace: Any) -> dict[str, Tensor]:
-    """Log-probability of each observed site, masked, float [particles, B], by name; [1, B] without z."""
-    sites = {site["name"]: site for site in _observed_sites(trace)}
-    return {
-        name: torch.atleast_2d(scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"]))
-        for name, site in sites.items()
-    }
 
 
 def _tightened(log_weights: Tensor) -> Tensor:

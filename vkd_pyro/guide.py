@@ -15,12 +15,15 @@ import torch
 from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor
+from torch.distributions import Normal
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import Family, Likelihood
+from vkd_pyro.distributions import Family, Likelihood, draw
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.sampling import PosteriorPredictive, sample_predictive
 from vkd_pyro.utils.errors import UserError
+
+WARM_UP_KL, WARM_UP_DRAWS = 0.01, 4
 
 
 class Guide(PyroModule):
@@ -63,6 +66,17 @@ class Guide(PyroModule):
     def encode(self, batch: Batch) -> Tensor:
         """Features of the reports of a batch, float [B, F]; of a study without one they are read nowhere."""
         return self.report_encoder(batch.report, batch.report_mask)
+
+    def report_loss(self, batch: Batch) -> Tensor:
+        """- E log q(y | z) + 0.01 KL(q(z | x_T) || Normal(0, 1)), scalar: of the report branch alone, to warm it up.
+
+        The small KL keeps the scale of z from falling freely, and z in a range that a prior can follow.
+        """
+        posterior = self.posterior(self.encode(batch))
+        z = draw(posterior, WARM_UP_DRAWS)
+        log_probs = self.auxiliary(z, known=batch.known).log_prob(batch.labels)
+        kl = posterior.log_prob(z) - Normal(0.0, 1.0).log_prob(z).sum(-1)
+        return ((WARM_UP_KL * kl - log_probs).mean(0) * batch.has_report).mean()
 
     def posterior_predictive(self, features: Tensor, num_samples: int, seed: int = 0) -> PosteriorPredictive:
         """q(y_k = 1 | z) at draws of z ~ q(z | x_T), the same noise for every report.

@@ -1,8 +1,9 @@
-"""Several draws of every latent variable of a program at once."""
+"""Several draws of every latent variable of a program at once, and what its trace says of them."""
 
 from typing import Any
 
 import torch
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
@@ -40,3 +41,26 @@ class Particles(Messenger):
         self.distributions[name] = distribution
         self.samples[name] = msg["value"] = torch.cat(parts)
         msg["done"] = True
+
+
+def given_samples(posterior: Particles, guide_trace: Any, num_particles: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """The posterior's samples for the model, with the guide's mask."""
+    given = {}
+    for name, z in posterior.samples.items():
+        mask = guide_trace.nodes[name]["mask"]
+        given[name] = z[:num_particles], z.new_ones(z.shape[1], dtype=torch.bool) if mask is None else mask
+    return given
+
+
+def observed_sites(trace: Any) -> list[Any]:
+    """The observed random variables of a trace."""
+    return [site for site in trace.nodes.values() if site["type"] == "sample" and site["is_observed"]]
+
+
+def observed_log_probs(trace: Any) -> dict[str, Tensor]:
+    """Log-probability of each observed site, masked, float [particles, B], by name; [1, B] without z."""
+    sites = {site["name"]: site for site in observed_sites(trace)}
+    return {
+        name: torch.atleast_2d(scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"]))
+        for name, site in sites.items()
+    }

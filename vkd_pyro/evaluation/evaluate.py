@@ -104,6 +104,9 @@ def evaluation_of(
         kl_per_study=rows.kl,
         subgroups=subgroups(of_rows),
         latent_use=LatentUse.of(rows),
+        joint_log_prob=rows.joint_log_prob,
+        marginal_log_prob=rows.marginal_log_prob,
+        answer_information=rows.answer_information,
         ood=_ood(images, rows, calibration),
         **_said(rows, calibration),
     )

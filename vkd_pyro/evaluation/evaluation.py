@@ -41,6 +41,9 @@ class Evaluation:
         latent_use: how z is used: KL, active units, what it says of the labels, and whether the likelihood reads it.
         models: which model predicted each study, int [N], where folds were put together: an AUC then counts pairs of
             studies of the same model, since the scores of two are not on one scale. None is one model.
+        joint_log_prob, marginal_log_prob: [N], log p(y | x_I) of the known labels of a study, jointly over draws of z,
+            and as the product of the marginals; NaN where none is known.
+        answer_information: [N], at least I(z; y | x_I) in nats; NaN without z.
         mismatch_score: [N], by how much `kl_per_study` is above that to others' images; None where it was not asked.
     """
 
@@ -62,6 +65,9 @@ class Evaluation:
     ood: Array
     subgroups: dict[str, NDArray[np.str_]]
     latent_use: LatentUse
+    joint_log_prob: Array
+    marginal_log_prob: Array
+    answer_information: Array
     models: NDArray[np.int64] | None = None
     mismatch_score: Array | None = None
 
@@ -114,6 +120,15 @@ class Evaluation:
         """Mean negative log-likelihood of a known label given the image, in nats."""
         return metrics.negative_log_likelihood(self.probabilities, self.labels)
 
+    def joint(self) -> dict[str, float]:
+        """Means over studies with a known label: the NLL of a study's labels jointly, that of the product of their
+        marginals, and I(z; y | x_I), in nats; NaN is undefined."""
+        return {
+            "joint_nll": _mean(-self.joint_log_prob),
+            "marginal_nll": _mean(-self.marginal_log_prob),
+            "answer_information": _mean(self.answer_information),
+        }
+
     def summary(self) -> dict[str, Any]:
         """Everything but the predictions, for JSON; undefined numbers are null."""
         table = self.per_finding()
@@ -127,6 +142,7 @@ class Evaluation:
             "auc": {path: _nulls(values) for path, values in self.averages().items()},
             "defined_findings": int(table["image AUC"].notna().sum()),
             "nll": _null(self.nll()),
+            "joint": _nulls(self.joint()),
             "kl": _null(self.kl),
             "active_units": _nulls(self.active_units),
             "latent_use": self.latent_use.summary(),
@@ -151,6 +167,14 @@ class Evaluation:
         for name, value in averages["image"].items():
             lines.append(line(self._explain(name, table), _text(value), _text(averages["report"][name])))
         lines += ["", f"negative log-likelihood of a label: {self.nll():.4f} nats"]
+        joint = self.joint()
+        if not np.isnan(joint["joint_nll"]):
+            lines.append(
+                f"of all labels of a study: jointly {joint['joint_nll']:.3f} nats, as the product of the marginals "
+                f"{joint['marginal_nll']:.3f}"
+            )
+        if not np.isnan(joint["answer_information"]):
+            lines.append(f"I(z; y | x_I): at least {joint['answer_information']:.2f} nats")
         lines += str(self.latent_use).splitlines()
         if with_report:
             lines.append("* of the classifier that reads the report: not available at inference")
@@ -165,6 +189,11 @@ class Evaluation:
             "micro": "micro    (all pairs pooled)",
             "weighted": "weighted (by positives)",
         }[name]
+
+
+def _mean(values: Array) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _text(value: float) -> str:

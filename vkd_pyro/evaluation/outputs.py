@@ -16,6 +16,7 @@ from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import KL, Distribution, product
+from vkd_pyro.evaluation.joint import answer_information, joint_log_prob, marginal_log_prob
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
 from vkd_pyro.posthoc.ood import Signals
@@ -52,6 +53,9 @@ class StudyOutputs:
         z_change: [N, K], the squared change of p(y_k = 1 | x_I) when z is drawn for another study, with no bias from
             the number of draws, so below 0 now and then; NaN for a single draw, or without another study in the batch.
         features: float32 [N, F], of the image encoder.
+        joint_log_prob, marginal_log_prob: [N], log p(y | x_I) of the known labels of a study together, and as if they
+            were independent, in nats; NaN where none is known.
+        answer_information: [N], at least I(z; y | x_I) in nats; NaN for a single draw.
     """
 
     study_ids: NDArray[np.str_]
@@ -69,6 +73,9 @@ class StudyOutputs:
     z_variance: NDArray[np.float64]
     z_change: NDArray[np.float64]
     features: NDArray[np.float32]
+    joint_log_prob: NDArray[np.float64]
+    marginal_log_prob: NDArray[np.float64]
+    answer_information: NDArray[np.float64]
 
     @classmethod
     def concatenate(cls, parts: Sequence["StudyOutputs"]) -> "StudyOutputs":
@@ -119,7 +126,8 @@ def study_outputs(method: Method, batch: Batch, num_samples: int, seed: int, fus
     if batch.has_report.any():
         read = method.report_predictive(batch, features, max(num_samples, KL_DRAWS), seed)
         outputs |= _of_report(read, said, batch, labels, num_samples) if read else {}
-    outputs |= _of_samples(said.samples if fusion == "none" else _mean_of_groups(said.samples, group))
+    samples = said.samples if fusion == "none" else _mean_of_groups(said.samples, group)
+    outputs |= _of_samples(samples) | _of_answers(samples, labels, seed)
     arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
     return StudyOutputs(study_ids=np.array(batch.study_ids), **arrays | {"features": features.float().cpu().numpy()})
 
@@ -174,6 +182,15 @@ def _of_samples(samples: Tensor) -> dict[str, Tensor]:
         return found | dict.fromkeys(("low", "high"), torch.full_like(samples[0], torch.nan))
     tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], device=samples.device)
     return found | dict(zip(("low", "high"), samples.quantile(tails, dim=0), strict=True))
+
+
+def _of_answers(samples: Tensor, labels: Tensor, seed: int) -> dict[str, Tensor]:
+    """What is said of all findings of a study together; [S, B, K], [B, K] -> [B] each."""
+    return {
+        "joint_log_prob": joint_log_prob(samples, labels),
+        "marginal_log_prob": marginal_log_prob(samples, labels),
+        "answer_information": answer_information(samples, seed),
+    }
 
 
 def _moved_by_z(model: ImageModel, features: Tensor, said: PosteriorPredictive, group: Tensor) -> dict[str, Tensor]:

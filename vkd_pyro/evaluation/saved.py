@@ -22,6 +22,13 @@ NUMBERS = {
     "expected_entropy": "expected",
     "report_probabilities": "report",
 }
+BY_STUDY = {
+    "kl_per_study": "kl",
+    "ood": "ood_p",
+    "joint_log_prob": "joint_log_prob",
+    "marginal_log_prob": "marginal_log_prob",
+    "answer_information": "answer_information",
+}
 ANSWERS = {"answers": "answer", "conformal": "conformal"}
 """Attributes of an `Evaluation`, and what their columns in predictions.parquet begin with."""
 
@@ -32,7 +39,7 @@ def save_evaluation(evaluation: Evaluation, folder: Path, summary: dict[str, Any
     columns: dict[str, Any] = {"study": evaluation.study_ids, "patient": evaluation.patient_ids}
     for name, prefix in (NUMBERS | ANSWERS).items():
         columns |= {f"{prefix}:{f}": a for f, a in zip(evaluation.findings, getattr(evaluation, name).T, strict=True)}
-    columns |= {"kl": evaluation.kl_per_study, "ood_p": evaluation.ood, **evaluation.subgroups}
+    columns |= {column: getattr(evaluation, name) for name, column in BY_STUDY.items()} | evaluation.subgroups
     if evaluation.models is not None:
         columns["model"] = evaluation.models
     if evaluation.mismatch_score is not None:
@@ -74,8 +81,7 @@ def _read(folder: Path) -> Evaluation:
         findings=findings,
         study_ids=tuple(rows["study"]),
         patient_ids=tuple(rows["patient"]),
-        kl_per_study=rows["kl"].to_numpy(float),
-        ood=rows["ood_p"].to_numpy(float),
+        **{name: rows[column].to_numpy(float) for name, column in BY_STUDY.items()},
         subgroups={kind: rows[kind].to_numpy(str) for kind in subgroup_names() if kind in rows},
         latent_use=LatentUse.from_summary(kl, units, summary["latent_use"]),
         models=rows["model"].to_numpy(int) if "model" in rows else None,

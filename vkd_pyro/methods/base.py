@@ -103,6 +103,12 @@ class ReportClassifier(PyroModule):
             seen = torch.cat([features, image_features.detach()], dim=-1)
         return features, self.head(seen).float()
 
+    def report_loss(self, batch: Batch) -> Tensor | None:
+        """- log t(y | x_T), scalar, to warm it up; None for one that looks at the image, too."""
+        if self.image_features:
+            return None
+        return -(batch.has_report * log_likelihood(self(batch)[1], batch.labels, batch.known)).mean()
+
     def posterior_predictive(self, batch: Batch, image_features: Tensor) -> PosteriorPredictive:
         """t(y_k = 1 | x_T), float [1, B, K]; there is nothing to draw."""
         return PosteriorPredictive(self(batch, image_features)[1].sigmoid()[None])

@@ -42,6 +42,7 @@ from vkd_pyro.training.requirements import (
 )
 from vkd_pyro.training.settings import Training
 from vkd_pyro.training.trainer import compile_encoders, make_trainer, quiet
+from vkd_pyro.training.warm_up import warm_up
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import write_json, written
 
@@ -96,6 +97,8 @@ def fit(
         warn_of_absent_findings(data)
     train_loader, validation_loader = loaders(method, data, training, seed, trainer)
     observe_reports(method, cast(StudyDataset, train_loader.dataset))
+    if not goes_on:
+        warm_up(method.to(training.device), cast(StudyDataset, train_loader.dataset), training.report_warm_up, seed)
     batches = cast(TrainingBatches, train_loader.batch_sampler)
     last = resume_from(run, batches, seed) if goes_on else None
     if training.compile:

@@ -36,6 +36,8 @@ class Training:
         freeze_batchnorm: normalise by the running statistics as they are, also while training.
         compile: compile the encoders by torch.compile; for a GPU, since a CPU was slower for it.
         checkpoint_steps: optimiser steps between checkpoints within an epoch; None for the ends of epochs alone.
+        report_warm_up: steps in which the report branch learns alone, from labelled reports, before the training; 0 is
+            none. It helps where few studies are labelled, and the branch fills in the labels of the others.
     """
 
     max_epochs: int = 20
@@ -54,6 +56,7 @@ class Training:
     freeze_batchnorm: bool = False
     compile: bool = False
     checkpoint_steps: int | None = 1000
+    report_warm_up: int = 0
 
     @property
     def device(self) -> torch.device:
@@ -66,6 +69,8 @@ class Training:
         for name in ("max_epochs", "num_samples", "devices", "num_nodes", "accumulate_batches"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name}: found {getattr(self, name)}, expected at least 1")
+        if self.report_warm_up < 0:
+            raise UserError(f"training.report_warm_up: found {self.report_warm_up}, expected steps, or 0 for none")
         for name, without in (("patience", "no early stop"), ("checkpoint_steps", "none within an epoch")):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"training.{name}: found {value}, expected at least 1, or null for {without}")

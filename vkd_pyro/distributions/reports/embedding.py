@@ -35,7 +35,7 @@ class ReportEmbedding(ReportLikelihood):
                 "token embeddings: LanguageModelEncoder"
             )
         self.reader: Any = reader.requires_grad_(False)
-        width = self.reader.features_dim
+        width = int(self.reader.features_dim)  # type: ignore[arg-type]  # of a part that torch takes for a tensor
         self.outputs = LinearOutputs(latent_dim, features_dim, width)
         self.raw_scale = nn.Parameter(torch.full((width,), 0.5413))  # softplus of it is 1
         self.mean: Tensor

@@ -1,0 +1,61 @@
+"""Predictions of all findings of a study together: what a used z gives that independent outputs cannot.
+
+log p(y | x_I) = log 1/S sum_s prod_k p(y_k | x_I, z^(s))         jointly, over draws z^(s) ~ p(z | x_I)
+             vs. sum_k log 1/S sum_s p(y_k | x_I, z^(s))          the product of its own marginals
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vkd_pyro.distributions import seeded
+
+TINY = 1e-7
+"""Probabilities are kept this far from 0 and 1, for their logarithms."""
+
+
+def joint_log_prob(samples: Tensor, labels: Tensor) -> Tensor:
+    """log p(y | x) of the known labels of each study, together: the log of the mean over draws of their product.
+
+    Args: p(y_k = 1 | x, z^(s)), float [S, B, K]; labels, float [B, K], NaN unknown. Returns: float [B], in nats; NaN
+    where no label is known.
+    """
+    of_draws = _log_probs(samples, labels).sum(-1)
+    found = of_draws.logsumexp(0) - math.log(len(samples))
+    return found.masked_fill(labels.isnan().all(-1), torch.nan)
+
+
+def marginal_log_prob(samples: Tensor, labels: Tensor) -> Tensor:
+    """sum_k log p(y_k | x) over the known labels of each study, as if they were independent; as `joint_log_prob`."""
+    found = _log_probs(samples.mean(0), labels).sum(-1)
+    return found.masked_fill(labels.isnan().all(-1), torch.nan)
+
+
+def answer_information(samples: Tensor, seed: int) -> Tensor:
+    """At least I(z; y | x), the mutual information of z and all answers of a study, float [B] in nats.
+
+        1/S sum_s log p(y^(s) | x, z^(s)) / (1/S sum_t p(y^(s) | x, z^(t))),   y^(s) ~ p(y | x, z^(s))
+
+    In expectation a lower bound, at most log S (InfoNCE, arXiv 1905.06922, Sec. 2.3). NaN for a single draw.
+
+    Args: p(y_k = 1 | x, z^(s)), float [S, B, K]; seed of the answers, drawn alike for every study.
+    """
+    count, studies, findings = samples.shape
+    if count < 2:
+        return samples.new_full((studies,), torch.nan)
+    p = samples.float().clamp(TINY, 1 - TINY)
+    with seeded(seed, samples.device):
+        uniform = torch.rand(count, 1, findings, device=samples.device)
+    answers = (uniform < p).float()
+    yes, no = p.log(), (1 - p).log()
+    # log p(y^(s) | z^(t)), [B, s, t]
+    pairs = torch.einsum("sbk,tbk->bst", answers, yes) + torch.einsum("sbk,tbk->bst", 1 - answers, no)
+    own = pairs.diagonal(dim1=1, dim2=2)
+    return (own - pairs.logsumexp(2) + math.log(count)).mean(1)
+
+
+def _log_probs(p: Tensor, labels: Tensor) -> Tensor:
+    """log p(y_k) of each label, 0 where it is unknown; [..., B, K]."""
+    p = p.float().clamp(TINY, 1 - TINY)
+    return torch.where(labels == 1, p.log(), (1 - p).log()) * ~labels.isnan()
