@@ -497,7 +497,7 @@ def test_multitask_takes_unknown_labels_from_a_teacher_that_is_not_taught():
     known[2:4] = False
     batch = make_batch(known=known, has_report=torch.tensor([True] * 3 + [False] * 3))
     terms = method.terms(batch)
-    _, teacher = method.guide(batch)
+    _, teacher = method.guide.teacher(batch)
     logits = method.model.head(method.model.image_encoder(batch.images))
     expected = -binary_cross_entropy_with_logits(logits[2], teacher[2].sigmoid(), reduction="sum")
     torch.testing.assert_close(terms.log_likelihood[2], expected)

@@ -94,10 +94,10 @@ def test_what_each_overlay_is():
     }
     classes = {name: found["method.class_path"].removeprefix("vkd_pyro.methods.") for name, found in settings.items()}
     assert set(classes.values()) == {
-        "VKD", "NoReport", "ImageOnly", "LogitDistillation", "FeatureRegression", "Contrastive",
+        "VKD", "NoReport", "ImageOnly", "LogitDistillation", "FeatureRegression", "Contrastive", "MultiTask",
     }  # fmt: skip
     assert {name for name, method in classes.items() if method != "VKD"} == {n for n in classes if "methods/" in n}
-    assert len(classes) - list(classes.values()).count("VKD") == 7
+    assert len(classes) - list(classes.values()).count("VKD") == 8
     without_mi = {name: found for name, found in settings.items() if "mi_" in name}
     samples = {name: found["method.objective.likelihood_samples"] for name, found in without_mi.items()}
     assert samples == {"ablations/without_mi_posterior": "posterior", "ablations/without_mi_prior": "prior"}

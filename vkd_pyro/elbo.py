@@ -142,7 +142,7 @@ class TraceVKD_ELBO(ELBO):
     Use it as a module, with any torch optimiser, `TraceVKD_ELBO()(model, guide)(batch, kl_weight=0.5)`, or under
     `pyro.infer.SVI`, `svi.step(batch, kl_weight=0.5)`.
 
-    .. warning:: Latent distributions need reparametrised samples (`rsample`): there is no score-function estimator.
+    .. warning:: Latent distributions need `rsample`: there is no score-function estimator.
 
     .. warning:: Under the posterior, more draws of a log of a mean teach the posterior less: its gradient's
        signal-to-noise ratio falls as M^-1/2, while the model's rises as M^1/2 (Rainforth et al. 2018, "Tighter
@@ -155,11 +155,10 @@ class TraceVKD_ELBO(ELBO):
         alpha: the posterior's share of a mixture, in [0, 1].
         log_mean_exp: log of the mean over M instead of the mean of logs.
         auxiliary_weight: w_MI; 0 is the paper's "without L_MI".
-        kl_scale: a constant that multiplies every `kl_weight`.
+        kl_scale: multiplies every `kl_weight`.
         divergence: in place of KL(q || p); importance weights know no other.
         unknown_labels: "ignored", or "from_report": what the auxiliary classifier makes of them, where it can.
-        auxiliary_mean: the auxiliary term's mean is over all "studies", or over those "labelled" that have a report, so
-            that it does not fall with the share of labels that are known.
+        auxiliary_mean: over all "studies", or over those "labelled" that have a report, whatever share they are.
         sites: what differs for an observed site of the model, by its name: "y", the labels, or "report".
         joint: one log of a mean for all sites of the same source, instead of one for each.
     """
@@ -222,8 +221,7 @@ class TraceVKD_ELBO(ELBO):
     def terms(self, model: Any, guide: Any, batch: Batch, kl_weight: float = 1.0) -> Terms:
         """The parts of the objective for one batch, with the beta of this step; `guide` None is none.
 
-        Model and guide run without being called, as a call of a `PyroModule` registers each parameter of its networks
-        with Pyro's store: for `SVI`, which calls `loss_and_grads`, and in vain for a torch optimiser.
+        Model and guide run without being called: a call registers each parameter with Pyro's store, which is for `SVI`.
         """
         guide = _no_guide if guide is None else getattr(guide, "forward", guide)
         return self._terms(getattr(model, "forward", model), guide, batch, kl_weight)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor
 
 from vkd_pyro.data.batch import Batch
@@ -13,6 +14,23 @@ from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.methods.base import Method, ReportClassifier, log_likelihood
 from vkd_pyro.model import ImageClassifier
 from vkd_pyro.sampling import PosteriorPredictive
+
+
+class Heads(PyroModule):
+    """What only training needs: p(x_T | h), and the teacher t(y | x_T) or None."""
+
+    def __init__(self, report_likelihood: ReportLikelihood, teacher: ReportClassifier | None) -> None:
+        super().__init__()
+        self.report_likelihood, self.teacher = report_likelihood, teacher
+
+    @property
+    def report_encoder(self) -> ReportEncoder | None:
+        """What reads reports; None without a teacher."""
+        return None if self.teacher is None else self.teacher.report_encoder
+
+    def report_loss(self, batch: Batch) -> Tensor | None:
+        """That of the teacher; None without one."""
+        return None if self.teacher is None else self.teacher.report_loss(batch)
 
 
 class MultiTask(Method):
@@ -42,29 +60,29 @@ class MultiTask(Method):
         dropout: float = 0.1,
     ) -> None:
         teacher = None if report_encoder is None else ReportClassifier(report_encoder, len(findings), dropout=dropout)
-        super().__init__(findings, ImageClassifier(image_encoder, len(findings)), teacher)
-        self.observed = report_likelihood(image_encoder.features_dim, 0)
+        heads = Heads(report_likelihood(image_encoder.features_dim, 0), teacher)
+        super().__init__(findings, ImageClassifier(image_encoder, len(findings)), heads)
         self.report_weight, self.dropout = report_weight, dropout
         self.fills_unknown_labels = teacher is not None
 
     @property
     def report_likelihood(self) -> ReportLikelihood:
         """p(x_T | h)."""
-        return self.observed
+        return self.guide.report_likelihood
 
     def terms(self, batch: Batch, beta: float = 1.0) -> Terms:
         """The parts above; beta weighs nothing."""
         features = self.model.image_encoder(batch.images)
         logits, has_report = self.model.head(features).float(), batch.has_report
         labels, known, taught = batch.labels, batch.known, torch.zeros_like(features[:, 0])
-        if self.guide is not None:
-            _, teacher = self.guide(batch)
+        if self.guide.teacher is not None:
+            _, teacher = self.guide.teacher(batch)
             taught = has_report * log_likelihood(teacher, labels, known)
             filled = has_report[:, None] & ~known
             labels, known = torch.where(filled, teacher.detach().sigmoid(), labels), known | filled
         words = torch.zeros_like(taught)
         if batch.observed is not None:
-            words = has_report * self.observed(features).log_prob(batch.observed)
+            words = has_report * self.report_likelihood(features).log_prob(batch.observed)
         return Terms(
             log_likelihood=log_likelihood(logits, labels, known),
             auxiliary=taught,
@@ -79,4 +97,5 @@ class MultiTask(Method):
         self, batch: Batch, features: Tensor, num_samples: int, seed: int
     ) -> PosteriorPredictive | None:
         """The teacher's probabilities; None without one."""
-        return None if self.guide is None else self.guide.posterior_predictive(batch, features)
+        teacher = self.guide.teacher
+        return None if teacher is None else teacher.posterior_predictive(batch, features)

@@ -123,7 +123,7 @@ class _OneByOne(Sequence[Tensor]):
         return self._prepare([self.reports[index]])[0]
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._prepare(self.reports))  # all at once, where all are wanted
+        yield from self._prepare(self.reports)  # all at once, and only when the first is asked for
 
 
 class _Lazy:
