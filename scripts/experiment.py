@@ -6,7 +6,7 @@
 A row is CONFIG[+OVERLAY...], an overlay being what differs: a config, which is a file or a name that `vkd configs`
 lists, or one option, such as +--training.compile=true. Further options go to every `vkd train` whose method has them,
 e.g. --training.max_epochs=2. Runs that are complete are not trained again, interrupted ones are resumed. What a run
-prints is in RUN.log beside it. Differences are against the first row named.
+prints is in RUN.log beside it. Differences are against the first row named, or the first `--baselines` of them.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 from comparing import row_of_table, write_result
+from jsonargparse.typing import PositiveInt
 from trainings import Plan, Row, add_plan, errors_in_one_line, evaluations
 
 
@@ -34,13 +35,18 @@ def main() -> None:
     parser.add_argument("rows", nargs="+", metavar="CONFIG[+OVERLAY...]")
     add_plan(parser, runs="runs")
     parser.add_argument("--split", default="test", help="what is evaluated: test, or validation to choose by")
+    parser.add_argument(
+        "--baselines", type=PositiveInt, default=1, help="rows that others are compared with, from the first"
+    )
     given, options = parser.parse_known_args()
     if given.folds and given.split != "test":
         parser.error("--folds joins the folds' test splits; leave out --split")
     plan = Plan(given.runs, given.seeds, given.folds or 0, given.split, tuple(options), given.jobs)
     rows = [row_named(text) for text in given.rows]
     found = evaluations(rows, plan)
-    cells = {name: row_of_table(ours, {"": found[rows[0].name]}) for name, ours in found.items()}
+    first = [row.name for row in rows][: given.baselines]
+    baselines = {f" to {name.split('/')[-1]}" if len(first) > 1 else "": found[name] for name in first}
+    cells = {name: row_of_table(ours, baselines) for name, ours in found.items()}
     table = pd.DataFrame(cells).T.fillna("")  # the first has no difference from itself
     print(table.to_string())
     if given.json:

@@ -130,6 +130,7 @@ def test_every_swap_is_listed_as_tried_or_untried():
         concrete(distributions, distributions.Family)
         | concrete(distributions, distributions.Likelihood)
         | concrete(distributions, distributions.Divergence)
+        | concrete(distributions, distributions.ReportLikelihood)
         | concrete(schedules, schedules.BetaSchedule)
         | concrete(methods, methods.Method)
     ) - {"NetworkFamily", "NetworkLikelihood"}
