@@ -28,7 +28,16 @@ OPENI_COLUMNS = (
     *("macro", "macro30", "micro", "report macro", "KL"),
     *(f"Δ macro30 to {name}" for name in ("image_only", "image_only_4_epochs", "no_report", "logit_distillation")),
 )
-COLUMNS = {"speed_openi": SPEED_COLUMNS, "openi": OPENI_COLUMNS}
+PRETRAINED_COLUMNS = (
+    *("macro", "macro30", "micro", "joint nll", "product of marginals", "I(z; y)", "report macro", "KL"),
+    *(f"Δ macro30 to {name}" for name in ("image_only", "multitask", "logit_distillation")),
+)
+COLUMNS = {
+    "speed_openi": SPEED_COLUMNS,
+    "openi": OPENI_COLUMNS,
+    "openi_pretrained": PRETRAINED_COLUMNS,
+    "openi_pretrained_tenth": PRETRAINED_COLUMNS,
+}
 """What is shown of a wide table; of others everything."""
 
 ROWS = {
@@ -81,9 +90,17 @@ def result(name: str) -> str:
     content = read(name)
     rows = content["table"]
     rows = {row: rows[row] for row in ROWS.get(name, rows)}
+    rows = {short(row): {short(column): cell for column, cell in cells.items()} for row, cells in rows.items()}
     columns = COLUMNS.get(name) or list(dict.fromkeys(column for cells in rows.values() for column in cells))
     unbroken = {row: {name: numbers_unbroken(cell) for name, cell in cells.items()} for row, cells in rows.items()}
     return table(content.get("rows", "method"), columns, unbroken) + f"\nMade by `{content['command']}`\n"
+
+
+def short(name: str) -> str:
+    """The name of a row or column of `experiment.py` without what all its rows have in common."""
+    return re.sub(r"^openi_pretrained/", "", re.sub(r"/data\.task\.label_share=[\d.]+$", "/vkd", name)).replace(
+        "-data.task.label_share=0.1", ""
+    )
 
 
 def numbers_unbroken(cell: object) -> str:
@@ -97,7 +114,7 @@ def openi_in_short() -> str:
     shown: dict[str, dict[str, str]] = {}
     for title, name in {"a tenth of the labels": "openi_pretrained_tenth", "all labels": "openi_pretrained"}.items():
         for row, cells in read(name)["table"].items():
-            method = row.split("/")[-1].split("-")[0].replace("data.task.label_share=0.1", "vkd")
+            method = short(row)
             to_image_only = next((found for column, found in cells.items() if "macro30 to image_only" in column), "")
             shown.setdefault(method, {})[f"macro30 AUC, {title}"] = cells["macro30"]
             shown[method][f"to image_only, {title}"] = to_image_only

@@ -52,6 +52,16 @@ def test_images_and_their_features_give_the_same():
     torch.testing.assert_close(encoder(encoder.extract(images)), encoder(images))
 
 
+def test_it_can_be_exported_and_explained():
+    encoder = frozen()
+    batch = {"images": {0: torch.export.Dim("batch", min=2, max=64)}}
+    program = torch.export.export(encoder, (torch.rand(3, 1, 32, 32),), dynamic_shapes=batch).module()
+    images = torch.rand(5, 1, 32, 32, requires_grad=True)
+    torch.testing.assert_close(program(images), encoder(images))
+    encoder(images).sum().backward()  # as class activation maps want it
+    assert images.grad.abs().sum() > 0
+
+
 def test_a_store_gives_the_features_of_its_images(store):
     encoder = frozen()
     for split in ("train", "test"):

@@ -53,7 +53,7 @@ class FrozenImageEncoder(ImageEncoder):
 
     def forward(self, images: Tensor) -> Tensor:
         """Args: float [B, 1, height, width] in [0, 1], or features of them, float [B, F]. Returns: [B, width]."""
-        features = images if images.dim() == 2 else self.extract(images)
+        features = images if images.dim() == 2 else self.backbone(images)
         return self.network(features).float()
 
     @torch.no_grad()
