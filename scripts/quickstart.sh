@@ -12,6 +12,6 @@ vkd evaluate "$run" >"$runs/evaluation.txt"
 python scripts/first_xray.py "$run" "$runs/xray.png"
 echo
 echo "One X-ray of the test split, from the image alone (its picture, and where findings are seen: $runs/xray*.png):"
-vkd predict "$run/bundle" "$runs/xray.png" --overlay "$runs"
+vkd predict "$run/bundle" "$runs/xray.png" --overlay "$runs" --overlay_findings Cardiomegaly "Pleural Effusion"
 echo
 echo "All tables and figures of vkd: open $run/evaluation/test/index.html"

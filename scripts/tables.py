@@ -110,7 +110,7 @@ def numbers_unbroken(cell: object) -> str:
 
 
 def openi_in_short() -> str:
-    """What the README shows of results/openi_pretrained*.json: four methods, with a tenth of the labels and with all."""
+    """What the README shows of results/openi_pretrained*.json: four methods, a tenth of the labels and all."""
     shown: dict[str, dict[str, str]] = {}
     for title, name in {"a tenth of the labels": "openi_pretrained_tenth", "all labels": "openi_pretrained"}.items():
         for row, cells in read(name)["table"].items():

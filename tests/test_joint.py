@@ -145,9 +145,7 @@ def test_a_tied_head_is_warmed_up_with_its_branch():
 def test_a_method_without_a_report_classifier_cannot_be_warmed_up():
     data, dataset = training_set()
     method = Contrastive(data.findings, ConvEncoder((4, 8)), WordEncoder(64, 8))
-    with pytest.raises(
-        UserError, match=r"nothing in Contrastive classifies reports alone; set it to 0"
-    ):
+    with pytest.raises(UserError, match=r"nothing in Contrastive classifies reports alone; set it to 0"):
         warm_up(method, dataset, steps=2, seed=0)
     warm_up(ImageOnly(data.findings, ConvEncoder((4, 8))), dataset, steps=2, seed=0)  # reads none
 
