@@ -4,10 +4,9 @@
 # that compares them; then one X-ray is predicted from the image alone. Run again, it goes on with the runs that are there.
 # Arguments go to every `vkd train`.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" ""
-runs=runs/quickstart run=runs/quickstart/synthetic/quickstart-0
-config=synthetic+quickstart
-python scripts/experiment.py "$config+methods/image_only" "$config+methods/no_report" "$config" \
-    --seeds 1 --runs "$runs" "$@"
+runs=runs/quickstart run=runs/quickstart/synthetic/vkd-0
+python scripts/experiment.py synthetic+methods/image_only synthetic+methods/no_report synthetic --seeds 1 --runs "$runs" \
+    --data.task.label_share=0.1 --data.selection.corpus.init_args.num_studies=2000 --training.max_epochs=12 "$@"
 vkd evaluate "$run" >"$runs/evaluation.txt"
 python scripts/first_xray.py "$run" "$runs/xray.png"
 echo
