@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch import nn
 
-from vkd_pyro.data.batch import Batch
+from vkd_pyro.data.batch import Batch, Example, collate
 from vkd_pyro.data.loading.dataset import StudyDataset, derive_seed
 from vkd_pyro.distributions import seeded
 from vkd_pyro.methods.base import Method
@@ -68,15 +67,16 @@ def warm_up(method: Method, dataset: StudyDataset, steps: int, seed: int) -> Non
 
 def _batch(dataset: StudyDataset, studies: Any) -> Batch:
     """Reports and labels of studies; the images are empty."""
-    prepared: list[Tensor] = [dataset.reports[number] for number in studies]  # type: ignore[index]
-    lengths = torch.tensor([len(report) for report in prepared])
-    report, targets = pad_sequence(prepared, batch_first=True), torch.from_numpy(dataset.targets[studies])
-    return Batch(
-        images=torch.zeros(len(studies), 0),
-        report=report.float() if report.is_floating_point() else report,
-        report_mask=torch.arange(report.shape[1]) < lengths[:, None],
-        has_report=torch.ones(len(studies), dtype=torch.bool),
-        labels=targets.nan_to_num(0.0),
-        known=~targets.isnan(),
-        study_ids=tuple(dataset.studies[number].study_id for number in studies),
+    reports: Any = dataset.reports
+    return collate(
+        [
+            Example(
+                image=torch.zeros(0),
+                report=reports[number],
+                has_report=True,
+                labels=torch.from_numpy(dataset.targets[number]),
+                study_id=dataset.studies[number].study_id,
+            )
+            for number in studies
+        ]
     )

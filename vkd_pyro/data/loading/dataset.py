@@ -72,14 +72,15 @@ class StudyDataset(Dataset[Example]):
     def __getitem__(self, draw: Draw) -> Example:
         epoch, row = draw
         number, place = self.rows[row]
-        study, draw_seed = self.studies[number], derive_seed(self.seed, epoch, self.studies[number].study_id, row)
+        study = self.studies[number]
         if self.features is not None:
             versions = self.features[number][place]
-            image = torch.from_numpy(np.array(versions[draw_seed % len(versions) if epoch >= 0 else 0], np.float32))
+            version = derive_seed(self.seed, epoch, study.study_id, row) % len(versions) if epoch >= 0 else 0
+            image = torch.from_numpy(np.array(versions[version], np.float32))
         else:
             image = self._read(row).float() / 255
             if self.augmentation is not None and epoch >= 0:
-                image = self.augmentation(image, draw_seed)
+                image = self.augmentation(image, derive_seed(self.seed, epoch, study.study_id, row))
         return Example(
             image=image,
             report=NO_REPORT if self.reports is None else self.reports[number],

@@ -61,11 +61,11 @@ class Loading:
     labelled_half: bool = True
 
     def __post_init__(self) -> None:
+        if self.features and (self.store is None or self.cache_on_device):
+            raise UserError(
+                "data.loading.features: wants data.loading.store, which holds them, and cache_on_device false"
+            )
         for name, least in (("batch_size", 1), ("num_workers", 0)):
-            if self.features and (self.store is None or self.cache_on_device):
-                raise UserError(
-                    "data.loading.features: wants data.loading.store, which holds them, and cache_on_device false"
-                )
             if getattr(self, name) < least:
                 raise UserError(f"data.loading.{name}: found {getattr(self, name)}, expected at least {least}")
 
