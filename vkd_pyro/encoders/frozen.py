@@ -1,6 +1,5 @@
 """An image encoder that stays as it was pretrained, and a small network on its features, which is what is trained."""
 
-import hashlib
 from functools import cached_property
 from typing import Any, Self
 
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from vkd_pyro.encoders.image import ImageEncoder, encode
 from vkd_pyro.utils.errors import check_probability
-from vkd_pyro.utils.serialization import describe
+from vkd_pyro.utils.serialization import describe, hash_of_weights
 
 
 class FrozenImageEncoder(ImageEncoder):
@@ -69,8 +68,5 @@ class FrozenImageEncoder(ImageEncoder):
     @cached_property
     def feature_preparation(self) -> dict[str, Any]:
         """What the backbone's features depend on, for JSON: a store of features serves encoders with the same only."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.backbone.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return {"backbone": describe(self.backbone)["class_path"], "weights": digest.hexdigest()}
+        weights = hash_of_weights(self.backbone.state_dict())
+        return {"backbone": describe(self.backbone)["class_path"], "weights": weights}

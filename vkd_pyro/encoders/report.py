@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from vkd_pyro.utils.errors import UserError
-from vkd_pyro.utils.serialization import describe
+from vkd_pyro.utils.serialization import describe, hash_of_weights
 
 
 class ReportEncoder(nn.Module, abc.ABC):
@@ -201,13 +201,8 @@ class LanguageModelEncoder(ReportEncoder):
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over the frozen model's weights, in the order of their names; not of the pooler, which is not used."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self._frozen[0].state_dict().items()):
-            if name.startswith("pooler."):
-                continue
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        state = self._frozen[0].state_dict().items()
+        return hash_of_weights({name: value.float() for name, value in state if not name.startswith("pooler.")})
 
     def get_extra_state(self) -> dict[str, str]:
         return {"language_model": self.language_model, "fingerprint": self.fingerprint}

@@ -1,9 +1,11 @@
 """Parts that can say how to build their like: they keep their constructor's arguments as attributes."""
 
 import dataclasses
+import hashlib
 import importlib
 import inspect
 import sys
+from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
 from vkd_pyro.utils.errors import UserError
@@ -44,6 +46,15 @@ def build(description: dict[str, Any], base: type, **changed: Any) -> Any:
         raise UserError(f"{description['class_path']}: found {part!r}, expected a subclass of {base.__name__}")
     arguments = {name: _typed(part, name, value) for name, value in description["init_args"].items()}
     return part(**(arguments | {name: value for name, value in changed.items() if name in arguments}))
+
+
+def hash_of_weights(state: Mapping[str, Any]) -> str:
+    """sha256 over the names and bytes of the tensors of a state dict, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def public_path(kind: type) -> str:
