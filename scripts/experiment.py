@@ -4,7 +4,8 @@
     python scripts/experiment.py openi_cpu openi_cpu+methods/feature_regression --folds 5 --jobs 2
 
 A row is CONFIG[+OVERLAY...], an overlay being what differs: a config, which is a file or a name that `vkd configs`
-lists, or one option, such as +--training.compile=true. Further options go to every `vkd train` whose method has them,
+lists, or one option, such as +--training.compile=true; {seed} in it is the seed, as in
++--data.task.label_draw={seed}. Further options go to every `vkd train` whose method has them,
 e.g. --training.max_epochs=2. Runs that are complete are not trained again, interrupted ones are resumed. What a run
 prints is in RUN.log beside it. Differences are against the first row named, or the first `--baselines` of them.
 """

@@ -43,7 +43,7 @@ class Row:
     Attributes:
         name: of its runs, which are NAME-SEED, or NAME-SEED-foldFOLD.
         configs: for `vkd train`; a later one says what differs from those before it.
-        options: of `vkd train`.
+        options: of `vkd train`; {seed} in one is the seed.
         start_from: name of the row whose run of the same seed and fold it goes on from; "" for none.
     """
 
@@ -90,7 +90,8 @@ class Plan:
     def _training(self, row: Row, seed: int, fold: int) -> "Training":
         run = self.run(row.name, seed, fold)
         arguments = [word for config in row.configs for word in ("--config", config)]
-        arguments += ["--run", str(run), "--seed", str(seed), *row.options]
+        arguments += ["--run", str(run), "--seed", str(seed)]
+        arguments += [option.replace("{seed}", str(seed)) for option in row.options]
         if self.folds:
             arguments += [f"--data.task.folds.fold={fold}", f"--data.task.folds.num_folds={self.folds}"]
         if row.start_from:

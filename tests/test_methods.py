@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
+from torch.distributions import Normal, kl_divergence
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize, softplus
 
 from tests.conftest import TinyCorpus
 from tests.test_elbo import make_batch
@@ -16,7 +17,7 @@ from vkd_pyro.artifacts.bundle import load_bundle
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.evaluation.evaluate import evaluate
-from vkd_pyro.methods import Contrastive, FeatureRegression, LogitDistillation
+from vkd_pyro.methods import Contrastive, FeatureRegression, GaussianEmbeddings, LogitDistillation, UnitVectors
 from vkd_pyro.model import ImageClassifier
 from vkd_pyro.schedules import Constant, Switch
 from vkd_pyro.utils.errors import UserError
@@ -34,6 +35,7 @@ BASELINES = {
     "from both": partial(LogitDistillation, teacher="image+report", share=0.9, temperature=2.0),
     "regression": partial(FeatureRegression, weight=0.5),
     "contrastive": Contrastive,
+    "contrastive of Gaussians": partial(Contrastive, embeddings=GaussianEmbeddings),
     "contrastive first": partial(Contrastive, pretraining=True),
 }
 
@@ -91,7 +93,7 @@ def test_regression_is_its_formula():
 
 def test_contrast_is_its_formula_among_studies_with_a_report():
     batch = make_batch(has_report=HAS_REPORT)
-    method = made(Contrastive, weight=1.5, temperature=0.2, image_share=0.6)
+    method = made(Contrastive, weight=1.5, embeddings=partial(UnitVectors, temperature=0.2, image_share=0.6))
     features = method.model.image_encoder(batch.images)
     reports = method.guide.report_encoder(batch.report, batch.report_mask)
     images = normalize(method.guide.of_images(features), dim=-1)[HAS_REPORT]
@@ -100,6 +102,27 @@ def test_contrast_is_its_formula_among_studies_with_a_report():
     alignment = 0.6 * cross_entropy(similarity, own) + 0.4 * cross_entropy(similarity.T, own)
     expected = bce(method.model.head(features), batch.labels).mean() + 1.5 * alignment * 4 / 6
     torch.testing.assert_close(method.terms(batch).loss, expected)
+
+
+def test_contrast_of_gaussians_is_its_formula():
+    """The expected squared distance by sampling, the KL by torch, the cross-entropy pair by pair."""
+    batch = make_batch(has_report=HAS_REPORT)
+    method = made(Contrastive, embeddings=partial(GaussianEmbeddings, width=3, bottleneck_weight=0.3))
+    guide = method.guide
+    features = method.model.image_encoder(batch.images)[HAS_REPORT]
+    reports = guide.report_encoder(batch.report, batch.report_mask)[HAS_REPORT]
+    images = Normal(normalize(guide.of_images(features), dim=-1), softplus(guide.scale_of_images(features)) + 1e-4)
+    words = Normal(normalize(guide.of_reports(reports), dim=-1), softplus(guide.scale_of_reports(reports)) + 1e-4)
+    draws, others = images.sample((20_000,)), words.sample((20_000,))
+    distance = (draws[:, :, None] - others[:, None]).square().sum(-1).mean(0)
+    match = (5.0 - 5.0 * distance).sigmoid()
+    expected = torch.zeros(6)
+    standard = Normal(torch.zeros(3), torch.ones(3))
+    kl = sum(kl_divergence(d, standard).sum(-1) for d in (images, words))
+    for i, row in enumerate(HAS_REPORT.nonzero()[:, 0]):
+        wrong = [-((1 - match[i, j]).log() + (1 - match[j, i]).log()) / 2 for j in range(4) if j != i]
+        expected[row] = -match[i, i].log() + torch.stack(wrong).mean() + 0.3 * kl[i]
+    torch.testing.assert_close(method.terms(batch).alignment, expected, rtol=0.01, atol=0.01)
 
 
 def test_images_of_one_study_do_not_contrast():
@@ -182,7 +205,15 @@ def test_nothing_but_a_kl_is_logged_as_one(name):
         (lambda: made(LogitDistillation, share=2.0), "found share 2.0"),
         (lambda: made(LogitDistillation, temperature=0.0), "temperature above 0"),
         (lambda: made(FeatureRegression, weight=-1.0), "method.weight: found -1.0"),
-        (lambda: made(Contrastive, temperature=0.0), "found weight 1.0, temperature 0.0"),
+        (lambda: made(Contrastive, weight=-1.0), "method.weight: found -1.0"),
+        (
+            lambda: made(Contrastive, embeddings=partial(UnitVectors, temperature=0.0)),
+            "method.embeddings: found temperature 0.0",
+        ),
+        (
+            lambda: made(Contrastive, embeddings=partial(GaussianEmbeddings, bottleneck_weight=-1.0)),
+            "method.embeddings.bottleneck_weight: found -1.0",
+        ),
         (lambda: Switch(0), "beta_schedule.epochs: found 0"),
     ],
 )

@@ -1,5 +1,7 @@
 """Contrastive alignment: an image and its own report are closer than it and the reports of others."""
 
+from collections.abc import Callable
+
 import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
@@ -15,41 +17,95 @@ from vkd_pyro.model import ImageClassifier
 from vkd_pyro.utils.errors import UserError
 
 
-class Projections(PyroModule):
-    """Features of images and reports to one space: two layers each (ConVIRT, Sec. 3.1)."""
+class Embeddings(PyroModule):
+    """Where images and reports meet, and how far apart each image and its own report are there.
 
-    def __init__(self, image_features: int, report_encoder: ReportEncoder, width: int) -> None:
+    A subclass makes its networks from the width of the image's features and a report encoder, and gives `contrast`.
+
+    Args:
+        report_encoder: reads reports.
+    """
+
+    def __init__(self, report_encoder: ReportEncoder) -> None:
         super().__init__()
         self.report_encoder = report_encoder
-        self.of_images = _projection(image_features, width)
-        self.of_reports = _projection(report_encoder.features_dim, width)
 
-    def forward(self, batch: Batch, image_features: Tensor) -> tuple[Tensor, Tensor]:
-        """Args: a batch; float [B, F]. Returns: unit vectors of images and of reports, float [B, width] each."""
-        reports = self.of_reports(self.report_encoder(batch.report, batch.report_mask))
-        return normalize(self.of_images(image_features).float(), dim=-1), normalize(reports.float(), dim=-1)
+    def contrast(self, images: Tensor, reports: Tensor, others: Tensor) -> Tensor:
+        """A of each study. Args: features, float [B, F] and [B, R]; which reports are of another study than which
+        image, bool [B, B]. Returns: float [B], of studies that have a report."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch, image_features: Tensor) -> Tensor:
+        """A of each study, 0 without a report. Args: a batch; float [B, F]. Returns: float [B]."""
+        rows = batch.has_report.nonzero()[:, 0]
+        alignment = image_features.new_zeros(len(batch), dtype=torch.float32)
+        if not len(rows):
+            return alignment
+        names = [batch.study_ids[row] for row in rows.tolist()]
+        others = torch.tensor([[one != other for other in names] for one in names], device=rows.device)
+        reports = self.report_encoder(batch.report, batch.report_mask)
+        return alignment.index_put((rows,), self.contrast(image_features[rows], reports[rows], others))
+
+
+class UnitVectors(Embeddings):
+    r"""ConVIRT (Zhang et al. 2022, arXiv 2010.00747): directions, compared by their cosine.
+
+        A_i = - lambda log softmax_j(<v_i, u_j> / tau)_i - (1 - lambda) log softmax_j(<u_i, v_j> / tau)_i
+
+    where v and u are unit vectors of image and report, and the softmax is over the reports (images) of the batch.
+
+    Args:
+        image_features: width of the image's features.
+        report_encoder: reads reports.
+        temperature: tau.
+        image_share: lambda, the share of finding the report of an image.
+        width: of the common space.
+    """
+
+    def __init__(
+        self,
+        image_features: int,
+        report_encoder: ReportEncoder,
+        temperature: float = 0.1,
+        image_share: float = 0.75,
+        width: int = 128,
+    ) -> None:
+        if temperature <= 0 or not 0 <= image_share <= 1:
+            raise UserError(
+                f"method.embeddings: found temperature {temperature} and image_share {image_share}, expected above 0, "
+                "and a share between 0 and 1"
+            )
+        super().__init__(report_encoder)
+        self.temperature, self.image_share = temperature, image_share
+        self.of_images = projection(image_features, width)
+        self.of_reports = projection(report_encoder.features_dim, width)
+
+    def contrast(self, images: Tensor, reports: Tensor, others: Tensor) -> Tensor:
+        """The formula above."""
+        v, u = (normalize(vector.float(), dim=-1) for vector in (self.of_images(images), self.of_reports(reports)))
+        with no_autocast(v):
+            similarity = v @ u.T / self.temperature
+        own = torch.eye(len(v), dtype=torch.bool, device=v.device)
+        similarity = similarity.masked_fill(~(others | own), -torch.inf)
+        found = [similarity.log_softmax(dim).diagonal() for dim in (1, 0)]
+        return -(self.image_share * found[0] + (1 - self.image_share) * found[1])
 
 
 class Contrastive(Method):
-    r"""ConVIRT (Zhang et al. 2022, arXiv 2010.00747), jointly with the labels or before them.
+    r"""An image is nearer to its own report than to those of others: jointly with the labels, or before them.
 
         jointly        loss = L(f, y) + beta w A
         as pretraining loss = (1 - beta) L(f, y) + beta w A,  with beta = 1 first, then 0 (`Switch(before=1, after=0)`)
 
-        A = - lambda log softmax_j(<v_i, u_j> / tau)_i - (1 - lambda) log softmax_j(<u_i, v_j> / tau)_i
-
-    where v and u are unit vectors of image and report, the softmax is over the reports (images) of the batch, and L is
-    the Bernoulli cross-entropy summed over findings. Other images of the same study are left out of the softmax.
-    A study without a report has no A.
+    where A is what the embeddings say, and L the Bernoulli cross-entropy summed over findings. Other images of the same
+    study are not contrasted. A study without a report has no A.
 
     Args:
         findings: names of the K labels.
         image_encoder: reads X-rays.
         report_encoder: reads reports.
+        embeddings: makes the common space from (features_dim, report_encoder).
         weight: w.
-        temperature: tau.
-        image_share: lambda, the share of finding the report of an image.
-        width: of the common space.
         pretraining: whether the alignment comes before the labels.
     """
 
@@ -58,24 +114,15 @@ class Contrastive(Method):
         findings: tuple[str, ...],
         image_encoder: ImageEncoder,
         report_encoder: ReportEncoder,
+        embeddings: Callable[[int, ReportEncoder], Embeddings] = UnitVectors,
         weight: float = 1.0,
-        temperature: float = 0.1,
-        image_share: float = 0.75,
-        width: int = 128,
         pretraining: bool = False,
     ) -> None:
-        if weight < 0 or temperature <= 0 or not 0 <= image_share <= 1:
-            raise UserError(
-                f"method: found weight {weight}, temperature {temperature} and image_share {image_share}, expected at "
-                "least 0, above 0, and a share between 0 and 1"
-            )
-        super().__init__(
-            findings,
-            ImageClassifier(image_encoder, len(findings)),
-            Projections(image_encoder.features_dim, report_encoder, width),
-        )
-        self.weight, self.temperature, self.image_share = weight, temperature, image_share
-        self.width, self.pretraining = width, pretraining
+        if weight < 0:
+            raise UserError(f"method.weight: found {weight}, expected at least 0")
+        guide = embeddings(image_encoder.features_dim, report_encoder)
+        super().__init__(findings, ImageClassifier(image_encoder, len(findings)), guide)
+        self.weight, self.pretraining = weight, pretraining
 
     def terms(self, batch: Batch, beta: float = 1.0) -> Terms:
         """The parts above; the alignment is A."""
@@ -84,29 +131,12 @@ class Contrastive(Method):
         return Terms(
             log_likelihood=supervised * ((1 - beta) if self.pretraining else 1.0),
             auxiliary=torch.zeros_like(supervised),
-            alignment=self._alignment(self.guide(batch, features), batch),
+            alignment=self.guide(batch, features),
             auxiliary_weight=0.0,
             alignment_weight=beta * self.weight,
         )
 
-    def _alignment(self, vectors: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
-        """A, float [B]; 0 without a report."""
-        images, reports = vectors
-        rows = batch.has_report.nonzero()[:, 0]
-        alignment = images.new_zeros(len(batch))
-        if not len(rows):
-            return alignment
-        with no_autocast(images):
-            similarity = images[rows].float() @ reports[rows].float().T / self.temperature
-        names = [batch.study_ids[row] for row in rows.tolist()]
-        same = torch.tensor([[one == other for other in names] for one in names], device=images.device)
-        similarity = similarity.masked_fill(
-            same & ~torch.eye(len(names), dtype=torch.bool, device=same.device), -torch.inf
-        )
-        own = [similarity.log_softmax(dim).diagonal() for dim in (1, 0)]
-        found = self.image_share * own[0] + (1 - self.image_share) * own[1]
-        return alignment.index_put((rows,), -found)
 
-
-def _projection(inputs: int, width: int) -> nn.Sequential:
+def projection(inputs: int, width: int) -> nn.Sequential:
+    """Two layers from features into a common space (ConVIRT, Sec. 3.1)."""
     return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width))
