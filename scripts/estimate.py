@@ -164,7 +164,7 @@ def seconds(action: Action, repeats: int, device: str = "cpu") -> float:
 
 
 def network(encoder: ImageEncoder | None = None) -> VKD:
-    """That of configs/mimic_cxr.yaml, with embeddings of reports for an input."""
+    """That of configs/mimic_cxr_paper.yaml, with embeddings of reports for an input."""
     reports = Embedded(WIDTH, HEADS, FEED_FORWARD)
     return VKD(FINDINGS, encoder or TorchvisionEncoder("densenet121"), reports, latent_dim=512)
 

@@ -16,7 +16,7 @@ CORPORA = {"openi": "Open-I", "mimic_cxr": "MIMIC-CXR", "chestxray14": "ChestX-r
 
 SPLITS = {"openi": "70 / 10 / 20 by patient", "mimic_cxr": "official", "chestxray14": "official; validation by patient"}
 
-PAPER = {"openi": "openi_paper", "mimic_cxr": "mimic_cxr"}
+PAPER = {"openi": "openi_paper", "mimic_cxr": "mimic_cxr_paper"}
 """The configs of the paper's setting."""
 
 

@@ -3,10 +3,12 @@
 # of the patients have labels and all have reports, it trains `image_only`, `no_report` and `vkd`, and prints the table
 # that compares them; then one X-ray is predicted from the image alone. Run again, it goes on with the runs that are there.
 # Arguments go to every `vkd train`.
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" ""
-runs=runs/quickstart run=runs/quickstart/synthetic/vkd-0
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" "[explain]"
+runs=runs/quickstart run=runs/quickstart/synthetic/vkd-0 store=stores/quickstart
+studies="--data.selection.corpus.init_args.num_studies=2000"
+[ -d "$store" ] || vkd prepare --config synthetic "$studies" --output "$store"  # drawn once for all
 python scripts/experiment.py synthetic+methods/image_only synthetic+methods/no_report synthetic --seeds 1 --runs "$runs" \
-    --data.task.label_share=0.1 --data.selection.corpus.init_args.num_studies=2000 --training.max_epochs=12 "$@"
+    --data.task.label_share=0.1 "$studies" --data.loading.store="$store" --training.max_epochs=15 "$@"
 vkd evaluate "$run" >"$runs/evaluation.txt"
 python scripts/first_xray.py "$run" "$runs/xray.png"
 echo
