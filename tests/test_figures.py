@@ -161,7 +161,7 @@ def test_referral_and_risk_show_their_lines():
 
 def test_a_map_shows_unknown_apart_from_absent():
     points = np.arange(8.0).reshape(4, 2)
-    figure = figures.latent_maps({"Edema": (points, [1, 0, NAN, 1])})
+    figure = figures.latent_maps({"Edema": (points, ["present", "absent", "unknown", "present"])})
     shown = [c.get_offsets().tolist() for c in figure.axes[0].collections if len(c.get_offsets())]
     assert shown == [[[4, 5]], [[2, 3]], [[0, 1], [6, 7]]]
     assert [t.get_text() for t in figure.legends[0].texts] == ["unknown", "absent", "present"]
@@ -169,7 +169,7 @@ def test_a_map_shows_unknown_apart_from_absent():
 
 def test_maps_stand_side_by_side():
     points = np.zeros((3, 2))
-    figure = figures.latent_maps({"image only": (points, [0, 1, 0]), "with reports": (points, [0, 1, 0])})
+    figure = figures.latent_maps({"image only": (points, ["left"] * 3), "with reports": (points, ["severe"] * 3)})
     assert [axes.get_title("left") for axes in figure.axes] == ["image only", "with reports"]
 
 

@@ -225,7 +225,8 @@ def demo_latent(findings, generator) -> Section:
     plain = generator.normal(0, 1, (800, 2)) * [2, 1]
     told = plain + np.where(np.nan_to_num(labels)[:, None] == 1, [2.5, 2], [-0.5, -0.5])
     finding = findings[min(2, len(findings) - 1)]
-    maps = {f"{finding}: without reports": (plain, labels), f"{finding}: with reports": (told, labels)}
+    words = np.select([labels == 1, labels == 0], ["present", "absent"], "unknown")
+    maps = {f"{finding}: without reports": (plain, words), f"{finding}: with reports": (told, words)}
     return Section(
         "latent",
         facts={

@@ -18,8 +18,9 @@ from vkd_pyro.explanations.mismatch import Mismatch
 from vkd_pyro.metrics import Interval
 from vkd_pyro.posthoc.recalibration import Identity, Isotonic, Temperature
 from vkd_pyro.reporting.html import render
+from vkd_pyro.reporting.maps import LatentMaps, maps_of, shown_finding
 from vkd_pyro.reporting.sections import Assessment, Extras, figures_of, page_of, plain
-from vkd_pyro.reporting.write import save_all, shown_finding
+from vkd_pyro.reporting.write import save_all
 
 NAN = float("nan")
 RESAMPLES = 20
@@ -269,11 +270,11 @@ def test_a_warning_stands_at_the_top():
 
 def test_extras_are_shown_as_far_as_there_are_any():
     generator = np.random.default_rng(0)
+    points = generator.normal(size=(30, 2))
     extras = Extras(
         name="a model",
         training=pd.DataFrame({"epoch": [0, 1], "val/nll": [0.6, 0.5]}),
-        maps={"z given the image": (generator.normal(size=(30, 2)), np.repeat([0.0, 1.0, NAN], 10))},
-        of_maps="Means of z.",
+        maps=(LatentMaps("Map of z (t-SNE)", {"z given the image": (points, np.repeat("absent", 30))}, "Means."),),
         mismatch=Mismatch(("a", "b"), np.array([1.0, 2.0]), np.array([[3.0, 0.0, 4.0], [5.0, 6.0, 7.0]])),
         cases=(generator.random((2, 8, 8)), generator.random((2, 8, 8, 3)), ["Edema: 0.91", "Edema: 0.52"]),
         card="# Findings\n\nTrained on something.\n",
@@ -350,3 +351,25 @@ def test_the_finding_that_is_shown_has_most_positives():
     assert shown_finding(evaluation) == expected
     alone = replace(evaluation, findings=("No Finding",), labels=evaluation.labels[:, :1])
     assert shown_finding(alone) == 0
+
+
+def test_maps_of_z_are_coloured_by_label_and_by_what_reports_say():
+    pytest.importorskip("negspacy")
+    evaluation = make_full_evaluation(size=36)
+    said = ["Small left pleural effusion.", "Large right pleural effusion.", "Clear lungs."]
+    z = {"z given the image": np.random.default_rng(0).normal(size=(36, 3))}
+    label, side, severity = maps_of(evaluation, z, said * 12)
+    assert [of.title for of in (side, severity)] == ["Map of z (t-SNE) by side", "Map of z (t-SNE) by severity"]
+    assert side.caption == "The same points, coloured by the side of Pleural Effusion that their reports say."
+    (places, words), (same, sides), (_, severities) = (of.maps["z given the image"] for of in (label, side, severity))
+    assert set(words.tolist()) <= {"present", "absent", "unknown"}
+    assert np.array_equal(places, same)
+    assert sides.tolist() == ["left", "right", "absent"] * 12
+    assert severities.tolist() == ["mild", "severe", "absent"] * 12
+
+
+def test_without_reports_there_is_one_map_of_z_and_without_z_none():
+    evaluation = make_full_evaluation(size=36)
+    z = {"z given the image": np.zeros((36, 3)) + np.arange(36)[:, None]}
+    assert [of.title for of in maps_of(evaluation, z, [None] * 36)] == ["Map of z (t-SNE)"]
+    assert maps_of(evaluation, {"z given the image": np.full((36, 3), np.nan)}) == ()

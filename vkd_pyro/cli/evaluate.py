@@ -152,20 +152,21 @@ def extras_of(
     """The `Extras` of the page: what is computed or read for it alone; `beside` is z of another run."""
     from vkd_pyro.artifacts.bundle import CARD
     from vkd_pyro.artifacts.run import BUNDLE
+    from vkd_pyro.reporting.maps import maps_of
     from vkd_pyro.reporting.sections import Extras
-    from vkd_pyro.reporting.write import cases_of, maps_of, mismatch_of, training_table
+    from vkd_pyro.reporting.write import cases_of, mismatch_of, training_table
 
     z = {"z given the image": rows.prior_locs, "z given the report": rows.posterior_locs}
     if beside is not None:
         z[f"z given the image, {settings.beside.resolve().name}"] = beside
-    maps, of_maps = maps_of(evaluation, z)
+    by_id = {study.study_id: study.report for study in trained.data.studies(settings.split)}
+    reports = trained.data.selection.report([by_id.get(study, {}) for study in evaluation.study_ids])
     with_report = not all(map(math.isnan, evaluation.kl_per_study)) and settings.level == "study"
     card = (trained.path if is_bundle(trained.path) else trained.path / BUNDLE) / CARD
     return Extras(
         name=trained.path.resolve().name,
         training=training_table(trained.path),
-        maps=maps,
-        of_maps=of_maps,
+        maps=maps_of(evaluation, z, reports),
         mismatch=mismatch_of(trained.method, trained.data, settings.split) if with_report else None,
         cases=cases_of(trained.method, trained.data, evaluation, settings.cases) if settings.cases else None,
         card=card.read_text() if card.is_file() else "",

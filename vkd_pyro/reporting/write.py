@@ -14,17 +14,14 @@ from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.evaluation.evaluation import Evaluation
 from vkd_pyro.evaluation.saved import save_evaluation
 from vkd_pyro.explanations.images import grad_cam, overlay
-from vkd_pyro.explanations.latent import embed
 from vkd_pyro.explanations.mismatch import Mismatch, mismatch
 from vkd_pyro.methods.base import Method
 from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.reporting.figures import save
 from vkd_pyro.reporting.html import write_page
+from vkd_pyro.reporting.maps import shown_finding
 from vkd_pyro.reporting.sections import Assessment, Extras, figures_of, page_of
 from vkd_pyro.utils.files import private_folder
-
-MAX_POINTS = 1000
-"""Studies on a map of z: t-SNE of more takes minutes and shows no more."""
 
 
 def save_all(evaluation: Evaluation, folder: Path, extras: Extras, num_resamples: int = 1000) -> Assessment:
@@ -40,31 +37,6 @@ def save_all(evaluation: Evaluation, folder: Path, extras: Extras, num_resamples
     for name, figure in figures_of(page):
         save(figure, folder / "figures", name)
     return assessed
-
-
-def maps_of(
-    evaluation: Evaluation, z: dict[str, NDArray[np.float64]]
-) -> tuple[dict[str, tuple[NDArray[Any], NDArray[Any]]], str]:
-    """Maps of z by t-SNE (the paper's Figs. 2 and 3), coloured by the finding with most positives, and what they show.
-
-    Args:
-        z: by title, the means of z of each study, [N, D]; NaN where there is none.
-    """
-    most = shown_finding(evaluation)
-    rows = np.linspace(0, len(evaluation.labels) - 1, min(MAX_POINTS, len(evaluation.labels))).astype(int)
-    maps = {}
-    for title, locs in z.items():
-        chosen = locs[rows]
-        number = int(np.isfinite(chosen).all(axis=1).sum())
-        if number >= 4:
-            maps[title] = (embed(chosen, perplexity=min(30, (number - 1) / 3)), evaluation.labels[rows, most])
-    return maps, f"Means of z of {len(rows):,} studies, coloured by {evaluation.findings[most]}."
-
-
-def shown_finding(evaluation: Evaluation) -> int:
-    """The number of the finding with most positives; "No Finding" only where there is no other."""
-    positives = np.nansum(evaluation.labels, axis=0) + 1.0
-    return int(np.where(np.array(evaluation.findings) == "No Finding", 0.5, positives).argmax())
 
 
 def mismatch_of(method: Method, data: StudyData, split: str) -> Mismatch | None:

@@ -1,6 +1,6 @@
 """What a page shows beyond the evaluation."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vkd_pyro.explanations.mismatch import Mismatch
+from vkd_pyro.reporting.maps import LatentMaps
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,7 @@ class Extras:
     Attributes:
         name: of the model.
         training: a run's metrics.csv.
-        maps: of z in the plane: points [N, 2] and labels [N], by title.
-        of_maps: what they show.
+        maps: of z in the plane.
         mismatch: how far reports are from their own images, and from others'.
         cases: images [n, H, W], overlays [n, H, W, 3] and captions.
         card: text of the model card.
@@ -27,8 +27,7 @@ class Extras:
 
     name: str = "model"
     training: pd.DataFrame | None = None
-    maps: Mapping[str, tuple[NDArray[Any], NDArray[Any]]] | None = None
-    of_maps: str = ""
+    maps: Sequence[LatentMaps] = ()
     mismatch: Mismatch | None = None
     cases: tuple[NDArray[Any], NDArray[Any], list[str]] | None = None
     card: str = ""

@@ -14,8 +14,7 @@ def latent(e: Evaluation, extras: Extras) -> Section | None:
     other = [line for line in lines if ": " not in line]
     if not lines and not extras.maps:
         return None
-    maps = figures.latent_maps(extras.maps) if extras.maps else None
-    shown = [CaptionedFigure("Map of z (t-SNE)", maps, extras.of_maps)] if maps else []
+    shown = [CaptionedFigure(of.title, figures.latent_maps(of.maps), of.caption) for of in extras.maps]
     return Section("latent", facts=facts, figures=shown, notes=other)
 
 
