@@ -491,7 +491,7 @@ def test_networks_do_without_the_compiler_and_detection_still_finds_it():
 
 NEWER = """
 import sys
-from vkd_pyro.encoders import image
+from vkd_pyro.encoders import torchvision_models as image
 sys.modules[image.COMPILER] = stand_in = image._compiler_when_asked()
 from torch._dynamo.utils import counters
 assert sys.modules[image.COMPILER] is not stand_in

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vkd_pyro.encoders.image import ImageEncoder, load_state
+from vkd_pyro.encoders.image import ImageEncoder
+from vkd_pyro.encoders.torchvision_models import load_state
 from vkd_pyro.utils.errors import UserError
 
 

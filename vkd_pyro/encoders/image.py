@@ -1,23 +1,16 @@
 """Image encoders: gray X-rays to feature vectors."""
 
 import abc
-import os
-import re
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from importlib import import_module
-from pathlib import Path
-from types import ModuleType
 from typing import Any
-from urllib.parse import urlparse
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vkd_pyro.encoders.torchvision_models import load_image_weights, torchvision_models
 from vkd_pyro.utils.errors import UserError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -94,7 +87,7 @@ class TorchvisionEncoder(ImageEncoder):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        models = _torchvision_models()
+        models = torchvision_models()
         self.name, self.weights = name, weights
         self.channels_last, self.checkpointing = channels_last, checkpointing
         if name not in models.list_models(models):
@@ -227,47 +220,7 @@ def _basic_block(inputs: int, outputs: int, stride: int) -> nn.Module:
     shortcut = None
     if stride > 1 or inputs != outputs:
         shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-    return _torchvision_models().resnet.BasicBlock(inputs, outputs, stride, shortcut)
-
-
-# -------------------------------------------------------------------------------- pretrained weights
-
-
-def load_image_weights(network: nn.Module, name: str, weights: str, head: str) -> None:
-    """Copies pretrained weights into a torchvision network; its head is not needed, and may be of another size.
-
-    Args:
-        network: a torchvision classification network.
-        name: its name, for torchvision's own weights.
-        weights: "imagenet", or a file (.pth, .pt or .safetensors).
-        head: name of the head's layer in the network.
-
-    Raises:
-        UserError: the weights are not there, or are of another network; the message names the file wanted.
-    """
-    path = _imagenet_file(name) if weights == "imagenet" else Path(weights)
-    if not path.is_file():
-        raise UserError(
-            f"image_encoder.weights: no file {path}; put the weights of {name} there "
-            f"({_imagenet_url(name)}), or set image_encoder.weights to their path, or to null for a random start"
-        )
-    # Files of DenseNet from before 2018 name a layer "norm.1" where torchvision now says "norm1".
-    state = {
-        re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): value
-        for key, value in load_state(path).items()
-        if not key.startswith(f"{head}.")
-    }
-    wanted = {key: value for key, value in network.state_dict().items() if not key.startswith(f"{head}.")}
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    unknown = [key for key in state if key not in wanted]
-    reshaped = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    if missing or unknown or reshaped:
-        raise UserError(
-            f"{path}: not weights of {name}: {len(missing)} parameters missing, {len(unknown)} unknown, "
-            f"{len(reshaped)} of another shape (e.g. {(missing + unknown + reshaped)[0]}); "
-            f"expected a state dict of torchvision's {name}"
-        )
-    network.load_state_dict(state, strict=False)
+    return torchvision_models().resnet.BasicBlock(inputs, outputs, stride, shortcut)
 
 
 def _head(network: nn.Module, name: str) -> tuple[str, nn.Linear]:
@@ -275,74 +228,3 @@ def _head(network: nn.Module, name: str) -> tuple[str, nn.Linear]:
     if not linear:
         raise UserError(f"image_encoder.name: {name} does not end in one linear layer; expected e.g. densenet121")
     return linear[-1]
-
-
-def _imagenet_url(name: str) -> str:
-    return _torchvision_models().get_model_weights(name)["DEFAULT"].url
-
-
-def _imagenet_file(name: str) -> Path:
-    """Where torch.hub keeps torchvision's weights; downloaded there if the network allows it."""
-    url = _imagenet_url(name)
-    path = Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path))
-    if not path.is_file():
-        try:
-            torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
-        except (OSError, RuntimeError) as error:  # no network; or a download that does not match its hash
-            raise UserError(
-                f"image_encoder.weights: {path.name} is not at {path} and could not be downloaded ({error}); "
-                f"fetch {url} and put it there, or set image_encoder.weights to its path"
-            ) from error
-    return path
-
-
-def load_state(path: str | Path) -> dict[str, Tensor]:
-    """A state dict from a file; nothing in it is run.
-
-    Raises:
-        UserError: there is no such file, or it holds something else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"image_encoder.weights: no file {path}; set it to the path of the weights, or to null")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return dict(state.get("state_dict", state))
-    except Exception as error:  # both raise many kinds for a file that is not one of their own
-        raise UserError(f"{path}: not a file of tensors that can be read safely ({type(error).__name__})") from error
-
-
-COMPILER = "torch._dynamo.utils"
-
-
-def _torchvision_models() -> Any:
-    """`torchvision.models`, imported when first wanted, and without torch's compiler.
-
-    torchvision takes one function of the compiler, which only object detection calls; it alone would double the time
-    that `vkd predict` takes to start.
-    """
-    if "torchvision" in sys.modules or COMPILER in sys.modules:
-        return import_module("torchvision.models")
-    sys.modules[COMPILER] = stand_in = _compiler_when_asked()
-    try:
-        return import_module("torchvision.models")
-    finally:
-        if sys.modules.get(COMPILER) is stand_in:
-            del sys.modules[COMPILER]
-
-
-def _compiler_when_asked() -> ModuleType:
-    """Stands in for the compiler's module: the function imports the real one when called, other names at once."""
-    stand_in = ModuleType(COMPILER)
-
-    def real(name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if sys.modules.get(COMPILER) is stand_in:
-            del sys.modules[COMPILER]
-        return getattr(import_module(COMPILER), name)
-
-    vars(stand_in).update(is_compile_supported=lambda device: real("is_compile_supported")(device), __getattr__=real)
-    return stand_in

@@ -2,21 +2,18 @@
 
 import abc
 import hashlib
-import logging
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from vkd_pyro.encoders.language_model import load_language_model
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import describe, hash_of_weights
 
@@ -121,7 +118,8 @@ class LanguageModelEncoder(ReportEncoder):
     and moves between devices with the rest. Its fingerprint is saved and checked when weights are loaded.
 
     Args:
-        language_model: a `transformers` encoder (BERT and its kin): a local folder, or a name of the hub.
+        language_model: a `transformers` encoder that begins with [CLS] (BERT, DistilBERT, RoBERTa and their kin): a
+            local folder, or a name of the hub. No code of it is run.
         max_tokens: WordPiece tokens kept of a report, [CLS] and [SEP] among them.
         dropout: of the trainable part.
         pooling: "block", the Transformer block read at [CLS] (the paper); or "mean", the mean of the embeddings.
@@ -142,18 +140,13 @@ class LanguageModelEncoder(ReportEncoder):
             raise UserError(f"report_encoder.pooling: found {pooling!r}, expected 'block' or 'mean'")
         self.language_model, self.max_tokens, self.dropout = language_model, max_tokens, dropout
         self.pooling, self.cache = pooling, cache
-        self._tokenizer, model = _load_language_model(language_model)
+        self._tokenizer, model = load_language_model(language_model, max_tokens)
         # In a list, so that torch does not take it for a child.
-        self._frozen = [model.eval().requires_grad_(False)]
+        self._frozen = [model.requires_grad_(False)]
         config: Any = model.config
-        if max_tokens > getattr(config, "max_position_embeddings", max_tokens):
-            raise UserError(
-                f"report_encoder.max_tokens: {max_tokens} is more than the {config.max_position_embeddings} "
-                f"positions of {language_model}; set it lower"
-            )
         width = self.features_dim = config.hidden_size
         self.block: TransformerBlock | MeanPooling = (
-            TransformerBlock(width, config.num_attention_heads, config.intermediate_size, dropout)
+            TransformerBlock(width, config.num_attention_heads, _feed_forward(config), dropout)
             if pooling == "block"
             else MeanPooling(width, dropout)
         )
@@ -219,6 +212,12 @@ class LanguageModelEncoder(ReportEncoder):
         return super()._apply(fn, recurse)
 
 
+def _feed_forward(config: Any) -> int:
+    """Width of the language model's feed-forward layers, by the names that it goes by."""
+    names = ("intermediate_size", "hidden_dim", "ffn_dim")
+    return next((getattr(config, name) for name in names if hasattr(config, name)), 4 * config.hidden_size)
+
+
 class WordEncoder(ReportEncoder):
     """A report encoder that needs no download: words and pairs of words, hashed to trainable embeddings, averaged.
 
@@ -262,23 +261,3 @@ class WordEncoder(ReportEncoder):
 
 def _stable_hash(word: str) -> int:
     return int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
-
-
-def _load_language_model(name: str) -> tuple[Any, nn.Module]:
-    """Tokenizer and model, from a local folder or the hub's cache (or the hub, where there is one)."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning once loader workers fork
-    import transformers  # seconds to import, and not needed by the word encoder
-
-    transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else a line for each attempt without a network
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # no error in transformers 5
-            raise ValueError("the tokenizer has no words")
-        return tokenizer, transformers.AutoModel.from_pretrained(name)
-    except (OSError, ValueError, SafetensorError) as error:
-        where = "is a folder without a whole model" if Path(name).is_dir() else "is neither a local folder nor in reach"
-        raise UserError(
-            f"report_encoder.language_model: {name} {where}; fetch config.json, the tokenizer's files (vocab.txt or "
-            f"tokenizer.json) and model.safetensors of {name} into a folder and set report_encoder.language_model to it"
-        ) from error

@@ -1,0 +1,153 @@
+"""Language models from files, checked: one that is not what its config says would be random numbers, frozen."""
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from vkd_pyro.utils.errors import UserError
+
+EXPECTED = "an encoder that reads both ways and begins with [CLS], such as BERT, DistilBERT, RoBERTa or MPNet"
+
+
+def load_language_model(name: str, max_tokens: int) -> tuple[Any, nn.Module]:
+    """Tokenizer and model, in float32 and eval mode, from a local folder or the hub's cache, or from the hub.
+
+    Args: folder or name; tokens that a report may have, which the model is tried with.
+
+    Raises:
+        UserError: what is there is not a whole language model, or not one that can be read here.
+    """
+    tokenizer, model, loaded = _read(name)
+    _check_weights(name, model, loaded)
+    _check_tokens(name, tokenizer, model, max_tokens)
+    _check_reading(name, tokenizer, model, max_tokens)
+    _warn_of_case(name, tokenizer)
+    return tokenizer, model
+
+
+def _read(name: str) -> tuple[Any, Any, dict[str, Any]]:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning once loader workers fork
+    import transformers  # seconds to import, and not needed by the word encoder
+
+    transformers.utils.logging.disable_progress_bar()
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # what it would say of weights is checked below
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else a line for each attempt without a network
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # no error in transformers 5
+            raise ValueError("the tokenizer has no words")
+        model, loaded = transformers.AutoModel.from_pretrained(
+            name,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in `loaded`
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        where = "is a folder without a whole model" if Path(name).is_dir() else "is neither a local folder nor in reach"
+        raise UserError(
+            f"report_encoder.language_model: {name} {where}; fetch config.json, the tokenizer's files (vocab.txt or "
+            f"tokenizer.json) and model.safetensors of {name} into a folder and set report_encoder.language_model to it"
+        ) from error
+    finally:
+        logger.setLevel(level)
+    return tokenizer, model.eval(), loaded
+
+
+def _check_weights(name: str, model: Any, loaded: dict[str, Any]) -> None:
+    """All weights but the pooler's, which is not used, come from the file, and the file has no more layers."""
+    missing = sorted(key for key in loaded["missing_keys"] if "pooler" not in key)
+    reshaped = sorted(str(key[0] if isinstance(key, tuple) else key) for key in loaded["mismatched_keys"])
+    own = {key.split(".")[0] for key in model.state_dict()}
+    prefixes = (*own, getattr(model, "base_model_prefix", "") or "-")
+    surplus = sorted(k for k in loaded["unexpected_keys"] if k.split(".")[0] in prefixes and "position_ids" not in k)
+    surplus = [key for key in surplus if "pooler" not in key]
+    if missing or reshaped or surplus:
+        total = len(model.state_dict())
+        raise UserError(
+            f"report_encoder.language_model: the weights of {name} are not those of its config.json: {len(missing)} of "
+            f"{total} missing, {len(reshaped)} of another shape, {len(surplus)} too many "
+            f"(e.g. {(missing + reshaped + surplus)[0]}); fetch both from the same place"
+        )
+    if bad := [key for key, value in model.state_dict().items() if not torch.isfinite(value).all()]:
+        raise UserError(
+            f"report_encoder.language_model: {name} has weights that are not finite ({bad[0]}); fetch them again"
+        )
+
+
+def _check_tokens(name: str, tokenizer: Any, model: Any, max_tokens: int) -> None:
+    """Ids have a row each, and a report's tokens a position."""
+    rows = model.get_input_embeddings().num_embeddings
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= rows:
+        raise UserError(
+            f"report_encoder.language_model: the tokenizer of {name} has ids up to {largest}, its weights {rows} rows; "
+            "fetch both from the same place"
+        )
+    special = tokenizer.num_special_tokens_to_add()
+    if max_tokens <= special:
+        raise UserError(
+            f"report_encoder.max_tokens: found {max_tokens}, of which {special} are taken by [CLS] and [SEP]; expected "
+            f"at least {special + 1}, e.g. 256"
+        )
+    positions = _positions(model)
+    if positions is not None and max_tokens > positions:
+        raise UserError(
+            f"report_encoder.max_tokens: {max_tokens} is more than the {positions} positions of {name}; set it lower"
+        )
+
+
+def _positions(model: nn.Module) -> int | None:
+    """Tokens that have a position; None where positions are relative. RoBERTa leaves out the first rows."""
+    for key, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and key.split(".")[-1] in ("position_embeddings", "wpe", "embed_positions"):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
+
+
+@torch.no_grad()
+def _check_reading(name: str, tokenizer: Any, model: Any, max_tokens: int) -> None:
+    """It is tried: a report as long as allowed is read, and its first token, [CLS], knows of the last."""
+    found = f"report_encoder.language_model: {name} is a {type(model).__name__}"
+    ids = tokenizer("heart lungs")["input_ids"]
+    if model.config.is_encoder_decoder or tokenizer.cls_token_id is None or ids[0] != tokenizer.cls_token_id:
+        raise UserError(f"{found}, which does not begin a text with [CLS]; expected {EXPECTED}")
+    word = next(number for number in ids if number not in tokenizer.all_special_ids or number == tokenizer.unk_token_id)
+    last = ids[-1]
+    length = min(max_tokens, 16)
+    texts = torch.full((2, length), word)
+    texts[:, 0], texts[1, -1] = ids[0], last
+    try:
+        first, other = _embed(model, texts)[:, 0]
+        _embed(model, torch.full((1, max_tokens), word))
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{found}, which cannot read {max_tokens} tokens ({error}); expected {EXPECTED}") from error
+    if torch.equal(first, other):
+        raise UserError(f"{found}, whose first token does not see those after it; expected {EXPECTED}")
+
+
+def _embed(model: Any, tokens: Tensor) -> Tensor:
+    return model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
+
+
+def _warn_of_case(name: str, tokenizer: Any) -> None:
+    """A tokenizer that lower-cases never meets the words of its vocabulary that are capitalised."""
+    words = {word: number for word, number in tokenizer.get_vocab().items() if word not in tokenizer.all_special_tokens}
+    capitalised = [word for word in words if word != word.lower() and not word.startswith("[unused")]
+    whole = [word for word in capitalised if word.isalpha()][:100]
+    met = sum(words[word] in tokenizer(word)["input_ids"] for word in whole)
+    if len(capitalised) > len(words) / 100 and met < len(whole) / 2:
+        warnings.warn(
+            f"report_encoder.language_model: {name} has a cased vocabulary ({len(capitalised):,} of {len(words):,} "
+            'words have capitals), but its tokenizer lower-cases; put a tokenizer_config.json with "do_lower_case": '
+            "false there",
+            stacklevel=2,
+        )
