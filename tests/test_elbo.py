@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.distributions import KL, MLP, BalancedKL, DiagonalNormal, Distribution, Divergence, Family, Likelihood
 from vkd_pyro.distributions import particles as particles_module
-from vkd_pyro.elbo import TraceVKD_ELBO
+from vkd_pyro.elbo import Terms, TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
 from vkd_pyro.guide import Guide
@@ -670,3 +670,19 @@ def test_the_report_is_not_taught_by_the_labels_it_fills_in(fixed_noise):
         TraceVKD_ELBO(unknown_labels="guess")
     with pytest.raises(UserError, match="wants an auxiliary classifier that learns"):
         TraceVKD_ELBO(unknown_labels="from_report", auxiliary_weight=0.0)
+
+
+@pytest.mark.parametrize("options", [{}, {"likelihood_samples": "posterior", "log_mean_exp": True}])
+def test_a_scale_reaches_every_term(options):
+    """`poutine.scale`, and a plate that subsamples, weigh the divergence as they weigh what is observed."""
+    vkd, batch = make_vkd(), make_batch()
+    objective = TraceVKD_ELBO(**options)
+
+    def terms(scale: float) -> Terms:
+        torch.manual_seed(0)
+        model, guide = (pyro.poutine.scale(part.forward, scale) for part in (vkd.model, vkd.guide))
+        return objective.terms(model, guide, batch)
+
+    plain, scaled = terms(1.0), terms(5.0)
+    for part in ("log_likelihood", "auxiliary", "alignment"):
+        torch.testing.assert_close(getattr(scaled, part), 5 * getattr(plain, part))

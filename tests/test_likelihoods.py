@@ -638,3 +638,19 @@ def test_a_policy_that_a_likelihood_has_no_outcome_for_is_refused(tmp_path, name
     method = None if make is None else make(name)
     with pytest.raises(UserError, match=rf"data\.task\.train_policy(\.uncertain)?: {message}"):
         train(name, tmp_path / "run", Hedged(), policy, method)
+
+
+@likelihoods
+def test_values_are_checked_inside_a_plate_too(name):
+    """A plate expands what it holds; a label of 2 is none there either."""
+    likelihood = maker(name)(D, K)
+
+    def model(labels: Tensor) -> None:
+        with pyro.plate("particles", 2, dim=-2), pyro.plate("studies", B, dim=-1):
+            pyro.sample("y", likelihood(torch.randn(B, D)), obs=labels)
+
+    log_prob = pyro.poutine.trace(model).get_trace(torch.eye(K)).log_prob_sum()
+    assert log_prob.isfinite()
+    wrong = pyro.poutine.trace(model).get_trace(2 * torch.eye(K))
+    with pytest.raises((ValueError, UserError), match=r"within the support|other than one finding"):
+        wrong.compute_log_prob()

@@ -326,18 +326,18 @@ class TraceVKD_ELBO(ELBO):
         """Divergence of each study, float [1, B]; with importance weights log q - log p at each draw, float [M, B]."""
         total = batch.images.new_zeros(1, len(batch))
         for name, q in posterior.distributions.items():
-            p, z = prior.distributions[name], posterior.samples[name]
+            p, z, site = prior.distributions[name], posterior.samples[name], guide_trace.nodes[name]
             if self.importance_weighted:
                 z = z[: self.num_particles]
                 divergence = q.log_prob(z) - p.log_prob(z)
             else:
-                divergence = self.divergence(q, p, z)
+                divergence = self.divergence.of_batch(q, p, z, batch.has_report)
                 if divergence.shape != (len(batch),):
                     raise UserError(
                         f"objective.divergence: {type(self.divergence).__name__} gave shape {list(divergence.shape)}, "
                         f"expected [{len(batch)}], one value a study"
                     )
-            total = total + scale_and_mask(divergence, mask=guide_trace.nodes[name]["mask"])
+            total = total + scale_and_mask(divergence, scale=site["scale"], mask=site["mask"])
         return total
 
 

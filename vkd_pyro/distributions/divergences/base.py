@@ -15,6 +15,13 @@ class Divergence(abc.ABC):
     def __call__(self, q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         """Args: batch shape [B], event shape [D], both; samples z ~ q, float [L, B, D]. Returns: nats, float [B]."""
 
+    def of_batch(self, q: Distribution, p: Distribution, z: Tensor, counted: Tensor) -> Tensor:
+        """The same for a batch of which only some studies count, bool [B]; what compares studies leaves the others out.
+
+        What is returned for those is not used.
+        """
+        return self(q, p, z)
+
 
 def base_of(distribution: Distribution) -> Distribution:
     """What independent dimensions follow, batch shape [B, D]; anything else as it is."""

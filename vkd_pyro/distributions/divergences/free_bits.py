@@ -26,6 +26,12 @@ class FreeBits(Divergence):
             raise UserError(f"FreeBits.free_bits: found {free_bits}, expected at least 0")
         self.free_bits, self.per_dimension, self.inner = free_bits, per_dimension, inner or KL()
 
+    def of_batch(self, q: Distribution, p: Distribution, z: Tensor, counted: Tensor) -> Tensor:
+        """As the inner divergence sees a batch, float [B]."""
+        if self.per_dimension:
+            return self(q, p, z)
+        return self.inner.of_batch(q, p, z, counted).clamp(min=self.free_bits)
+
     def __call__(self, q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         """Nats of each study, float [B]."""
         if not self.per_dimension:

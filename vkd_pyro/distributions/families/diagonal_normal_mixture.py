@@ -48,7 +48,9 @@ class DiagonalNormalMixture(TorchDistribution):
         batch_shape = Size(batch_shape)
         logits = self.logits.expand(batch_shape + self.logits.shape[-1:])
         components = batch_shape + self.locs.shape[-2:]
-        return DiagonalNormalMixture(logits, self.locs.expand(components), self.scales.expand(components), False)
+        return DiagonalNormalMixture(
+            logits, self.locs.expand(components), self.scales.expand(components), self._validate_args
+        )
 
     @property
     def mean(self) -> Tensor:

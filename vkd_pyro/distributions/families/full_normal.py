@@ -14,10 +14,11 @@ MAX_FULL_DIM = 64
 
 
 class FullNormal(NetworkFamily):
-    """z ~ Normal(loc, L L^T), L lower triangular: every dimension may vary with every other.
+    """z ~ Normal(loc, L L^T), L = diag(scale) (I + A), A below the diagonal: every dimension may vary with every other.
 
-    The last layer alone has H D (D + 3) / 2 weights, H the width before it, and the density costs O(D^2): so D is at
-    most 64.
+    The scale of a dimension multiplies its whole row: where it gets small the correlations stay what they are, and the
+    equations of the density stay well posed. The last layer alone has H D (D + 3) / 2 weights, H the width before it,
+    and the density costs O(D^2): so D is at most 64.
 
     Args:
         in_features: width of the features.
@@ -40,10 +41,11 @@ class FullNormal(NetworkFamily):
         raw = full_precision(self.loc_and_tril(self.network(features)))
         loc, entries = raw[..., : self.latent_dim], raw[..., self.latent_dim :]
         rows, columns = torch.tril_indices(self.latent_dim, self.latent_dim, device=raw.device)
-        tril = raw.new_zeros(*loc.shape, self.latent_dim)
-        tril[..., rows, columns] = torch.where(rows == columns, softplus(entries) + MIN_SCALE, entries)
-        return ExactNormal(loc, scale_tril=tril)
+        unit = torch.zeros(*loc.shape, self.latent_dim, dtype=torch.float64, device=raw.device)
+        unit[..., rows, columns] = torch.where(rows == columns, 1.0, entries.double())
+        scale = softplus(entries[..., rows == columns].double()) + MIN_SCALE
+        return ExactNormal(loc, scale_tril=scale.unsqueeze(-1) * unit)
 
 
 class ExactNormal(Exact, dist.MultivariateNormal):
-    """A full normal that autocast leaves alone."""
+    """A full normal in float64."""

@@ -4,7 +4,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from vkd_pyro.distributions.base import Distribution, full_precision, no_autocast
+from vkd_pyro.distributions.base import Distribution, full_precision
 from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, NetworkFamily
 from vkd_pyro.distributions.families.exact import Exact
 from vkd_pyro.utils.errors import UserError
@@ -39,11 +39,9 @@ class LowRankNormal(NetworkFamily):
         """Args: float [B, in_features]. Returns: Normal, batch shape [B], event shape [latent_dim]."""
         raw = full_precision(self.loc_scale_and_factor(self.network(features)))
         loc, raw_scale, factor = raw.split([self.latent_dim, self.latent_dim, self.rank * self.latent_dim], dim=-1)
-        with no_autocast(raw):  # the constructor factorises I + W^T diag(scale)^-2 W
-            return ExactLowRankNormal(
-                loc, factor.unflatten(-1, (self.latent_dim, self.rank)), (softplus(raw_scale) + MIN_SCALE).square()
-            )
+        scale = softplus(raw_scale.double()) + MIN_SCALE
+        return ExactLowRankNormal(loc, factor.unflatten(-1, (self.latent_dim, self.rank)), scale.square())
 
 
 class ExactLowRankNormal(Exact, dist.LowRankMultivariateNormal):
-    """A low-rank normal that autocast leaves alone."""
+    """A low-rank normal in float64."""

@@ -27,7 +27,7 @@ class KnownOneHot(OneHotCategorical):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "KnownOneHot":
         """The same with another batch shape; nothing is copied."""
-        return KnownOneHot(self.logits.expand(Size(batch_shape) + self.event_shape), self.known, validate_args=False)
+        return KnownOneHot(self.logits.expand(Size(batch_shape) + self.event_shape), self.known, self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p, and 0 for rows that are not known; float [...].

@@ -51,7 +51,7 @@ class LowRankProbit(TorchDistribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> "LowRankProbit":
         """The same with another batch shape; nothing is copied."""
         loc = self.loc.expand(Size(batch_shape) + self.event_shape)
-        return LowRankProbit(loc, self.loadings, self.known, self.num_nodes, validate_args=False)
+        return LowRankProbit(loc, self.loadings, self.known, self.num_nodes, self._validate_args)
 
     @property
     def mean(self) -> Tensor:

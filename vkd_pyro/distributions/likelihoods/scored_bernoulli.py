@@ -29,7 +29,7 @@ class ScoredBernoulli(SoftBernoulli):
     def expand(self, batch_shape: Any, _instance: Any = None) -> "ScoredBernoulli":
         """The same with another batch shape; nothing is copied."""
         logits, present, absent = (x.expand(batch_shape) for x in (self.logits, self.if_present, self.if_absent))
-        return ScoredBernoulli(logits, present, absent, validate_args=False)
+        return ScoredBernoulli(logits, present, absent, self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The score of labels in [0, 1], float [...]: no logarithm of a density."""

@@ -27,7 +27,7 @@ class ThreeOutcomes(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "ThreeOutcomes":
         """The same with another batch shape; nothing is copied."""
-        return ThreeOutcomes(self.logits.expand(*batch_shape, 3), validate_args=False)
+        return ThreeOutcomes(self.logits.expand(*batch_shape, 3), self._validate_args)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Float [*sample_shape, ...] of -1, 0 and 1."""

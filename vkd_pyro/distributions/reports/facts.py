@@ -45,7 +45,7 @@ class Facts(dist.TorchDistribution):
         return torch.distributions.Categorical(logits=said).sample(sample_shape)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Facts":
-        return Facts(self.logits.expand(*batch_shape, -1, -1), validate_args=False)
+        return Facts(self.logits.expand(*batch_shape, -1, -1), self._validate_args)
 
 
 class ReportFacts(ReportLikelihood):
