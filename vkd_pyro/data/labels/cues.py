@@ -59,7 +59,6 @@ CUES: dict[str, list[str]] = {
     ABSENT_BEFORE: [
         r"no|not|without|never|nor|neither|nothing|denies|absence of|lack of|lacks|none of",
         r"(?:negative|neg) (?:for|of)|(?:free|clear|devoid|empty) (?:of|from)",
-        rf"no longer(?: {_SEEN})?(?: any| a| an| the| evidence| signs?| of)*",
         r"rather than|instead of|as opposed to|opposed to|in place of|(?:and|but) not(?= (?:[a-z]+ ){0,4}[FDXJ])",
         rf"(?:(?:complete|interval|full|total|near total|apparent|spontaneous|subsequent) )*{_GOING} of",
         r"(?:fails?|failed) to (?:show|demonstrate|reveal|identify)",
@@ -70,7 +69,6 @@ CUES: dict[str, list[str]] = {
         rf"(?:cannot |can not |could not )?(?:is |are |was |were )?(?:not|no longer|never|nowhere) {_ADVERBS}"
         rf"(?:{_SEEN}|suspected|likely|favou?red|convincing|felt likely|considered likely)",
         rf"(?:cannot|can not|could not) {_ADVERBS}{_SEEN}",
-        r"no longer(?= [,;]| and| with| on| in|$)",
         r"(?:has|have|had|did|does|do) not (?:recurred|recur|returned|return|reaccumulated|developed|develop|occurred|"
         r"reappeared|reappear|formed|reformed|come back)",
         r"(?:no|without) (?:evidence of |sign of |signs of )?(?:recurrence|reaccumulation)(?! of)",
@@ -78,11 +76,12 @@ CUES: dict[str, list[str]] = {
         rf"(?:is|are|was|were) not the {_ADVERBS}(?:likely |probable )?(?:cause|source|explanation|etiology|reason)",
         r"(?:is|are|was|were|represents?|corresponds? to|reflects?|proved to be|turned out to be|equals) "
         r"(?:just |only |simply |actually |merely |in fact )?(?:(?:a|an|the|left|right|both|known) )*A",
-        r"within limits of normal",
+        r"(?:is |are |appears? )?(?:within J|within limits of normal)",
     ],
     ABSENT_BESIDE: [
         rf"{_GONE}|(?:fully|completely|entirely) {_GONE}|excluded|excludes|ruled out|rules out|disproven",
         r"unlikely|doubtful|improbable|not likely|not favou?red|not felt|not thought|not believed|least likely",
+        rf"no longer(?: {_SEEN})?(?: any| a| an| the| evidence| signs?| of)*",
         r"not suspected|very unlikely|absent",
     ],
     UNCERTAIN_BEFORE: [
@@ -111,7 +110,7 @@ CUES: dict[str, list[str]] = {
         r"(?:show(?:ed|ing|s)|demonstrat(?:ed|ing)|reveal(?:ed|ing))",
     ],
     UNCERTAIN_AFTER: [
-        r"(?:a|an|another|one|also|the|remains?|main|leading|primary) {0,1}(?:[a-z]+ )?(?:consideration|possibility|concern)",
+        r"(?:a|an|another|one|also|the|remains?|main|leading|primary) (?:[a-z]+ )?(?:consideration|possibility|concern)(?! of| for| that)",
         r"in the (?:[a-z]+ )?differential(?: diagnosis)?|if real|if clinically [a-z]+|in question",
         r"(?:may|might) (?:have )?(?:[a-z]+ )?(?:resolved|cleared|disappeared)",
         r"should (?:instead )?read|in error|erroneous|erroneously|or both",
@@ -129,9 +128,9 @@ CUES: dict[str, list[str]] = {
         r"more likely(?= than)",
     ],
     UNCERTAIN_BESIDE: [
-        r"possible|possibly|probable|probably|likely|suspected|questionable|questioned|equivocal|uncertain|unclear|"
-        r"indeterminate|suspect|suspects|presumed|considered|suspicious|potential|potentially|favou?red|less likely|"
-        r"less probable|more likely|most likely|likely present|suspected clinically|conceivable|\?",
+        r"likely present|suspected clinically|possible|possibly|probable|probably|likely|suspected|questionable|questioned|equivocal|uncertain|unclear|"
+        r"indeterminate|suspect|suspects|presumed|considered|potential|potentially|favou?red|less likely|"
+        r"less probable|more likely|most likely|conceivable|\?",
         r"if any|if present",
         r"in the (?:appropriate|right|proper|correct|given|same) (?:clinical )?(?:setting|context|situation|scenario)",
         rf"not (?:[a-z]+ly )?{_CONFIRM}",
@@ -245,6 +244,12 @@ VERBS = frozenset(
     "unchanged stable again noted seen present".split()
 )
 """Between two names these show that the first has been spoken of."""
+
+DEGREES = frozenset(
+    "acute displaced focal large new definite significant overt gross obvious discrete suspicious recent confluent lobar "
+    "dense active frank pleural pulmonary visible sizable sizeable convincing dominant clear nondisplaced healing".split()
+)
+"""Between "no" and a comma these are said of the name after it: no acute, displaced fracture."""
 
 PARTS = frozenset("tip tips end ends side sidehole distal course portion".split())
 """Of a device: where one of them is not seen, the device is there."""

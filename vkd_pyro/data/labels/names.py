@@ -47,11 +47,14 @@ def names_in(words: list[Word]) -> list[Name]:
 
 
 def _judges(name: Name, following: Name | None, names: list[Name]) -> bool:
-    """Whether a name is more than a word: a judgement is, where there is an organ, and not of the finding after it."""
-    if name.kind != JUDGEMENT:
+    """Whether a name is more than a word of the finding after it ("lung nodule", "borderline cardiomegaly").
+
+    A judgement wants an organ, too.
+    """
+    if name.kind not in (ORGAN, JUDGEMENT):
         return True
     of_finding = following is not None and following.kind == FINDING and following.first == name.last
-    return not of_finding and any(other.kind == ORGAN for other in names)
+    return not of_finding and (name.kind == ORGAN or any(other.kind == ORGAN for other in names))
 
 
 @dataclass(frozen=True)

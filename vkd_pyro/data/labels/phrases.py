@@ -81,7 +81,7 @@ FINDINGS: dict[str, list[str]] = {
         *_each("dialysis|arterial|intravenous|iv|support|monitoring|vascular", "line|lines"),
         *_each("lines", "and|or", "tubes"),
         *_each("picc|piccs|ett|ng|ngt|dobbhoff|swan ganz|tracheostomy|port|ivc filter"),
-        *_each("mediport|port a cath|portacath|medport|chest port"),
+        *_each("mediport|port a cath|port a catheter|portacath|medport|chest port"),
         *_each("pacemaker|pacemakers|pacer|icd|aicd|defibrillator|generator|stimulator|neurostimulator"),
         *_each("loop recorder|lvad|rvad|bivad|iabp|ecmo|impella|tandemheart|tavr|tavi|mitraclip|watchman|micra|pleurx"),
         *_each("ventricular assist device|assist device|introducer|cordis|hickman|broviac|groshong|quinton|permacath"),
@@ -180,7 +180,7 @@ _LARGE = [
 ]
 _BORDERLINE = [
     *_each(
-        "normal|limits of normal|upper limits of normal|upper limit of normal|limits normal|top normal", "to|or", "mildly|slightly|minimally|borderline", "enlarged"
+        "normal|limits of normal|upper limits normal|upper normal|upper limits of normal|upper limit of normal|limits normal|top normal", "to|or", "mildly|slightly|minimally|borderline", "enlarged"
     ),
     *_each("borderline", "|enlarged|in size|enlargement|prominent|large|size"),
 ]

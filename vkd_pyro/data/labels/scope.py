@@ -105,7 +105,7 @@ class Sentence:
                     current = ""
                 elif unit in starts:
                     cue = starts[unit]
-                    parted = cues.LISTED & set(self.units[last:unit])
+                    parted = cues.LISTED & set(self.units[last:unit]) and not self._list_goes_on(cue.last)
                     if not (current == "absent" and cue.says == "uncertain" and not parted):
                         current, last = cue.says, self._reach(cue)
                 elif unit in self.names and unit >= last:
@@ -130,7 +130,7 @@ class Sentence:
         for unit in range(self._reach(cue), len(self.units)):
             if unit in self.names:
                 return cue.says != REMOVED or self.units[unit] == DEVICE
-            if unit in self.stops or self.units[unit] in cues.LISTED | cues.NEITHER | {":"}:
+            if unit in self.stops or self.units[unit] in cues.LISTED | cues.NEITHER | {":", "over", "than"}:
                 return False
         return False
 
@@ -152,12 +152,13 @@ class Sentence:
             return ""
         own = between[max(i for i, word in enumerate(between) if word in cues.LISTED) + 1 :]
         rest = self._rest(unit)
-        if self._list_goes_on(unit):
+        if self._list_goes_on(unit + 1) or (last - 1 not in self.names and _before_comma(between) <= cues.DEGREES):
             return current
         if cues.OWN & set(own) or (re.match(cues.PREDICATE, rest) and not self._all_exist(between, rest)):
             return ""
-        listed = "and" in between or self.units[unit + 1 : unit + 2] == [","] or self._listed_already(last)
-        return current if listed or current != "absent" else "doubtful"
+        telegraphic = current == "absent" and self.units[0] == "no"
+        listed = not telegraphic or "and" in between or self.units[unit + 1 : unit + 2] == [","] or self._listed_already(last)
+        return current if listed else "doubtful"
 
     def _rest(self, unit: int) -> str:
         """The words after a name, until its list or clause goes on."""
@@ -172,9 +173,9 @@ class Sentence:
         """ "No effusion and pneumothorax are seen" is of both."""
         return "and" in between and "," not in between and bool(re.match(rf"(?:are|were) {cues.EXISTS}|{cues.EXISTS}", rest))
 
-    def _list_goes_on(self, unit: int) -> bool:
+    def _list_goes_on(self, start: int) -> bool:
         """Whether "or" comes before the list ends: only then are the names before it told by commas alone."""
-        for place in range(unit + 1, len(self.units)):
+        for place in range(start, len(self.units)):
             word = self.units[place]
             if word in ("or", "nor", "/"):
                 return True
@@ -199,8 +200,7 @@ class Sentence:
         for cue in self.cues:
             if self._reaches_left(cue):
                 for unit in self._spoken_of(cue):
-                    strong = said.get(unit) in (OPEN, "present")
-                    said[unit] = said[unit] if strong else cue.says
+                    said[unit] = said[unit] if said.get(unit) == OPEN else cue.says
         return said
 
     def _reaches_left(self, cue: Cue) -> bool:
@@ -212,7 +212,7 @@ class Sentence:
             return False
         following = self.units[cue.last : cue.last + 1]
         vague = cue.says == "uncertain" and following and cue.last not in self.stops
-        return not vague or following[0] in (*cues.LISTED, *cues.NEITHER, "in", "at", "on", "given", "based", "than", "?", "by", "as", ":", "clinically", "bilaterally", "here", "because", "with", "again", "now")
+        return not vague or following[0] in (*cues.LISTED, *cues.NEITHER, "in", "at", "on", "given", "based", "than", "?", "by", "as", ":", "clinically", "bilaterally", "here", "because", "with", "again", "now", "over")
 
     def _answers(self, cue: Cue) -> bool:
         """ "Effusion: No." """
@@ -297,6 +297,10 @@ class Sentence:
                 values.update({unit: UNCERTAIN} if values.get(unit) == PRESENT else {})
 
 
+def _before_comma(words: list[str]) -> set[str]:
+    return set(words[: max(i for i, word in enumerate(words) if word == ",")]) - {","} if "," in words else set(words)
+
+
 def _combined(before: str | None, after: str | None) -> float:
     """The value of a name from what is said before and after it."""
     if OPEN in (before, after) or before == "doubtful":
@@ -334,7 +338,8 @@ def _cues(skeleton: str) -> tuple[Cue, ...]:
     return tuple(cues_found)
 
 
-PRECEDENCE = [cues.PASS, *(role for role in cues.CUES if role not in (cues.PASS, cues.STOP)), cues.STOP]
+_ORDER = (cues.PASS, OPEN, "present", "uncertain", "absent", REMOVED, cues.STOP)
+PRECEDENCE = sorted(cues.CUES, key=lambda role: _ORDER.index(role.split()[0]))
 """Which role counts where two match the same words."""
 
 

@@ -15,10 +15,10 @@ TOKEN = re.compile(
 )
 """What is read. Hyphens and brackets that only part words are not."""
 
-END = re.compile(r"!|(?<!\b[A-Za-z])(?<!\bvs)\.(?!\d)|\?(?=\s+[A-Z(])")
+END = re.compile(r"!|(?<!\b[A-Za-z])(?<!\bvs)\.(?!\d)|(?<=\w)\?(?=\s+[A-Z(])")
 """Where a sentence ends; "L. effusion" goes on."""
 
-NUMBERED = re.compile(r"(?<=\s)(?:\(?\d{1,2}[.)]|#\d{1,2})(?=\s+[A-Z])")
+NUMBERED = re.compile(r"(?<=\s)(?:\(?\d{1,2}[.)](?=\s+[A-Z])|#\d{1,2}(?=\s))")
 SIGNS = {"—": "–", "-": "–", "--": "–", "=": ":", "+ve": "positive", "-ve": "negative", "&": "and"}
 
 
