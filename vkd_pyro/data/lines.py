@@ -68,6 +68,8 @@ def ends_statement(line: str, following: str, width: int, blank: bool) -> bool:
     """
     if MARKER.match(following):
         return True
+    if re.search(r"[:?=][ \t]*\w+$", line):  # "Effusion: no" is whole
+        return True
     if line.endswith(":") or (GOES_ON.search(line) and not (blank and following[:1].isupper())):
         return False
     if blank:

@@ -38,7 +38,9 @@ IMAGED = r"(?:[a-z0-9 ,/&()-]*\b(?:chest|cxr)\b[a-z0-9 ,/&()-]*)"
 """What was imaged heads what was seen: "CHEST, 2 VIEWS:"."""
 
 _ANY = "|".join(NAMES.values())
-_LINE = re.compile(rf"(?:^|(?<=\n))[ \t*#]*({_ANY}|{IMAGED})[ \t]*(?::|[-–—][ \t]|(?=[ \t]*(?:\r?\n|$)))", re.IGNORECASE)
+_LINE = re.compile(
+    rf"(?:^|(?<=\n))[ \t*#]*({_ANY}|{IMAGED})[ \t]*(?::|[-–—][ \t]|(?=[ \t]*(?:\r?\n|$)))", re.IGNORECASE
+)
 _INLINE = re.compile(rf"(?<=[.!?;:\])])[ \t]+({_ANY})[ \t]*:", re.IGNORECASE)
 
 

@@ -11,6 +11,8 @@ ABBREVIATIONS: dict[str, str] = {
     "pnx": "pneumothorax",
     "ptx's": "pneumothorax",
     "pneumo": "pneumothorax",
+    "hydroptx": "hydropneumothorax",
+    "hemoptx": "hemopneumothorax",
     "eff": "effusion",
     "effs": "effusions",
     "effn": "effusion",

@@ -9,9 +9,11 @@ ABSENT_BEFORE, ABSENT_AFTER, ABSENT_BESIDE = "absent before", "absent after", "a
 UNCERTAIN_BEFORE, UNCERTAIN_AFTER, UNCERTAIN_BESIDE = "uncertain before", "uncertain after", "uncertain beside"
 PRESENT_BEFORE, PRESENT_AFTER, PRESENT_BESIDE = "present before", "present after", "present beside"
 REMOVED_BEFORE, REMOVED_AFTER, REMOVED_BESIDE = "removed before", "removed after", "removed beside"
-OPEN_BEFORE, OPEN_AFTER, OPEN_BESIDE = "open before", "open after", "open beside"
-"""A cue stands before what it is said of, after it, or beside it: before it where a name follows, else after it.
-"Open" is uncertain whatever else is said: what is denied and cannot be excluded is uncertain."""
+OPEN_BEFORE, OPEN_BESIDE, OPEN_AROUND = "open before", "open beside", "open around"
+CERTAIN_AFTER = "certain after"
+"""A cue stands before what it is said of, after it, around it (between two), or beside it: before it where a name follows,
+else after it. "Open" is uncertain whatever else is said: what is denied and cannot be excluded is uncertain. "Certain" is
+present whatever was said before."""
 STOP, PASS = "stop", "pass"
 """A new clause begins; a word that is no cue here."""
 
@@ -24,7 +26,9 @@ _SEEN = (
 )
 _GONE = r"(?:resolved|cleared|disappeared|gone(?: away)?|vanished|absent|subsided|evacuated)"
 _GOING = r"(?:resolution|clearing|clearance|disappearance)"
-_EXCLUDE = r"(?:exclude[ds]?|excluding|rule[ds]? out|ruling out|discount(?:ed)?|dismiss(?:ed)?|eliminated?|refuted?|rule)"
+_EXCLUDE = (
+    r"(?:exclude[ds]?|excluding|rule[ds]? out|ruling out|discount(?:ed)?|dismiss(?:ed)?|eliminated?|refuted?|rule)"
+)
 _CONFIRM = (
     r"(?:confirm(?:ed)?|diagnosed?|verif(?:y|ied)|establish(?:ed)?|ascertain(?:ed)?|determined?|assess(?:ed)?|"
     r"evaluated?|judged?|differentiated?|distinguish(?:ed)?|characterized?|made|commented on)"
@@ -61,10 +65,21 @@ CUES: dict[str, list[str]] = {
         r"(?:negative|neg) (?:for|of)|(?:free|clear|devoid|empty) (?:of|from)",
         r"rather than|instead of|as opposed to|opposed to|in place of|(?:and|but) not(?= (?:[a-z]+ ){0,4}[FDXJ])",
         rf"(?:(?:complete|interval|full|total|near total|apparent|spontaneous|subsequent) )*{_GOING} of",
+        r"(?:argues?|arguing|speaks?|evidence|militates?) against|(?:not|in)consistent with|no longer (?:is|are) there(?: any)?",
         r"(?:fails?|failed) to (?:show|demonstrate|reveal|identify)",
         r"(?:low|little|no) (?:suspicion|probability|likelihood|concern) (?:for|of)|doubt",
         r"unlikely (?:to )?(?:be|represent|reflect|represents|reflects|due to|related to)",
     ],
+    OPEN_BEFORE: [
+        rf"(?:cannot|can not|could not|not|never|difficult to|hard to|impossible to|unable to) {_ADVERBS}(?:certain|sure|"
+        rf"confident|tell|say|know|determine|confirm|exclude)(?:(?: that| if| whether)(?: there (?:is|are))?| there (?:is|are))"
+        r"(?: no| a| any| an)?",
+    ],
+    OPEN_AROUND: [
+        rf"(?:{_CANNOT} {_ADVERBS}(?:distinguish|distinguished|differentiated?|separated?)|indistinguishable|"
+        r"not distinguishable) from",
+    ],
+    CERTAIN_AFTER: [r"(?:is|are|was|were|has been|have been) (?:now |indeed |again )?confirmed|is real"],
     ABSENT_AFTER: [
         rf"(?:cannot |can not |could not )?(?:is |are |was |were )?(?:not|no longer|never|nowhere) {_ADVERBS}"
         rf"(?:{_SEEN}|suspected|likely|favou?red|convincing|felt likely|considered likely)",
@@ -72,7 +87,7 @@ CUES: dict[str, list[str]] = {
         r"(?:has|have|had|did|does|do) not (?:recurred|recur|returned|return|reaccumulated|developed|develop|occurred|"
         r"reappeared|reappear|formed|reformed|come back)",
         r"(?:no|without) (?:evidence of |sign of |signs of )?(?:recurrence|reaccumulation)(?! of)",
-        r"none|nil|negative|nonexistent",
+        r"none|nil|nonexistent",
         rf"(?:is|are|was|were) not the {_ADVERBS}(?:likely |probable )?(?:cause|source|explanation|etiology|reason)",
         r"(?:is|are|was|were|represents?|corresponds? to|reflects?|proved to be|turned out to be|equals) "
         r"(?:just |only |simply |actually |merely |in fact )?(?:(?:a|an|the|left|right|both|known) )*A",
@@ -82,7 +97,7 @@ CUES: dict[str, list[str]] = {
         rf"{_GONE}|(?:fully|completely|entirely) {_GONE}|excluded|excludes|ruled out|rules out|disproven",
         r"unlikely|doubtful|improbable|not likely|not favou?red|not felt|not thought|not believed|least likely",
         rf"no longer(?: {_SEEN})?(?: any| a| an| the| evidence| signs?| of)*",
-        r"not suspected|very unlikely|absent",
+        r"not suspected|very unlikely|absent|negative",
     ],
     UNCERTAIN_BEFORE: [
         r"may|might|could|perhaps|maybe|apparent|apparently|presumably|borderline|whether|if|query|queries|consider",
@@ -102,6 +117,8 @@ CUES: dict[str, list[str]] = {
         r"(?:known |clinical |prior |past |remote |recent |medical )*history of|known history",
         r"(?:lobectomy|pneumonectomy|resection|surgery|thoracotomy|treatment|treated|therapy|radiation|chemotherapy|"
         r"mastectomy|biopsy|wedge resection|status post) for",
+        r"(?:(?:previously|initially|originally|first) )?(?:misinterpreted|interpreted|described|reported|called|misread|"
+        r"labell?ed|construed|mistaken) as(?: a| an| the)*",
         r"mimic|mimics|mimicking|simulates?|simulating|mistaken for|resembl(?:es|ing)|masquerading as|looks? like|"
         r"confused with|disregard|disregarding|ignore",
         r"too (?!small)[a-z]+ (?:for|to be)",
@@ -138,6 +155,7 @@ CUES: dict[str, list[str]] = {
     OPEN_BESIDE: [
         rf"{_CANNOT} {_ADVERBS}(?:{_CONFIRM}(?: ,)? (?:or|nor|and) )*(?:be )?{_ADVERBS}{_EXCLUDE}",
         rf"{_CANNOT} {_ADVERBS}{_EXCLUDE}(?: (?:or|nor|and) {_ADVERBS}{_CONFIRM})?",
+        rf"(?:difficult|hard|impossible|limited|tough) to {_ADVERBS}(?:see|detect|identify|appreciate|visuali[sz]e|perceive)",
         rf"(?:cannot|can not|could not|can neither|unable to|(?:difficult|hard|impossible) to) {_ADVERBS}{_CONFIRM}"
         rf"(?: (?:or|nor|and) {_ADVERBS}{_EXCLUDE})?",
         rf"(?:no|nothing|none|neither)(?: [a-z]+){{0,5}} {_EXCLUDE}",
@@ -151,6 +169,7 @@ CUES: dict[str, list[str]] = {
         r"(?: size| extent| appearance| degree| amount| volume)?(?: or [a-z]+)?(?: of| in)?(?: the)?",
         rf"(?:{_NOT_WHOLLY} )+(?:but )?(?:incomplete )?(?:complete |total |interval )*{_GOING} of",
         rf"no {_DEGREE}(?:change|increase|decrease)",
+        rf"(?:ensure|document|confirm|verify|assure|until|demonstrate|to|follow) (?:for )?(?:complete |full )*{_GOING} of",
     ],
     PRESENT_AFTER: [
         rf"(?:no|without) {_DEGREE}{_CHANGE}(?! in| of)",
@@ -160,8 +179,8 @@ CUES: dict[str, list[str]] = {
         r"no (?:larger|smaller|worse|better|bigger|different|more|less|greater|longer (?:than|as))",
         rf"(?:{_NOT_WHOLLY} )+(?:but )?(?:complete |completely |entirely |fully |totally )*{_GONE}",
         rf"{_GONE} (?:partially|partly|incompletely|in part|somewhat|slightly)",
-        rf"(?:not|never) {_ADVERBS}(?:{_SEEN}|on|in)(?: [a-z]+){{0,2}} (?:on|in|at) (?:the |her |his )?{_EARLIER}",
-        rf"not {_ADVERBS}{_SEEN} {_EARLIER}|not {_EARLIER} {_SEEN}",
+        rf"(?:is |are |was |were )?(?:not|never) {_ADVERBS}(?:{_SEEN}|on|in)(?: [a-z]+){{0,2}} (?:on|in|at) (?:the |her |his )?{_EARLIER}",
+        rf"(?:is |are |was |were |had been )?not {_ADVERBS}(?:{_SEEN} {_EARLIER}|{_EARLIER} {_SEEN})",
         r"(?:no|not) resolution",
     ],
     REMOVED_BEFORE: [
@@ -169,7 +188,7 @@ CUES: dict[str, list[str]] = {
     ],
     REMOVED_AFTER: [
         rf"(?:is |are |was |were )?(?:no longer|not) {_ADVERBS}(?:in place|in situ|in position)",
-        r"(?:(?:has|have|had|was|were|is|are|been|since|now|also|all|both) )+out|out(?=$)|removal",
+        r"(?:(?:has|have|had|was|were|is|are|been|since|now|also|all|both) )+out|out(?=$| [,;])|removal",
     ],
     REMOVED_BESIDE: [
         r"(?:(?:has|have|had|was|were|is|are|been|since|now|also|all|both|subsequently|recently|interval|apparently) )*"
@@ -191,8 +210,11 @@ CUES: dict[str, list[str]] = {
 }  # fmt: skip
 """Role -> patterns of it."""
 
+_SIDE = r"(?:one )?(?:on|at|in) the (?:left|right)(?: (?:side|base|apex|lung))?"
+
 IN_CONTEXT: list[tuple[str, str]] = [
     (UNCERTAIN_BEFORE, r"\bfavou?r\w* (?:\S+ ){0,8}?(over)\b"),
+    (CERTAIN_AFTER, rf"[,;] (?:but )?((?:small|tiny|trace|mild|moderate|large|minimal|present|some) {_SIDE})$"),
     (UNCERTAIN_BEFORE, r"\b(?:likely|probable|possible) (?:\S+ ){0,8}?(than)\b"),
 ]
 """Role and pattern of cues, in brackets, that are cues only after other words."""
@@ -251,7 +273,7 @@ DEGREES = frozenset(
 )
 """Between "no" and a comma these are said of the name after it: no acute, displaced fracture."""
 
-PARTS = frozenset("tip tips end ends side sidehole distal course portion".split())
+PARTS = frozenset("beyond below past above tip tips end ends side sidehole distal course portion".split())
 """Of a device: where one of them is not seen, the device is there."""
 
 SINGULAR = frozenset("is was has".split())

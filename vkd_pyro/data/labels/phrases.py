@@ -87,6 +87,7 @@ FINDINGS: dict[str, list[str]] = {
         *_each("ventricular assist device|assist device|introducer|cordis|hickman|broviac|groshong|quinton|permacath"),
         *_each("dobhoff|keofeed|corpak|blakemore|ekos|vp shunt|nerve stimulator|intubated|intubation"),
         *_each("ng|og|et", "tubes"),
+        *_each("right|left", "ij", "|catheter|line|sheath|central line|venous catheter"),
         *_each("temperature", "probe|probes"),
         *_each("|pacemaker|pacer|pacing|icd|aicd|dual|single", "lead|leads"),
         *_each("pacing", "wire|wires|device"),
@@ -180,7 +181,10 @@ _LARGE = [
 ]
 _BORDERLINE = [
     *_each(
-        "normal|limits of normal|upper limits normal|upper normal|upper limits of normal|upper limit of normal|limits normal|top normal", "to|or", "mildly|slightly|minimally|borderline", "enlarged"
+        "normal|limits of normal|upper limits normal|upper normal|upper limits of normal|upper limit of normal|limits normal|top normal",
+        "to|or",
+        "mildly|slightly|minimally|borderline",
+        "enlarged",
     ),
     *_each("borderline", "|enlarged|in size|enlargement|prominent|large|size"),
 ]

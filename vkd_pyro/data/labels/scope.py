@@ -20,7 +20,7 @@ from vkd_pyro.data.labels.findings import ABSENT, PRESENT, UNCERTAIN
 from vkd_pyro.data.labels.names import ARTEFACT, DEVICE, FINDING, JUDGEMENT, ORGAN, Name
 from vkd_pyro.data.labels.words import Word
 
-KINDS = {"absent": ABSENT, "uncertain": UNCERTAIN, "present": PRESENT}
+KINDS = {"certain": PRESENT, "absent": ABSENT, "uncertain": UNCERTAIN, "present": PRESENT}
 OPEN, REMOVED = "open", "removed"
 SPOKEN_OF = (FINDING, DEVICE, JUDGEMENT)
 
@@ -123,7 +123,7 @@ class Sentence:
             return False
         if cue.says == "absent" and removal and self.units[cue.first] not in cues.DEVICE_DENIALS:
             return False
-        return cue.side == "before" or self._named_next(cue)
+        return cue.side in ("before", "around") or self._named_next(cue)
 
     def _named_next(self, cue: Cue) -> bool:
         """Whether a name follows a cue before its clause ends."""
@@ -157,7 +157,12 @@ class Sentence:
         if cues.OWN & set(own) or (re.match(cues.PREDICATE, rest) and not self._all_exist(between, rest)):
             return ""
         telegraphic = current == "absent" and self.units[0] == "no"
-        listed = not telegraphic or "and" in between or self.units[unit + 1 : unit + 2] == [","] or self._listed_already(last)
+        listed = (
+            not telegraphic
+            or "and" in between
+            or self.units[unit + 1 : unit + 2] == [","]
+            or self._listed_already(last)
+        )
         return current if listed else "doubtful"
 
     def _rest(self, unit: int) -> str:
@@ -171,7 +176,11 @@ class Sentence:
 
     def _all_exist(self, between: list[str], rest: str) -> bool:
         """ "No effusion and pneumothorax are seen" is of both."""
-        return "and" in between and "," not in between and bool(re.match(rf"(?:are|were) {cues.EXISTS}|{cues.EXISTS}", rest))
+        return (
+            "and" in between
+            and "," not in between
+            and bool(re.match(rf"(?:are|were) {cues.EXISTS}|{cues.EXISTS}", rest))
+        )
 
     def _list_goes_on(self, start: int) -> bool:
         """Whether "or" comes before the list ends: only then are the names before it told by commas alone."""
@@ -212,7 +221,28 @@ class Sentence:
             return False
         following = self.units[cue.last : cue.last + 1]
         vague = cue.says == "uncertain" and following and cue.last not in self.stops
-        return not vague or following[0] in (*cues.LISTED, *cues.NEITHER, "in", "at", "on", "given", "based", "than", "?", "by", "as", ":", "clinically", "bilaterally", "here", "because", "with", "again", "now", "over")
+        return not vague or following[0] in (
+            *cues.LISTED,
+            *cues.NEITHER,
+            "in",
+            "at",
+            "on",
+            "given",
+            "based",
+            "than",
+            "?",
+            "by",
+            "as",
+            ":",
+            "clinically",
+            "bilaterally",
+            "here",
+            "because",
+            "with",
+            "again",
+            "now",
+            "over",
+        )
 
     def _answers(self, cue: Cue) -> bool:
         """ "Effusion: No." """
@@ -267,7 +297,14 @@ class Sentence:
                 tail = between[(parts[-1] + 1) if parts and not crossed else 0 :]
                 if crossed:
                     tail = self.units[crossed[0] : cue.first]
-                plural = not crossed and parts and (between[-1:] in (["are"], ["were"], ["have"]) or self.units[cue.first] in ("are", "were", "have"))
+                plural = (
+                    not crossed
+                    and parts
+                    and (
+                        between[-1:] in (["are"], ["were"], ["have"])
+                        or self.units[cue.first] in ("are", "were", "have")
+                    )
+                )
                 return unit if plural or set(tail) <= cues.POINTING else None
             if self.units[unit] in self.names and self.units[unit] != ARTEFACT:
                 return None
@@ -307,7 +344,7 @@ def _combined(before: str | None, after: str | None) -> float:
         return UNCERTAIN
     if REMOVED in (before, after):
         return ABSENT
-    if before == "absent" and after != "present":
+    if before == "absent" and after not in ("present", "certain"):
         return ABSENT
     said = after if after in KINDS and not (after == "present" and before in ("uncertain", "absent")) else before
     return KINDS.get(said or "present", PRESENT)
@@ -338,13 +375,15 @@ def _cues(skeleton: str) -> tuple[Cue, ...]:
     return tuple(cues_found)
 
 
-_ORDER = (cues.PASS, OPEN, "present", "uncertain", "absent", REMOVED, cues.STOP)
+_ORDER = (cues.PASS, OPEN, "certain", "present", "uncertain", "absent", REMOVED, cues.STOP)
 PRECEDENCE = sorted(cues.CUES, key=lambda role: _ORDER.index(role.split()[0]))
 """Which role counts where two match the same words."""
 
 
 @cache
 def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    bounded = [(role, rf"(?<![^ ])(?:{pattern})(?![^ ])") for role, patterns in cues.CUES.items() for pattern in patterns]
+    bounded = [
+        (role, rf"(?<![^ ])(?:{pattern})(?![^ ])") for role, patterns in cues.CUES.items() for pattern in patterns
+    ]
     patterns = [(role, re.compile(pattern)) for role, pattern in bounded]
     return patterns + [(role, re.compile(pattern)) for role, pattern in cues.IN_CONTEXT]

@@ -18,6 +18,8 @@ def spelled_out(word: str) -> tuple[str, ...]:
     """The word or words that `word`, in small letters, stands for."""
     if written := ABBREVIATIONS.get(word):
         return tuple(written.split())
+    if word.startswith("no") and word[2:] in TERMS and len(word) > LONG:
+        return ("no", word[2:])  # nopneumothorax
     if len(word) < SHORTEST or not word.isalpha() or word in _right_words():
         return (word,)
     allowed = 2 if len(word) >= LONG else 1
