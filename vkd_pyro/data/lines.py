@@ -12,7 +12,9 @@ from itertools import pairwise
 PARAGRAPH = "\n\n"
 """What stands between two statements of which the first has no full stop."""
 
-MARKER = re.compile(r"[ \t]*(?:[-*•>·–—]+(?=\s|[A-Za-z])|\(?\d{1,2}[.)](?!\d)|#\d{1,2}\b|\(?[a-hA-H]\)(?=\s))[ \t]*")
+MARKER = re.compile(
+    r"[ \t]*(?:[-*•>·\u2013\u2014]+(?=\s|[A-Za-z])|\(?\d{1,2}[.)](?!\d)|#\d{1,2}\b|\(?[a-hA-H]\)(?=\s))[ \t]*"
+)
 """What begins an item of a list."""
 
 GOES_ON = re.compile(

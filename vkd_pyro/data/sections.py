@@ -39,7 +39,7 @@ IMAGED = r"(?:[a-z0-9 ,/&()-]*\b(?:chest|cxr)\b[a-z0-9 ,/&()-]*)"
 
 _ANY = "|".join(NAMES.values())
 _LINE = re.compile(
-    rf"(?:^|(?<=\n))[ \t*#]*({_ANY}|{IMAGED})[ \t]*(?::|[-–—][ \t]|(?=[ \t]*(?:\r?\n|$)))", re.IGNORECASE
+    rf"(?:^|(?<=\n))[ \t*#]*({_ANY}|{IMAGED})[ \t]*(?::|[-\u2013\u2014][ \t]|(?=[ \t]*(?:\r?\n|$)))", re.IGNORECASE
 )
 _INLINE = re.compile(rf"(?<=[.!?;:\])])[ \t]+({_ANY})[ \t]*:", re.IGNORECASE)
 

@@ -1,5 +1,10 @@
 """How words of a report may be written other than in full and rightly: the tables of `spelling`."""
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 ABBREVIATIONS: dict[str, str] = {
     # findings
     "pna": "pneumonia",
@@ -159,7 +164,7 @@ ABBREVIATIONS: dict[str, str] = {
 }
 """Word -> what it stands for in a chest X-ray's report."""
 
-TERMS: frozenset[str] = frozenset(
+TERMS: frozenset[str] = _words(
     """
     pneumothorax pneumothoraces hydropneumothorax pneumonia pneumonias effusion effusions consolidation consolidations
     consolidative atelectasis atelectases atelectatic cardiomegaly edema oedema opacity opacities opacification infiltrate
@@ -172,11 +177,11 @@ TERMS: frozenset[str] = frozenset(
     without evidence possible possibly probable probably likely unlikely cannot exclude excluded suspected suspicious
     questionable resolved resolution cleared unchanged stable removed negative absent present concerning represent
     bilateral bibasilar moderate minimal persistent
-    """.split()
+    """
 )
 """Words that misspellings are mended to."""
 
-RIGHT_WORDS: frozenset[str] = frozenset(
+RIGHT_WORDS: frozenset[str] = _words(
     """
     absence absents aerospace airspaces airways assent atelectases bilateral bilaterally cannon cannot cardia cardial
     cardigan cardinal cleaned clearer clears cleaved collages collapses collapsing collared collated concealing
@@ -200,6 +205,6 @@ RIGHT_WORDS: frozenset[str] = frozenset(
     suspects suspended suspicion suspiciously table tables tablet thicken thickened thickens thinking trachea tracheal
     tracheostomies tracheotomy transfusion tubular unchange unquestionable unremarkably unsuspected valvular
     vascularity vascularly vasculatures ventricular vesicular visceral watchout whitening wideness widest
-    """.split()
+    """
 )
 """Right words as near to a term as a misspelling: found in two word lists of English and in Open-I."""

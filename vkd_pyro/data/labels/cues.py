@@ -5,6 +5,11 @@ capital in place of each name: F a finding, D a device, O an organ, J a judgemen
 artefact. What is written first among those of a role is not preferred; the longest match at a place counts.
 """
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 ABSENT_BEFORE, ABSENT_AFTER, ABSENT_BESIDE = "absent before", "absent after", "absent beside"
 UNCERTAIN_BEFORE, UNCERTAIN_AFTER, UNCERTAIN_BESIDE = "uncertain before", "uncertain after", "uncertain beside"
 PRESENT_BEFORE, PRESENT_AFTER, PRESENT_BESIDE = "present before", "present after", "present beside"
@@ -203,7 +208,7 @@ CUES: dict[str, list[str]] = {
         r"(?:no|not) doubt|without doubt|no (?:other|additional) (?:change|abnormality)",
     ],
     STOP: [
-        r";|but|although|though|however|except|nevertheless|yet|which|otherwise|while|whereas|with|[()]|–|whilst",
+        r";|but|although|though|however|except|nevertheless|yet|which|otherwise|while|whereas|with|[()]|--|whilst",
         r"aside from|apart from|other than|save for|besides|except for|with the exception of|in addition to|despite",
         r"after|following|status post|since|because|secondary to|due to|and there|there|given|despite|as well as new",
     ],
@@ -219,19 +224,19 @@ IN_CONTEXT: list[tuple[str, str]] = [
 ]
 """Role and pattern of cues, in brackets, that are cues only after other words."""
 
-ANSWERS = frozenset("none no yes negative positive present absent possible nil resolved unlikely".split())
+ANSWERS = _words("none no yes negative positive present absent possible nil resolved unlikely")
 """What answers a question that names a finding: "Pneumothorax? None."""
 
-DEVICE_DENIALS = frozenset("no without absence lack negative none neither nor".split())
+DEVICE_DENIALS = _words("no without absence lack negative none neither nor")
 """First words of the denials that hold for devices too: a tip that is not seen is not absent."""
 
-NEITHER = frozenset("or nor / versus".split())
+NEITHER = _words("or nor / versus")
 """Between the names of a list these go on with whatever was said of the first."""
 
-LISTED = frozenset(", and & +".split())
+LISTED = _words(", and & +")
 """These go on with a list, or begin a clause."""
 
-OWN = frozenset(
+OWN = _words(
     """
     a an the this these those there his her its
     small tiny trace mild mildly moderate moderately severe severely large minimal minor slight slightly subtle borderline
@@ -242,7 +247,7 @@ OWN = frozenset(
     left right bilateral bibasilar bibasal biapical basilar basal apical upper lower middle mid lingular retrocardiac
     perihilar one-sided unilateral lobe lobar rll lll rul lul rml base bases
     also only just still mildly-increased both some patchy streaky hazy linear
-    """.split()
+    """
 )
 """What is said of one name of a list alone: with it, what was denied before goes on no further."""
 
@@ -261,28 +266,37 @@ EXISTS = (
 )
 """Said of a whole list as well as of its last name."""
 
-VERBS = frozenset(
+VERBS = _words(
     "is are was were has have had remains remain persists persist appears appear seems continues shows show there "
-    "unchanged stable again noted seen present".split()
+    "unchanged stable again noted seen present"
 )
 """Between two names these show that the first has been spoken of."""
 
-DEGREES = frozenset(
+DEGREES = _words(
     "acute displaced focal large new definite significant overt gross obvious discrete suspicious recent confluent lobar "
-    "dense active frank pleural pulmonary visible sizable sizeable convincing dominant clear nondisplaced healing".split()
+    "dense active frank pleural pulmonary visible sizable sizeable convincing dominant clear nondisplaced healing"
 )
 """Between "no" and a comma these are said of the name after it: no acute, displaced fracture."""
 
-PARTS = frozenset("beyond below past above tip tips end ends side sidehole distal course portion".split())
+PARTS = _words("beyond below past above tip tips end ends side sidehole distal course portion")
 """Of a device: where one of them is not seen, the device is there."""
 
-SINGULAR = frozenset("is was has".split())
+SINGULAR = _words("is was has")
 
-POINTING = frozenset(
+PLURAL = _words("are were have")
+
+ENDS = _words(
+    """
+    , and & + or nor / versus in at on given based than ? by as : clinically bilaterally here because with again now over
+    """
+)
+"""What may follow "likely" or "possible" where it is said of what stands before it."""
+
+POINTING = _words(
     """
     this these those that which it they both all has have had is are was were since now none neither been be not no
     longer the and completely fully entirely subsequently interval in on today current study exam film seen also again
-    , : – ; ( ) but which however also definitely clearly still at time prior previously previous described above reported noted
-    """.split()
+    , : -- ; ( ) but which however also definitely clearly still at time prior previously previous described above reported noted
+    """
 )
 """Where nothing but these stands before a cue, it is said of what was named in the clause before."""

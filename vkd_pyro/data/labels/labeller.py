@@ -7,7 +7,8 @@ a grammar of cues tells which are denied or hedged (`cues`, `scope`). What is sa
 the lungs are clear) counts as a mention too; what an indication, a history or a comparison names does not.
 
 Where it leaves CheXpert: an organ that is named and not judged ("heart size is stable") mentions nothing, "the lungs
-are clear" denies Lung Opacity, "atelectasis or pneumonia" makes both uncertain, and so does what an addendum takes back.
+are clear" denies Lung Opacity, "atelectasis or pneumonia" makes both uncertain, and so is what an
+addendum takes back.
 """
 
 import re
@@ -21,7 +22,8 @@ from tqdm import tqdm
 from vkd_pyro.data.labels import phrases
 from vkd_pyro.data.labels.findings import ABSENT, CHEXPERT_FINDINGS, PRESENT, UNCERTAIN, UNMENTIONED
 from vkd_pyro.data.labels.names import DEVICE, DEVICES, FINDING, JUDGEMENT, ORGAN, Name, names_in
-from vkd_pyro.data.labels.scope import Sentence
+from vkd_pyro.data.labels.scope import values_of
+from vkd_pyro.data.labels.skeleton import Skeleton
 from vkd_pyro.data.labels.words import Word, sentences_of
 from vkd_pyro.data.sections import ADDENDUM, READ, sections_of
 
@@ -120,7 +122,7 @@ def _of_sentence(words: list[Word], later: bool) -> list[Mention]:
     names = names_in(words)
     if not names:
         return []
-    values = Sentence(words, names).values()
+    values = values_of(Skeleton(words, names))
     found = []
     for number, (name, value) in enumerate(zip(names, values, strict=True)):
         if name.kind == ORGAN:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from vkd_pyro.data.labels.cues import ANSWERS
 from vkd_pyro.data.labels.spelling import spelled_out
@@ -10,7 +11,7 @@ from vkd_pyro.data.lines import MARKER, statement_breaks
 
 TOKEN = re.compile(
     r"\bvs\.|\b[a-z]/[a-z](?:'d)?(?![a-z/])|\bw/|[-+]ve\b|\d+(?:\.\d+)?|[^\W_]+(?:'[^\W_]+)?|[?;,:()/=+&]|"
-    r"[–—]|(?<=\s)--?(?=\s|$)|--",
+    r"[\u2013\u2014]|(?<=\s)--?(?=\s|$)|--",
     re.IGNORECASE,
 )
 """What is read. Hyphens and brackets that only part words are not."""
@@ -19,7 +20,7 @@ END = re.compile(r"!|(?<!\b[A-Za-z])(?<!\bvs)\.(?!\d)|(?<=\w)\?(?=\s+[A-Z(])")
 """Where a sentence ends; "L. effusion" goes on."""
 
 NUMBERED = re.compile(r"(?<=\s)(?:\(?\d{1,2}[.)](?=\s+[A-Z])|#\d{1,2}(?=\s))")
-SIGNS = {"—": "–", "-": "–", "--": "–", "=": ":", "+ve": "positive", "-ve": "negative", "&": "and"}
+SIGNS = {"\u2014": "--", "\u2013": "--", "-": "--", "=": ":", "+ve": "positive", "-ve": "negative", "&": "and"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def sentences_of(text: str, start: int = 0, end: int | None = None) -> Iterator[
         if not (answer and answer[1].lower() in ANSWERS):
             breaks.add(match.end())
     bounds = [start, *sorted(breaks), end]
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         marker = MARKER.match(text, first, last)
         if words := _words(text, marker.end() if marker else first, last):
             yield words
