@@ -18,8 +18,10 @@ there may be numbers in it: "CHEST, 2 VIEWS"."""
 
 NOTHING = re.compile(
     r"n/?a\.?|#n/a|nan|none|null|nil|na|<na>|unknown|tbd|"
-    r"(?:(?:the |this |final |formal |full |official |radiology |dictated |written |typed )*(?:report|result|reading|dictation|impression|text)s? )?"
-    r"(?:is |are |was |has been )?(?:still )?(?:to follow|pending|unavailable|not (?:yet )?(?:available|dictated|reported|done|"
+    r"(?:(?:the |this |final |formal |full |official |radiology |dictated |written |typed )*(?:report|result|"
+    r"reading|dictation|impression|text)s? )?"
+    r"(?:is |are |was |has been )?(?:still )?(?:to follow|pending|unavailable|not (?:yet )?(?:available|"
+    r"dictated|reported|done|"
     r"provided|given)|awaited|missing|in progress|see (?:above|below|pacs|ris|report|separate report|attached))|"
     r"no (?:text|(?:formal |written |radiology )?report)(?: (?:available|provided|found|given|yet|text))?|"
     r"see (?:the )?(?:separate |attached |formal |final )?report|awaiting (?:the )?report|"

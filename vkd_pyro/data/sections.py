@@ -24,12 +24,14 @@ NAMES: dict[str, str] = {
     r"context|diagnosis|concern|background|symptoms|presentation)|(?:admitting|preop|preoperative|working) diagnosis|"
     r"signs? and symptoms?|symptoms?|(?:clinical )?question|request(?:ed)?(?: for)?|complaint|chief complaint)",
     "history": r"(?:(?:clinical |patient |medical |past medical |brief |relevant )?(?:history|hx))",
-    "comparison": r"(?:comparisons?(?: (?:study|studies|exam|examination|film|films|made|date|dates))?|compared? (?:to|with)|"
+    "comparison": r"(?:comparisons?(?: (?:study|studies|exam|examination|film|films|made|date|dates))?|"
+    r"compared? (?:to|with)|"
     r"prior (?:studies|study|exams?|films?|imaging)|priors?)",
     "technique": r"(?:techniques?|procedures?(?: comments| description)?|protocol|views?|number of views|"
     r"imaging technique)",
     "examination": r"(?:exams?|examinations?|study|studies|type of (?:exam|study)|exam type|exam date|study date|date|"
-    r"patient(?: name)?|name|mrn|dob|age|sex|accession(?: number)?|referring (?:physician|doctor)|ordering (?:physician|"
+    r"patient(?: name)?|name|mrn|dob|age|sex|accession(?: number)?|referring (?:physician|doctor)|"
+    r"ordering (?:physician|"
     r"provider)|radiologist|dictated by|signed by|electronically signed by|recommendations?|notifications?)",
 }
 """Section -> what heads it, in small letters."""

@@ -167,7 +167,8 @@ ABBREVIATIONS: dict[str, str] = {
 TERMS: frozenset[str] = _words(
     """
     pneumothorax pneumothoraces hydropneumothorax pneumonia pneumonias effusion effusions consolidation consolidations
-    consolidative atelectasis atelectases atelectatic cardiomegaly edema oedema opacity opacities opacification infiltrate
+    consolidative
+    atelectasis atelectases atelectatic cardiomegaly edema oedema opacity opacities opacification infiltrate
     infiltrates infiltration airspace interstitial reticular nodule nodules nodular lesion lesions malignancy metastases
     metastatic congestion vascular engorgement cephalization pneumonic infection pneumonitis collapse collapsed pleural
     thickening plaque plaques fracture fractures fractured mediastinal mediastinum cardiomediastinal widening widened

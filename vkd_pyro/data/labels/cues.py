@@ -16,9 +16,9 @@ PRESENT_BEFORE, PRESENT_AFTER, PRESENT_BESIDE = "present before", "present after
 REMOVED_BEFORE, REMOVED_AFTER, REMOVED_BESIDE = "removed before", "removed after", "removed beside"
 OPEN_BEFORE, OPEN_BESIDE, OPEN_AROUND = "open before", "open beside", "open around"
 CERTAIN_AFTER = "certain after"
-"""A cue stands before what it is said of, after it, around it (between two), or beside it: before it where a name follows,
-else after it. "Open" is uncertain whatever else is said: what is denied and cannot be excluded is uncertain. "Certain" is
-present whatever was said before."""
+"""A cue stands before what it is said of, after it, around it (between two), or beside it: before it where a name
+follows, else after it. "Open" is uncertain whatever else is said: what is denied and cannot be excluded is uncertain.
+"Certain" is present whatever was said before."""
 STOP, PASS = "stop", "pass"
 """A new clause begins; a word that is no cue here."""
 
@@ -70,14 +70,17 @@ CUES: dict[str, list[str]] = {
         r"(?:negative|neg) (?:for|of)|(?:free|clear|devoid|empty) (?:of|from)",
         r"rather than|instead of|as opposed to|opposed to|in place of|(?:and|but) not(?= (?:[a-z]+ ){0,4}[FDXJ])",
         rf"(?:(?:complete|interval|full|total|near total|apparent|spontaneous|subsequent) )*{_GOING} of",
-        r"(?:argues?|arguing|speaks?|evidence|militates?) against|(?:not|in)consistent with|no longer (?:is|are) there(?: any)?",
+        r"(?:argues?|arguing|speaks?|evidence|militates?) against|(?:not|in)consistent with|no longer (?:is|"
+        r"are) there(?: any)?",
         r"(?:fails?|failed) to (?:show|demonstrate|reveal|identify)",
         r"(?:low|little|no) (?:suspicion|probability|likelihood|concern) (?:for|of)|doubt",
         r"unlikely (?:to )?(?:be|represent|reflect|represents|reflects|due to|related to)",
     ],
     OPEN_BEFORE: [
-        rf"(?:cannot|can not|could not|not|never|difficult to|hard to|impossible to|unable to) {_ADVERBS}(?:certain|sure|"
-        rf"confident|tell|say|know|determine|confirm|exclude)(?:(?: that| if| whether)(?: there (?:is|are))?| there (?:is|are))"
+        rf"(?:cannot|can not|could not|not|never|difficult to|hard to|impossible to|"
+        rf"unable to) {_ADVERBS}(?:certain|sure|"
+        rf"confident|tell|say|know|determine|confirm|exclude)(?:(?: that| if| whether)(?: there (?:is|are))?|"
+        rf" there (?:is|are))"
         r"(?: no| a| any| an)?",
     ],
     OPEN_AROUND: [
@@ -106,23 +109,27 @@ CUES: dict[str, list[str]] = {
     ],
     UNCERTAIN_BEFORE: [
         r"may|might|could|perhaps|maybe|apparent|apparently|presumably|borderline|whether|if|query|queries|consider",
-        rf"(?:may|might|could|would|perhaps|possibly|probably|likely|presumably|potentially|suspected to|favou?red to|felt "
-        rf"to|thought to)(?: have)? {_ADVERBS}(?:due to|secondary to|related to|from|because of|caused by|attributed to|"
+        rf"(?:may|might|could|would|perhaps|possibly|probably|likely|presumably|potentially|suspected to|"
+        rf"favou?red to|felt "
+        rf"to|thought to)(?: have)? {_ADVERBS}(?:due to|secondary to|related to|from|because of|caused by|"
+        rf"attributed to|"
         r"attributable to|accounted for by|with)",
         r"(?:suspicious|suspicion|concern|concerns|concerning|concerned|worrisome|worry|worried) (?:for|of|about)",
         r"suggest|suggests|suggested|suggesting|suggestive of|suggestion of|hint of|favou?rs?|favou?ring",
-        rf"(?:to |please |must |kindly )?(?:exclude|excluding|rule out|rule|ruling out)",
+        r"(?:to |please |must |kindly )?(?:exclude|excluding|rule out|rule|ruling out)",
         r"(?:evaluate|evaluated|evaluating|evaluation|assess|assessed|assessing|assessment|check|checking|look|looking|"
         r"screen|screening|monitor|workup|work up|search|searching|surveillance|correlate|correlation|correlated|"
         r"correlating|symptoms|signs and symptoms|indeterminate|equivocal|insensitive|nonspecific|limited) (?:[a-z]+ly "
         r"|for |with |clinical |signs |of |symptoms |and )*(?:for|of)",
         r"evaluate|assess|follow up|followup",
         r"question|question of|questions|in question|possibility of|possibilities include|chance of|likelihood of",
-        r"differential|differential diagnosis|differential considerations|considerations|thought to|felt to|believed to",
+        r"differential|differential diagnosis|differential considerations|considerations|thought to|felt to|"
+        r"believed to",
         r"(?:known |clinical |prior |past |remote |recent |medical )*history of|known history",
         r"(?:lobectomy|pneumonectomy|resection|surgery|thoracotomy|treatment|treated|therapy|radiation|chemotherapy|"
         r"mastectomy|biopsy|wedge resection|status post) for",
-        r"(?:(?:previously|initially|originally|first) )?(?:misinterpreted|interpreted|described|reported|called|misread|"
+        r"(?:(?:previously|initially|originally|first) )?(?:misinterpreted|interpreted|described|reported|"
+        r"called|misread|"
         r"labell?ed|construed|mistaken) as(?: a| an| the)*",
         r"mimic|mimics|mimicking|simulates?|simulating|mistaken for|resembl(?:es|ing)|masquerading as|looks? like|"
         r"confused with|disregard|disregarding|ignore",
@@ -132,7 +139,8 @@ CUES: dict[str, list[str]] = {
         r"(?:show(?:ed|ing|s)|demonstrat(?:ed|ing)|reveal(?:ed|ing))",
     ],
     UNCERTAIN_AFTER: [
-        r"(?:a|an|another|one|also|the|remains?|main|leading|primary) (?:[a-z]+ )?(?:consideration|possibility|concern)(?! of| for| that)",
+        r"(?:a|an|another|one|also|the|remains?|main|leading|primary) (?:[a-z]+ )?(?:consideration|possibility|"
+        r"concern)(?! of| for| that)",
         r"in the (?:[a-z]+ )?differential(?: diagnosis)?|if real|if clinically [a-z]+|in question",
         r"(?:may|might) (?:have )?(?:[a-z]+ )?(?:resolved|cleared|disappeared)",
         r"should (?:instead )?read|in error|erroneous|erroneously|or both",
@@ -141,16 +149,19 @@ CUES: dict[str, list[str]] = {
         r"(?:may|might|could) go (?:undetected|unseen|unnoticed)",
         rf"(?:is |are |was |were )?(?:likely |probably |possibly |perhaps |may be |could be |felt to be )?"
         rf"(?:due to|related to|from|secondary to|caused by|because of|attributed to|attributable to|exaggerated by|"
-        rf"accentuated by|explained by|represents?|reflects?|accounted for by) {_ADVERBS}(?:patient )?(?:{_TECHNICAL}|A)",
+        rf"accentuated by|explained by|represents?|reflects?|"
+        rf"accounted for by) {_ADVERBS}(?:patient )?(?:{_TECHNICAL}|A)",
         r"(?:likely|probably|possibly|perhaps|may be|could be|may represent|could represent|favou?red to be|felt to be|"
         r"most likely) (?:represents? |reflects? |just |only |due to )?(?:(?:a|an|the|left|right) )*A",
-        rf"not (?:well|optimally|adequately|fully|completely|entirely|clearly) (?:seen|visuali[sz]ed|evaluated|assessed|"
+        r"not (?:well|optimally|adequately|fully|completely|entirely|clearly) (?:seen|visuali[sz]ed|evaluated|"
+        r"assessed|"
         r"defined|demonstrated)",
         r"(?:is|are) (?:limited|suboptimal|compromised)",
         r"more likely(?= than)",
     ],
     UNCERTAIN_BESIDE: [
-        r"likely present|suspected clinically|possible|possibly|probable|probably|likely|suspected|questionable|questioned|equivocal|uncertain|unclear|"
+        r"likely present|suspected clinically|possible|possibly|probable|probably|likely|suspected|questionable|"
+        r"questioned|equivocal|uncertain|unclear|"
         r"indeterminate|suspect|suspects|presumed|considered|potential|potentially|favou?red|less likely|"
         r"less probable|more likely|most likely|conceivable|\?",
         r"if any|if present",
@@ -160,7 +171,8 @@ CUES: dict[str, list[str]] = {
     OPEN_BESIDE: [
         rf"{_CANNOT} {_ADVERBS}(?:{_CONFIRM}(?: ,)? (?:or|nor|and) )*(?:be )?{_ADVERBS}{_EXCLUDE}",
         rf"{_CANNOT} {_ADVERBS}{_EXCLUDE}(?: (?:or|nor|and) {_ADVERBS}{_CONFIRM})?",
-        rf"(?:difficult|hard|impossible|limited|tough) to {_ADVERBS}(?:see|detect|identify|appreciate|visuali[sz]e|perceive)",
+        rf"(?:difficult|hard|impossible|limited|tough) to {_ADVERBS}(?:see|detect|identify|appreciate|"
+        rf"visuali[sz]e|perceive)",
         rf"(?:cannot|can not|could not|can neither|unable to|(?:difficult|hard|impossible) to) {_ADVERBS}{_CONFIRM}"
         rf"(?: (?:or|nor|and) {_ADVERBS}{_EXCLUDE})?",
         rf"(?:no|nothing|none|neither)(?: [a-z]+){{0,5}} {_EXCLUDE}",
@@ -174,22 +186,26 @@ CUES: dict[str, list[str]] = {
         r"(?: size| extent| appearance| degree| amount| volume)?(?: or [a-z]+)?(?: of| in)?(?: the)?",
         rf"(?:{_NOT_WHOLLY} )+(?:but )?(?:incomplete )?(?:complete |total |interval )*{_GOING} of",
         rf"no {_DEGREE}(?:change|increase|decrease)",
-        rf"(?:ensure|document|confirm|verify|assure|until|demonstrate|to|follow) (?:for )?(?:complete |full )*{_GOING} of",
+        rf"(?:ensure|document|confirm|verify|assure|until|demonstrate|to|follow) (?:for )?(?:complete |"
+        rf"full )*{_GOING} of",
     ],
     PRESENT_AFTER: [
         rf"(?:no|without) {_DEGREE}{_CHANGE}(?! in| of)",
-        r"(?:has |have |had |is |are |was |were )?not (?:[a-z]+ly |yet |much |been |any )*(?:changed|increased|decreased|"
+        r"(?:has |have |had |is |are |was |were )?not (?:[a-z]+ly |yet |much |been |any )*(?:changed|increased|"
+        r"decreased|"
         r"improved|worsened|progressed|grown|larger|smaller|bigger|worse|different|better|new|more|less|resolved|"
         r"cleared|disappeared|gone|drained|absent|regressed|enlarged since|subsided|as)",
         r"no (?:larger|smaller|worse|better|bigger|different|more|less|greater|longer (?:than|as))",
         rf"(?:{_NOT_WHOLLY} )+(?:but )?(?:complete |completely |entirely |fully |totally )*{_GONE}",
         rf"{_GONE} (?:partially|partly|incompletely|in part|somewhat|slightly)",
-        rf"(?:is |are |was |were )?(?:not|never) {_ADVERBS}(?:{_SEEN}|on|in)(?: [a-z]+){{0,2}} (?:on|in|at) (?:the |her |his )?{_EARLIER}",
+        rf"(?:is |are |was |were )?(?:not|never) {_ADVERBS}(?:{_SEEN}|on|in)(?: [a-z]+){{0,2}} (?:on|in|"
+        rf"at) (?:the |her |his )?{_EARLIER}",
         rf"(?:is |are |was |were |had been )?not {_ADVERBS}(?:{_SEEN} {_EARLIER}|{_EARLIER} {_SEEN})",
         r"(?:no|not) resolution",
     ],
     REMOVED_BEFORE: [
-        r"(?:interval |subsequent |recent |status post )*(?:removal|discontinuation|explantation|extraction) of|removing",
+        r"(?:interval |subsequent |recent |status post )*(?:removal|discontinuation|explantation|extraction) of|"
+        r"removing",
     ],
     REMOVED_AFTER: [
         rf"(?:is |are |was |were )?(?:no longer|not) {_ADVERBS}(?:in place|in situ|in position)",
@@ -201,7 +217,8 @@ CUES: dict[str, list[str]] = {
     ],
     PASS: [
         r"(?:not|no) (?:only|necessarily|certain|included|just|completely|entirely|optimally|imaged)",
-        r"(?:consistent|compatible|keeping|concordant|together|along|concerned|compared|comparison|correlated|associated) "
+        r"(?:consistent|compatible|keeping|concordant|together|along|concerned|compared|comparison|correlated|"
+        r"associated) "
         r"with",
         r"removed and (?:then |subsequently )?(?:replaced|exchanged|reinserted|repositioned)",
         r"removed (?:and|then) replaced|replaced|most (?:consistent|compatible)",
@@ -239,8 +256,8 @@ LISTED = _words(", and & +")
 OWN = _words(
     """
     a an the this these those there his her its
-    small tiny trace mild mildly moderate moderately severe severely large minimal minor slight slightly subtle borderline
-    massive extensive marked huge multiple several
+    small tiny trace mild mildly moderate moderately severe severely large minimal minor slight slightly subtle
+    borderline massive extensive marked huge multiple several
     stable unchanged persistent persisting worsening worsened worse improved improving increased increasing decreased
     decreasing residual chronic old healed healing known again new recurrent enlarging resolving mild-to-moderate
     similar larger smaller continued ongoing progressive unresolved previously
@@ -252,16 +269,20 @@ OWN = _words(
 """What is said of one name of a list alone: with it, what was denied before goes on no further."""
 
 PREDICATE = (
-    r"(?:is|are|was|were|has|have|had|remains?|persists?|persisted|appears?|seems?|continues?|shows?|noted|seen|present|"
-    r"unchanged|stable|again|improv\w+|increas\w+|decreas\w+|worse\w*|larger|smaller|in place|in situ|in good|in standard|"
-    r"in satisfactory|in unchanged|in stable|cannot|could|can|may|might|resolved|cleared|gone|at the|at|on the|on|in the|"
+    r"(?:is|are|was|were|has|have|had|remains?|persists?|persisted|appears?|seems?|continues?|shows?|noted|seen|"
+    r"present|"
+    r"unchanged|stable|again|improv\w+|increas\w+|decreas\w+|worse\w*|larger|smaller|in place|in situ|in good|"
+    r"in standard|"
+    r"in satisfactory|in unchanged|in stable|cannot|could|can|may|might|resolved|cleared|gone|at the|at|on the|"
+    r"on|in the|"
     r"along|over|overlying|within|of the|tip|terminat\w+|ends?|projects?|as before|possible|likely|unlikely|suspected|"
     r"measur\w+|developed|should|must|would|similar|bilaterally|posteriorly|to be|:)\b"
 )
 """What begins what is said of a name that begins a clause."""
 
 EXISTS = (
-    r"(?:(?:is|are|was|were|can be|be) )?(?:seen|identified|present|noted|visuali[sz]ed|evident|appreciated|demonstrated|"
+    r"(?:(?:is|are|was|were|can be|be) )?(?:seen|identified|present|noted|visuali[sz]ed|evident|appreciated|"
+    r"demonstrated|"
     r"detected|found|observed|suspected|apparent|visible)\b"
 )
 """Said of a whole list as well as of its last name."""
@@ -273,7 +294,8 @@ VERBS = _words(
 """Between two names these show that the first has been spoken of."""
 
 DEGREES = _words(
-    "acute displaced focal large new definite significant overt gross obvious discrete suspicious recent confluent lobar "
+    "acute displaced focal large new definite significant overt gross obvious discrete suspicious "
+    "recent confluent lobar "
     "dense active frank pleural pulmonary visible sizable sizeable convincing dominant clear nondisplaced healing"
 )
 """Between "no" and a comma these are said of the name after it: no acute, displaced fracture."""
@@ -287,7 +309,8 @@ PLURAL = _words("are were have")
 
 ENDS = _words(
     """
-    , and & + or nor / versus in at on given based than ? by as : clinically bilaterally here because with again now over
+    , and & + or nor / versus in at on given based than ? by as : clinically bilaterally here because with
+    again now over
     """
 )
 """What may follow "likely" or "possible" where it is said of what stands before it."""
@@ -296,7 +319,8 @@ POINTING = _words(
     """
     this these those that which it they both all has have had is are was were since now none neither been be not no
     longer the and completely fully entirely subsequently interval in on today current study exam film seen also again
-    , : -- ; ( ) but which however also definitely clearly still at time prior previously previous described above reported noted
+    , : -- ; ( ) but which however also definitely clearly still at time prior previously
+    previous described above reported noted
     """
 )
 """Where nothing but these stands before a cue, it is said of what was named in the clause before."""

@@ -181,7 +181,8 @@ _LARGE = [
 ]
 _BORDERLINE = [
     *_each(
-        "normal|limits of normal|upper limits normal|upper normal|upper limits of normal|upper limit of normal|limits normal|top normal",
+        "normal|limits of normal|upper limits normal|upper normal|upper limits of normal|upper limit of normal|"
+        "limits normal|top normal",
         "to|or",
         "mildly|slightly|minimally|borderline",
         "enlarged",

@@ -1,7 +1,7 @@
 """What the cues after names say of them: how far "is not seen" and "cannot be excluded" reach back over a list."""
 
 from vkd_pyro.data.labels import cues
-from vkd_pyro.data.labels.names import ARTEFACT, DEVICE, FINDING, JUDGEMENT, ORGAN
+from vkd_pyro.data.labels.names import DEVICE, FINDING, JUDGEMENT, ORGAN
 from vkd_pyro.data.labels.skeleton import OPEN, REMOVED, Cue, Skeleton
 
 SPOKEN_OF = (FINDING, DEVICE, JUDGEMENT)

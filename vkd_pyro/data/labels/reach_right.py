@@ -1,7 +1,7 @@
 """What the cues before names say of them: how far "no" and "possible" reach over a list.
 
-A list goes on over "or" and "nor". After a comma or "and" it goes on too, unless its next name has something of its own:
-a side, a size, a change, an article, a verb. So
+A list goes on over "or" and "nor". After a comma or "and" it goes on too, unless its next name has something of its
+own: a side, a size, a change, an article, a verb. So
 
     No pneumothorax, effusion, or edema.        denies three
     No pneumothorax, small left effusion.       denies one
