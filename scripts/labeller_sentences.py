@@ -2,6 +2,8 @@
 
     python scripts/labeller_sentences.py --json results/labeller_sentences.json
 
+An earlier table is kept beside the new one by `--before FILE`.
+
 `tests/sentences/*.csv` hold a kind, a sentence ("\\n" ends a line) and what is right: + present, - absent, ? uncertain,
 0 not mentioned; of several signs any is right; what is not listed is not mentioned. A sentence is wrong where the label
 of any finding but No Finding is.
@@ -9,6 +11,7 @@ of any finding but No Finding is.
 
 import argparse
 import csv
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -24,7 +27,9 @@ SIGNS = {PRESENT: "+", ABSENT: "-", UNCERTAIN: "?", UNMENTIONED: "0"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="where to write the table with its origin")
+    parser.add_argument("--before", type=Path, help="a table of another version, whose errors are shown too")
     arguments = parser.parse_args()
+    before = json.loads(arguments.before.read_text())["table"] if arguments.before else {}
     table: dict[str, dict[str, int]] = {}
     for path in sorted(SENTENCES.glob("*.csv")):
         rows = read(path)
@@ -34,6 +39,8 @@ def main() -> None:
         table[f"{path.stem}: all"] = {"sentences": len(rows), "wrong": wrong.total()}
     for name, cells in table.items():
         print(f"{name:<60}{cells['wrong']:>6} of {cells['sentences']:>4}  {cells['wrong'] / cells['sentences']:.1%}")
+    for name, cells in before.items():
+        table[name] = {"sentences": cells["sentences"], "before": cells["wrong"], "wrong": table[name]["wrong"]}
     if arguments.json:
         write_result(arguments.json, {"rows": "kind", "table": table})
 

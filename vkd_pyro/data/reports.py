@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vkd_pyro.data.labels.labeller import Labeller
 from vkd_pyro.data.lines import PARAGRAPH, unwrapped
 from vkd_pyro.data.sections import ADDENDUM, FINDINGS, IMPRESSION, READ, sections_of
 from vkd_pyro.utils.errors import UserError
@@ -118,7 +119,7 @@ class ReportText:
         sections: joined in this order, as far as a report has them. A report with none of findings, impression and
             addendum gives its last paragraph instead, and one without any sections its whole text.
         mask_label_words: blank the phrases that the labeller takes for findings, to measure how much of a gain is
-            that the report names the labels; wants the `label` extra. What denies or hedges them stays ("no ___"), and
+            that the report names the labels. What denies or hedges them stays ("no ___"), and
             so does a sentence such as "normal chest": less leaks, not nothing.
     """
 
@@ -132,8 +133,7 @@ class ReportText:
             UserError: no report has one of the sections, other than findings, impression and addendum.
         """
         found = sorted({name for report in reports for name in report} - {WHOLE, LAST_PARAGRAPH})
-        usual = set(READ) if set(self.sections) & set(found) else {ADDENDUM}
-        if found and (absent := sorted(set(self.sections) - set(found) - usual)):
+        if found and (absent := sorted(set(self.sections) - set(found) - set(READ))):
             near = difflib.get_close_matches(absent[0], found, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise UserError(
@@ -142,8 +142,6 @@ class ReportText:
         texts = [self._compose(report) for report in reports]
         if not self.mask_label_words:
             return texts
-        from vkd_pyro.data.labels.labeller import Labeller  # of the `label` extra
-
         masked = iter(Labeller().mask([text for text in texts if text is not None]))
         return [None if text is None else next(masked) for text in texts]
 

@@ -7,6 +7,8 @@ Names that are not known ("LUNGS:", "PNEUMOTHORAX:") head no section: they say o
 import re
 from dataclasses import dataclass
 
+from vkd_pyro.data.lines import FULL, NARROWEST, statement_breaks
+
 FINDINGS, IMPRESSION, ADDENDUM = "findings", "impression", "addendum"
 READ = (FINDINGS, IMPRESSION, ADDENDUM)
 """Sections that say what is seen."""
@@ -73,12 +75,23 @@ def sections_of(text: str) -> list[Section]:
     sections = [Section("", 0, ends[0])]
     seen = any(name in READ for name, _ in heads)
     for (name, match), end in zip(heads, ends[1:], strict=True):
-        blank = None if seen else re.compile(r"\n[ \t\r]*\n").search(text, match.end(), end)
-        if blank and text[match.end() : blank.start()].strip():
-            sections += [Section(name, match.end(), blank.start()), Section("", blank.end(), end)]
+        if not seen and (over := _first_statement(text, match.end(), end)):
+            sections += [Section(name, match.end(), over), Section("", over, end)]
         else:
             sections.append(Section(name, match.end(), end))
     return [section for section in sections if text[section.start : section.end].strip()]
+
+
+def _first_statement(text: str, start: int, end: int) -> int | None:
+    """Where a line begins that does not go on with the first; a full line that ends with its sentence may go on."""
+    width = max(len(line) for line in text.split("\n"))
+    for place in statement_breaks(text):
+        above = text[start:place]
+        if start < place < end and above.strip():
+            full = len(above.splitlines()[-1]) > FULL * max(width, NARROWEST)
+            if not full or "\n\n" in re.sub(r"[ \t\r]", "", above):
+                return place
+    return None
 
 
 def _inline(text: str) -> list[re.Match[str]]:

@@ -111,6 +111,8 @@ ABBREVIATIONS: dict[str, str] = {
     "dc'd": "removed",
     "wo": "without",
     "eval": "evaluate",
+    "excl": "excluded",
+    "hrt": "heart",
     "neg": "negative",
     "pos": "positive",
     "nl": "normal",

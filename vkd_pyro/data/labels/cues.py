@@ -14,11 +14,11 @@ ABSENT_BEFORE, ABSENT_AFTER, ABSENT_BESIDE = "absent before", "absent after", "a
 UNCERTAIN_BEFORE, UNCERTAIN_AFTER, UNCERTAIN_BESIDE = "uncertain before", "uncertain after", "uncertain beside"
 PRESENT_BEFORE, PRESENT_AFTER, PRESENT_BESIDE = "present before", "present after", "present beside"
 REMOVED_BEFORE, REMOVED_AFTER, REMOVED_BESIDE = "removed before", "removed after", "removed beside"
-OPEN_BEFORE, OPEN_BESIDE, OPEN_AROUND = "open before", "open beside", "open around"
-CERTAIN_AFTER = "certain after"
+OPEN_BEFORE, OPEN_AFTER, OPEN_BESIDE, OPEN_AROUND = "open before", "open after", "open beside", "open around"
+CONFIRMED_AFTER, CERTAIN_AFTER = "confirmed after", "certain after"
 """A cue stands before what it is said of, after it, around it (between two), or beside it: before it where a name
 follows, else after it. "Open" is uncertain whatever else is said: what is denied and cannot be excluded is uncertain.
-"Certain" is present whatever was said before."""
+"Confirmed" is present even after a hedge, "certain" whatever was said before."""
 STOP, PASS = "stop", "pass"
 """A new clause begins; a word that is no cue here."""
 
@@ -35,7 +35,7 @@ _EXCLUDE = (
     r"(?:exclude[ds]?|excluding|rule[ds]? out|ruling out|discount(?:ed)?|dismiss(?:ed)?|eliminated?|refuted?|rule)"
 )
 _CONFIRM = (
-    r"(?:confirm(?:ed)?|diagnosed?|verif(?:y|ied)|establish(?:ed)?|ascertain(?:ed)?|determined?|assess(?:ed)?|"
+    r"(?:confirm(?:ed)?|diagnosed?|verif(?:y|ied)|establish(?:ed)?|ascertain(?:ed)?|assured?|guaranteed?|proven|proved|substantiated|documented|determined?|assess(?:ed)?|"
     r"evaluated?|judged?|differentiated?|distinguish(?:ed)?|characterized?|made|commented on)"
 )
 _CANNOT = (
@@ -87,15 +87,18 @@ CUES: dict[str, list[str]] = {
         rf"(?:{_CANNOT} {_ADVERBS}(?:distinguish|distinguished|differentiated?|separated?)|indistinguishable|"
         r"not distinguishable) from",
     ],
-    CERTAIN_AFTER: [r"(?:is|are|was|were|has been|have been) (?:now |indeed |again )?confirmed|is real"],
+    CONFIRMED_AFTER: [r"(?:is|are|was|were|has been|have been) (?:now |indeed |again )?confirmed|(?:is|are) real"],
+    CERTAIN_AFTER: [r"(?:is|are|was|were|remains?) (?:incomplete|partial|not complete|only partial|not yet complete)"],
     ABSENT_AFTER: [
         rf"(?:cannot |can not |could not )?(?:is |are |was |were )?(?:not|no longer|never|nowhere) {_ADVERBS}"
         rf"(?:{_SEEN}|suspected|likely|favou?red|convincing|felt likely|considered likely)",
         rf"(?:cannot|can not|could not) {_ADVERBS}{_SEEN}",
-        r"(?:has|have|had|did|does|do) not (?:recurred|recur|returned|return|reaccumulated|developed|develop|occurred|"
+        r"(?:(?:has|have|had|did|does|do) not|never|has never|have never) (?:recurred|recur|returned|return|"
+        r"reaccumulated|developed|develop|occurred|"
         r"reappeared|reappear|formed|reformed|come back)",
         r"(?:no|without) (?:evidence of |sign of |signs of )?(?:recurrence|reaccumulation)(?! of)",
         r"none|nil|nonexistent",
+        r"(?:is|are|was|were) (?:not (?:a )?(?:real|true|genuine)|spurious|false|fictitious)(?: finding)?",
         rf"(?:is|are|was|were) not the {_ADVERBS}(?:likely |probable )?(?:cause|source|explanation|etiology|reason)",
         r"(?:is|are|was|were|represents?|corresponds? to|reflects?|proved to be|turned out to be|equals) "
         r"(?:just |only |simply |actually |merely |in fact )?(?:(?:a|an|the|left|right|both|known) )*A",
@@ -136,7 +139,7 @@ CUES: dict[str, list[str]] = {
         r"too (?!small)[a-z]+ (?:for|to be)",
         r"with or without|with and without|with possible|less likely to",
         rf"(?:the |an |a )?{_EARLIER} (?:[a-z]+ ){{0,2}}?{_STUDY}(?: that| which)? "
-        r"(?:show(?:ed|ing|s)|demonstrat(?:ed|ing)|reveal(?:ed|ing))",
+        r"(?:show(?:ed|ing)|demonstrat(?:ed|ing)|reveal(?:ed|ing))",
     ],
     UNCERTAIN_AFTER: [
         r"(?:a|an|another|one|also|the|remains?|main|leading|primary) (?:[a-z]+ )?(?:consideration|possibility|"
@@ -146,7 +149,9 @@ CUES: dict[str, list[str]] = {
         r"should (?:instead )?read|in error|erroneous|erroneously|or both",
         rf"{_MAY} {_ADVERBS}(?:present|considered|obscured|hidden|missed|masked|there|seen|overlooked|concealed|"
         r"developing|entertained|raised|appreciated|suspected|underlying|questioned|undetected|occult|invisible)",
-        r"(?:may|might|could) go (?:undetected|unseen|unnoticed)",
+        rf"{_MAY} (?:easily |still |also )?(?:go (?:undetected|unseen|unnoticed)|escape|evade|elude|hide|lurk|"
+        rf"coexist|exist|"
+        r"underlie)(?: detection)?",
         rf"(?:is |are |was |were )?(?:likely |probably |possibly |perhaps |may be |could be |felt to be )?"
         rf"(?:due to|related to|from|secondary to|caused by|because of|attributed to|attributable to|exaggerated by|"
         rf"accentuated by|explained by|represents?|reflects?|"
@@ -176,6 +181,8 @@ CUES: dict[str, list[str]] = {
         rf"(?:cannot|can not|could not|can neither|unable to|(?:difficult|hard|impossible) to) {_ADVERBS}{_CONFIRM}"
         rf"(?: (?:or|nor|and) {_ADVERBS}{_EXCLUDE})?",
         rf"(?:no|nothing|none|neither)(?: [a-z]+){{0,5}} {_EXCLUDE}",
+        rf"(?:{_CANNOT}|do not|does not|insufficient|inadequate|not sufficient)(?: [a-z]+){{0,3}} "
+        rf"(?:exclusion|confirmation|to {_EXCLUDE})(?: of)?",
         rf"{_MAY} be {_ADVERBS}(?:excluded|ruled out)",
         r"(?:cannot|can not|could not|difficult to|hard to) (?:tell|say|know|be sure|be certain)(?: whether| if| of)?",
         rf"may not {_ADVERBS}{_SEEN}",
@@ -237,6 +244,12 @@ _SIDE = r"(?:one )?(?:on|at|in) the (?:left|right)(?: (?:side|base|apex|lung))?"
 IN_CONTEXT: list[tuple[str, str]] = [
     (UNCERTAIN_BEFORE, r"\bfavou?r\w* (?:\S+ ){0,8}?(over)\b"),
     (CERTAIN_AFTER, rf"[,;] (?:but )?((?:small|tiny|trace|mild|moderate|large|minimal|present|some) {_SIDE})$"),
+    (
+        CERTAIN_AFTER,
+        r"(?:but|while|whereas|and|;|,) (the (?:left|right)(?: one| side)? (?:persists?|remains?|is (?:still )?"
+        r"(?:present|seen|unchanged|stable|larger|smaller)))$",
+    ),
+    (OPEN_AFTER, rf"\b(?:nor|neither) (?:can|could) (?:\S+ ){{1,6}}?(be (?:[a-z]+ly )*{_EXCLUDE})(?![^ ])"),
     (UNCERTAIN_BEFORE, r"\b(?:likely|probable|possible) (?:\S+ ){0,8}?(than)\b"),
 ]
 """Role and pattern of cues, in brackets, that are cues only after other words."""
@@ -302,6 +315,8 @@ DEGREES = _words(
 
 PARTS = _words("beyond below past above tip tips end ends side sidehole distal course portion")
 """Of a device: where one of them is not seen, the device is there."""
+
+SEEN = _words("seen identified present noted visualized visualised evident appreciated demonstrated detected found")
 
 SINGULAR = _words("is was has")
 

@@ -87,6 +87,7 @@ FINDINGS: dict[str, list[str]] = {
         *_each("ventricular assist device|assist device|introducer|cordis|hickman|broviac|groshong|quinton|permacath"),
         *_each("dobhoff|keofeed|corpak|blakemore|ekos|vp shunt|nerve stimulator|intubated|intubation"),
         *_each("ng|og|et", "tubes"),
+        *_each("line", "tip|tips"),
         *_each("right|left", "ij", "|catheter|line|sheath|central line|venous catheter"),
         *_each("temperature", "probe|probes"),
         *_each("|pacemaker|pacer|pacing|icd|aicd|dual|single", "lead|leads"),

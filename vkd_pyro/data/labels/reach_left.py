@@ -70,7 +70,7 @@ def _kinds(skeleton: Skeleton, cue: Cue) -> tuple[str, ...]:
     """Kinds of name that a cue after them may be said of: a tip that is not seen is not absent."""
     if cue.says == REMOVED:
         return (DEVICE,)
-    return (FINDING, JUDGEMENT) if cue.says == "absent" and cues.PARTS & set(skeleton.units) else SPOKEN_OF
+    return (FINDING, JUDGEMENT) if cue.says == "absent" and cues.PARTS & set(skeleton.every_word) else SPOKEN_OF
 
 
 def _nearest(skeleton: Skeleton, cue: Cue) -> int | None:

@@ -67,7 +67,8 @@ def _still(skeleton: Skeleton, current: str, last: int, unit: int, removal: bool
     rest = _rest(skeleton, unit)
     if _list_goes_on(skeleton, unit + 1) or (last - 1 not in skeleton.names and _before_comma(between) <= cues.DEGREES):
         return current
-    if cues.OWN & set(own) or (re.match(cues.PREDICATE, rest) and not _all_exist(between, rest)):
+    ended = "," in between and (cues.SEEN & set(between[: between.index(",")]) or _had_or(skeleton, last))
+    if ended or cues.OWN & set(own) or (re.match(cues.PREDICATE, rest) and not _all_exist(between, rest)):
         return ""
     telegraphic = current == "absent" and skeleton.units[0] == "no"
     listed = (
@@ -77,6 +78,16 @@ def _still(skeleton: Skeleton, current: str, last: int, unit: int, removal: bool
         or _listed_already(skeleton, last)
     )
     return current if listed else DOUBTFUL
+
+
+def _had_or(skeleton: Skeleton, last: int) -> bool:
+    """Whether the list before had an "or": its last name has been."""
+    for place in range(last - 2, -1, -1):
+        if place in skeleton.stops or any(cue.first <= place < cue.last for cue in skeleton.cues):
+            return False
+        if skeleton.units[place] in cues.NEITHER:
+            return True
+    return False
 
 
 def _rest(skeleton: Skeleton, unit: int) -> str:

@@ -12,7 +12,7 @@ from vkd_pyro.data.labels.reach_left import SPOKEN_OF, said_after
 from vkd_pyro.data.labels.reach_right import DOUBTFUL, said_before
 from vkd_pyro.data.labels.skeleton import OPEN, REMOVED, Skeleton
 
-VALUES = {"certain": PRESENT, "absent": ABSENT, "uncertain": UNCERTAIN, "present": PRESENT}
+VALUES = {"certain": PRESENT, "confirmed": PRESENT, "absent": ABSENT, "uncertain": UNCERTAIN, "present": PRESENT}
 """What a cue says -> the value of a name."""
 
 

@@ -37,6 +37,7 @@ class Skeleton:
         units: words, and in place of each name the letter of its kind.
         names: the names by their units.
         cues: in their order; none overlap.
+        every_word: those of names too.
     """
 
     def __init__(self, words: list[Word], names: list[Name]) -> None:
@@ -51,6 +52,7 @@ class Skeleton:
                 self.units.append(name.kind)
                 place = name.last
         self.cues = _cues(" ".join(self.units))
+        self.every_word = frozenset(word.text for word in words)
 
     @cached_property
     def stops(self) -> frozenset[int]:
@@ -86,13 +88,13 @@ def _cues(skeleton: str) -> tuple[Cue, ...]:
                 says, _, side = role.partition(" ")
                 found.append(Cue(says, side, begins[start], ends[end]))
     chosen: list[Cue] = []
-    for cue in sorted(found, key=lambda cue: (cue.first, -cue.last, PRECEDENCE.index(cue.says))):
+    for cue in sorted(found, key=lambda cue: (cue.first, -cue.last, PRECEDENCE.index(cue.says), cue.side == "after")):
         if not chosen or cue.first >= chosen[-1].last:
             chosen.append(cue)
     return tuple(chosen)
 
 
-PRECEDENCE = (cues.PASS, OPEN, "certain", "present", "uncertain", "absent", REMOVED, cues.STOP)
+PRECEDENCE = (cues.PASS, OPEN, "certain", "confirmed", "present", "uncertain", "absent", REMOVED, cues.STOP)
 """What counts where two cues are the same words."""
 
 
