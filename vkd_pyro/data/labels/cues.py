@@ -32,7 +32,8 @@ _SEEN = (
 _GONE = r"(?:resolved|cleared|disappeared|gone(?: away)?|vanished|absent|subsided|evacuated)"
 _GOING = r"(?:resolution|clearing|clearance|disappearance)"
 _EXCLUDE = (
-    r"(?:exclude[ds]?|excluding|rule[ds]? out|ruling out|discount(?:ed)?|dismiss(?:ed)?|eliminated?|refuted?|rule)"
+    r"(?:exclude[ds]?|excluding|rule[ds]? out|ruling out|discount(?:ed)?|dismiss(?:ed)?|eliminated?|"
+    r"refuted?|disprove[nd]?|rule)"
 )
 _CONFIRM = (
     r"(?:confirm(?:ed)?|diagnosed?|verif(?:y|ied)|establish(?:ed)?|ascertain(?:ed)?|assured?|guaranteed?|proven|proved|substantiated|documented|determined?|assess(?:ed)?|"
@@ -117,6 +118,7 @@ CUES: dict[str, list[str]] = {
         rf"to|thought to)(?: have)? {_ADVERBS}(?:due to|secondary to|related to|from|because of|caused by|"
         rf"attributed to|"
         r"attributable to|accounted for by|with)",
+        rf"{_MAY} be seen (?:with|in)",
         r"(?:suspicious|suspicion|concern|concerns|concerning|concerned|worrisome|worry|worried) (?:for|of|about)",
         r"suggest|suggests|suggested|suggesting|suggestive of|suggestion of|hint of|favou?rs?|favou?ring",
         r"(?:to |please |must |kindly )?(?:exclude|excluding|rule out|rule|ruling out)",
@@ -146,6 +148,7 @@ CUES: dict[str, list[str]] = {
         r"concern)(?! of| for| that)",
         r"in the (?:[a-z]+ )?differential(?: diagnosis)?|if real|if clinically [a-z]+|in question",
         r"(?:may|might) (?:have )?(?:[a-z]+ )?(?:resolved|cleared|disappeared)",
+        r"(?:is|are|was|were) (?:also )?(?:suggested|raised|questioned|entertained|implied|hinted at)",
         r"should (?:instead )?read|in error|erroneous|erroneously|or both",
         rf"{_MAY} {_ADVERBS}(?:present|considered|obscured|hidden|missed|masked|there|seen|overlooked|concealed|"
         r"developing|entertained|raised|appreciated|suspected|underlying|questioned|undetected|occult|invisible)",
@@ -243,14 +246,18 @@ _SIDE = r"(?:one )?(?:on|at|in) the (?:left|right)(?: (?:side|base|apex|lung))?"
 
 IN_CONTEXT: list[tuple[str, str]] = [
     (UNCERTAIN_BEFORE, r"\bfavou?r\w* (?:\S+ ){0,8}?(over)\b"),
-    (CERTAIN_AFTER, rf"[,;] (?:but )?((?:small|tiny|trace|mild|moderate|large|minimal|present|some) {_SIDE})$"),
+    (
+        CERTAIN_AFTER,
+        rf"[,;] (?:but )?((?:small|tiny|trace|mild|moderate|large|minimal|present|some|persistent|residual) {_SIDE})$",
+    ),
     (
         CERTAIN_AFTER,
         r"(?:but|while|whereas|and|;|,) (the (?:left|right)(?: one| side)? (?:persists?|remains?|is (?:still )?"
         r"(?:present|seen|unchanged|stable|larger|smaller)))$",
     ),
+    (CERTAIN_AFTER, rf"\bnot all (?:\S+ ){{1,5}}?((?:has |have |is |are )?{_GONE})(?![^ ])"),
     (OPEN_AFTER, rf"\b(?:nor|neither) (?:can|could) (?:\S+ ){{1,6}}?(be (?:[a-z]+ly )*{_EXCLUDE})(?![^ ])"),
-    (UNCERTAIN_BEFORE, r"\b(?:likely|probable|possible) (?:\S+ ){0,8}?(than)\b"),
+    (UNCERTAIN_BEFORE, r"\b(?:likely|probable|possible|more) (?:\S+ ){0,8}?(than(?: with| of| for)?)\b"),
 ]
 """Role and pattern of cues, in brackets, that are cues only after other words."""
 
@@ -335,7 +342,7 @@ POINTING = _words(
     this these those that which it they both all has have had is are was were since now none neither been be not no
     longer the and completely fully entirely subsequently interval in on today current study exam film seen also again
     , : -- ; ( ) but which however also definitely clearly still at time prior previously
-    previous described above reported noted
+    previous described above reported noted xxxx dated
     """
 )
 """Where nothing but these stands before a cue, it is said of what was named in the clause before."""

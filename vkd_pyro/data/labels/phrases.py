@@ -105,7 +105,8 @@ HEART_FAILURE: frozenset[str] = frozenset(_each("chf|heart failure|congestive fa
 """Said of the heart, these leave open whether it is enlarged."""
 
 LOOKALIKES: list[str] = [
-    *_each("lead|wire|wires|catheter|hardware|screw|rod|rods|device|sternal wire|line|stent", "fracture|fractures"),
+    *_each("|pacer|pacemaker|pacing|icd", "lead", "fracture|fractures"),
+    *_each("wire|wires|catheter|hardware|screw|rod|rods|device|sternal wire|line|stent", "fracture|fractures"),
     *_each("fractured|fracture of the", "lead|leads|wire|wires|catheter|screw|rod|rods|hardware|sternal wire"),
     *_each("kink or fracture|kinking or fracture|fracture or kink|fracture or kinking"),
     *_each("pericardial|joint", "effusion|effusions"),

@@ -78,14 +78,29 @@ def _nearest(skeleton: Skeleton, cue: Cue) -> int | None:
 
     None where what stands between is something else, of which it may be said: "effusion, free air is not seen".
     """
+    aside = _asides(skeleton)
     for unit in range(cue.first - 1, -1, -1):
-        if skeleton.units[unit] in SPOKEN_OF:
-            between = skeleton.units[unit + 1 : cue.first]
+        if unit not in aside and skeleton.units[unit] in SPOKEN_OF:
+            places = [place for place in range(unit + 1, cue.first) if place not in aside]
+            between = [skeleton.units[place] for place in places]
             parts = [i for i, word in enumerate(between) if word in cues.LISTED | cues.NEITHER]
-            crossed = [i for i in range(len(between)) if unit + 1 + i in skeleton.stops]
+            crossed = [i for i, place in enumerate(places) if place in skeleton.stops]
             if not crossed and not parts:
                 return unit
             plural = bool(cues.PLURAL & {between[-1] if between else "", skeleton.units[cue.first]})
             tail = between[crossed[0] :] if crossed else between[parts[-1] + 1 :]
             return unit if set(tail) <= cues.POINTING or (plural and not crossed) else None
     return None
+
+
+def _asides(skeleton: Skeleton) -> frozenset[int]:
+    """Units in brackets that are closed again."""
+    found: set[int] = set()
+    opened: int | None = None
+    for unit, word in enumerate(skeleton.units):
+        if word == "(":
+            opened = unit
+        elif word == ")" and opened is not None:
+            found |= set(range(opened, unit + 1))
+            opened = None
+    return frozenset(found)

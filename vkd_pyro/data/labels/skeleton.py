@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 
 from vkd_pyro.data.labels import cues
-from vkd_pyro.data.labels.names import DEVICE, Name
+from vkd_pyro.data.labels.names import DEVICE, FINDING, Name
 from vkd_pyro.data.labels.words import Word
 
 OPEN, REMOVED = "open", "removed"
@@ -51,6 +51,10 @@ class Skeleton:
                 self.names[len(self.units)] = name
                 self.units.append(name.kind)
                 place = name.last
+        if self.units[:1] == ["no"]:
+            for unit in range(1, len(self.units) - 1):
+                if self.units[unit - 1 : unit + 2] == [FINDING, "of", FINDING]:
+                    self.units[unit] = "or"  # a slip: no effusion of pneumothorax
         self.cues = _cues(" ".join(self.units))
         self.every_word = frozenset(word.text for word in words)
 
