@@ -2,7 +2,7 @@
 
     python scripts/labeller_sentences.py --json results/labeller_sentences.json
 
-An earlier table is kept beside the new one by `--before FILE`.
+The errors of another version, counted by the same script, stand beside these by `--before FILE`.
 
 `tests/sentences/*.csv` hold a kind, a sentence ("\\n" ends a line) and what is right: + present, - absent, ? uncertain,
 0 not mentioned; of several signs any is right; what is not listed is not mentioned. A sentence is wrong where the label

@@ -153,6 +153,10 @@ def test_the_name_of_another_file_is_refused(report_of, cell):
         report_of(cell)
 
 
+def test_a_report_without_any_end_is_read_in_pieces():
+    assert labels("no chest " * 20_000 + ". Effusion.") == {"Pleural Effusion": PRESENT}
+
+
 @pytest.mark.parametrize(
     ("text", "lines"),
     [

@@ -38,8 +38,14 @@ NAMES: dict[str, str] = {
 }
 """Section -> what heads it, in small letters."""
 
-IMAGED = r"(?:[a-z0-9 ,/&()-]*\b(?:chest|cxr)\b[a-z0-9 ,/&()-]*)"
+IMAGED = r"(?:[a-z0-9 ,/&()-]{0,50}\b(?:chest|cxr)\b[a-z0-9 ,/&()-]{0,50})"
 """What was imaged heads what was seen: "CHEST, 2 VIEWS:"."""
+
+NOT_SEEN = re.compile(
+    r"\b(?:exam\w*|indication|comparison|technique|history|clinical|reason|study|procedure|prior|previous|tubes?|wall|"
+    r"lines?|pain|is|are|was|no)\b"
+)
+"""With one of these, what was imaged is no heading of what was seen."""
 
 _ANY = "|".join(NAMES.values())
 _LINE = re.compile(
@@ -84,13 +90,13 @@ def sections_of(text: str) -> list[Section]:
 
 def _first_statement(text: str, start: int, end: int) -> int | None:
     """Where a line begins that does not go on with the first; a full line that ends with its sentence may go on."""
-    width = max(len(line) for line in text.split("\n"))
-    for place in statement_breaks(text):
-        above = text[start:place]
-        if start < place < end and above.strip():
-            full = len(above.splitlines()[-1]) > FULL * max(width, NARROWEST)
-            if not full or "\n\n" in re.sub(r"[ \t\r]", "", above):
-                return place
+    section = text[start:end]
+    width = max(NARROWEST, *map(len, section.split("\n")))
+    for place in statement_breaks(section):
+        above = section[:place]
+        full = len(above.splitlines()[-1]) > FULL * width
+        if above.strip() and (not full or re.search(r"\n[ \t\r]*\n[ \t]*$", above)):
+            return start + place
     return None
 
 
@@ -105,4 +111,4 @@ def _name(match: re.Match[str]) -> str:
         if re.fullmatch(pattern, words):
             # Without a colon only what is a heading and nothing else: "Impression", in a line of its own.
             return name if colon or name not in ("examination", "technique") else ""
-    return FINDINGS if colon and not re.search(r"\b(?:chest tubes?|tubes?|wall|lines?|pain)\b", words) else ""
+    return FINDINGS if colon and not NOT_SEEN.search(words) else ""

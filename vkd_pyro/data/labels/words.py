@@ -20,6 +20,9 @@ END = re.compile(r"!|(?<!\b[A-Za-z])(?<!\bvs)\.(?!\d)|(?<=\w)\?(?=\s+[A-Z(])")
 """Where a sentence ends; "L. effusion" goes on."""
 
 NUMBERED = re.compile(r"(?<=\s)(?:\(?\d{1,2}[.)](?=\s+[A-Z])|#\d{1,2}(?=\s))")
+LONGEST = 300
+"""Words of a sentence; what is longer is no sentence, and read in pieces."""
+
 SIGNS = {"\u2014": "--", "\u2013": "--", "-": "--", "=": ":", "+ve": "positive", "-ve": "negative", "&": "and"}
 
 
@@ -35,7 +38,7 @@ class Word:
 def sentences_of(text: str, start: int = 0, end: int | None = None) -> Iterator[list[Word]]:
     """The sentences between two places of a report, in their order."""
     end = len(text) if end is None else end
-    breaks = {place for place in statement_breaks(text) if start < place < end}
+    breaks = {start + place for place in statement_breaks(text[start:end])}
     breaks |= {match.start() for match in NUMBERED.finditer(text, start, end)}
     for match in END.finditer(text, start, end):
         answer = re.match(r"\s+([A-Za-z]+)\s*(?:[.,;]|$)", text[match.end() : end]) if match[0] == "?" else None
@@ -44,8 +47,8 @@ def sentences_of(text: str, start: int = 0, end: int | None = None) -> Iterator[
     bounds = [start, *sorted(breaks), end]
     for first, last in pairwise(bounds):
         marker = MARKER.match(text, first, last)
-        if words := _words(text, marker.end() if marker else first, last):
-            yield words
+        words = _words(text, marker.end() if marker else first, last)
+        yield from (words[place : place + LONGEST] for place in range(0, len(words), LONGEST))
 
 
 def _words(text: str, start: int, end: int) -> list[Word]:
