@@ -299,7 +299,6 @@ def test_a_store_is_prepared_and_trained_from(config, tmp_path):
 
 
 def test_labels_of_the_labeller_are_trained_with(config, tmp_path):
-    pytest.importorskip("negspacy", reason="the label extra is not installed")
     out = done("label", "--config", config, "--output", tmp_path / "labels.csv")
     assert "positive" in out
     table = pd.read_csv(tmp_path / "labels.csv", dtype=str, keep_default_na=False)

@@ -34,7 +34,7 @@ IMAGE_CODE, TEXT_CODE = (
     },
     {"encoders.report", "data.reports", "data.labels.labeller", "explanations.reports"},
 )
-IMAGE_LIBRARIES, TEXT_LIBRARIES = {"torchvision", "PIL", "pydicom"}, {"transformers", "spacy", "negspacy"}
+IMAGE_LIBRARIES, TEXT_LIBRARIES = {"torchvision", "PIL", "pydicom"}, {"transformers"}
 
 
 def module_name(path: Path) -> str:

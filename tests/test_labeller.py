@@ -1,13 +1,10 @@
 """The labeller against hand-written sentences: each group is one thing that reports do."""
 
-import sys
-
 import numpy as np
 import pytest
 
 from vkd_pyro.data.labels.findings import ABSENT, CHEXPERT_FINDINGS, PRESENT, UNCERTAIN, UNMENTIONED
 from vkd_pyro.data.labels.labeller import Labeller
-from vkd_pyro.utils.errors import UserError
 
 VALUES = {"+": PRESENT, "-": ABSENT, "?": UNCERTAIN}
 
@@ -459,11 +456,3 @@ def test_mask(labeller, report, masked):
 def test_nothing_is_left_to_label_behind_the_mask(labeller):
     reports = [report for cases in SENTENCES.values() for report, _ in cases]
     assert (labeller.label(labeller.mask(reports))[:, 1:] == UNMENTIONED).all()
-
-
-@pytest.mark.parametrize("library", ["spacy", "negspacy.negation"])
-def test_a_missing_library_is_one_line_with_its_cure(monkeypatch, library):
-    monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(UserError, match=r"pip install 'vkd-pyro\[label\]'") as error:
-        Labeller()
-    assert "\n" not in str(error.value)

@@ -514,7 +514,12 @@ def test_mimic_sections_are_what_was_said(mimic, said):
     assert sum(not sections for sections in said) == mimic[1]["studies without text"]
     assert sum("last_paragraph" in sections for sections in said) >= 4
     texts = ReportText()([study.report for study in mimic[2]])
-    assert texts == [" ".join(sections.values()) or None for sections in said]
+    addenda = [study.report.get("addendum") for study in mimic[2]]
+    assert any(addenda)
+    assert texts == [
+        " ".join([*sections.values(), *([f"ADDENDUM: {addendum}"] if addendum else [])]) or None
+        for sections, addendum in zip(said, addenda, strict=True)
+    ]
 
 
 def beside(root, place):
@@ -699,7 +704,7 @@ SECTIONS = {
     ),
     "a wet read is no impression": (
         " WET READ: ___ ___ 8:35 PM\n \n Lines as before.\n \n IMPRESSION:  Normal.\n",
-        {"wet read": "___ ___ 8:35 PM Lines as before.", "impression": "Normal."},
+        {"wet read": "___ ___ 8:35 PM\n\nLines as before.", "impression": "Normal."},
     ),
     "the last paragraph counts where there is neither": (
         " INDICATION:  Cough.\n \n The heart is large.\n \n The lungs\n are clear.\n",

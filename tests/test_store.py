@@ -385,7 +385,7 @@ CHANGES = {
     "unknown views": ({"unknown_views": "keep"}, "unknown_views drop, found now keep"),
     "sections": (
         {"report": ReportText(("impression",))},
-        r"report.sections \['findings', 'impression'\], found now \['impression'\]",
+        r"report.sections \['findings', 'impression', 'addendum'\], found now \['impression'\]",
     ),
     "masked words": (
         {"report": ReportText(mask_label_words=True)},

@@ -36,8 +36,7 @@ class LatentSemanticEncoder(ReportEncoder):
         width: of the features, directions that are kept.
         vocabulary_size: terms, those that most training reports have.
         min_count: training reports that a term must be in.
-        fact_weight: w, beside words whose squared weights sum to 1; 0 is words alone, above it the extra `label` is
-            wanted.
+        fact_weight: w, beside words whose squared weights sum to 1; 0 is words alone.
         dropout: probability, on the features.
     """
 

@@ -1,6 +1,7 @@
 """A corpus of one's own, described by one CSV file."""
 
 import os
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from vkd_pyro.data.corpora.common.patients import OLDEST, age_of, sex_of
 from vkd_pyro.data.corpora.common.tables import group_rows, read_labels, read_table
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.reports import WHOLE
+from vkd_pyro.data.reports import read_report, says_nothing
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Sex, Study
 from vkd_pyro.utils.errors import UserError
@@ -163,10 +164,17 @@ class Manifest(Corpus):
 
     def _report(self, cell: str, row: int) -> dict[str, str]:
         cell = cell.strip()
-        if cell.endswith(".txt") and "\n" not in cell:
+        if re.fullmatch(r"\S+\.(?:pdf|docx?|rtf|odt|html?|xml|json|md|csv|dcm)", cell, re.IGNORECASE):
+            raise UserError(
+                f"{self.path}: row {row + 2}, column 'report': the name of a {cell.rpartition('.')[2]} file; expected "
+                "the text itself or the name of a .txt file; save the report as text"
+            )
+        if cell.lower().endswith(".txt") and "\n" not in cell:
             path = self.path.parent / cell
             try:
                 cell = path.read_text(encoding="utf-8")
             except (OSError, ValueError) as error:  # also where it is no name of a file, or no text
                 raise UserError(f"{self.path}: row {row + 2}: its report {path} is not a readable text file") from error
-        return {WHOLE: " ".join(cell.split())} if cell else {}
+        if cell.strip() and says_nothing(cell):
+            self.left_out["reports that say there is none (nan, none, a number, to follow)"] += 1
+        return read_report(cell)

@@ -1,7 +1,7 @@
-"""What radiologists write: the phrases of the labeller, in small letters, without hyphens.
+"""What radiologists name: the phrases of the labeller, in small letters, without hyphens.
 
-After Irvin et al. 2019: findings and what names them, words that deny and words that hedge. A finding is here because
-the text says it by name; scars, granulomas, blunted angles, surgical clips and deformed vertebrae are no finding.
+After Irvin et al. 2019. What denies and hedges them is in `cues`. A finding is here because the text says it by name;
+scars, granulomas, blunted angles, surgical clips and deformed vertebrae are no finding.
 """
 
 from collections.abc import Sequence
@@ -67,11 +67,12 @@ FINDINGS: dict[str, list[str]] = {
         *_each("hydrothorax|hemothorax|empyema|hydropneumothorax|hemopneumothorax"),
     ],
     "Pleural Other": [
+        *_each("pleural", "thick|thickened"),
         *_each("pleural|pleuroparenchymal", "thickening|plaque|plaques|calcification|calcifications|fibrosis"),
         *_each("pleural|pleuroparenchymal|pleural parenchymal|pleuro parenchymal", "scar|scars|scarring"),
         *_each("thickening of the pleura|fibrothorax|apical cap|apical capping|pleural capping|fissural thickening"),
     ],
-    "Fracture": _each("fracture|fractures|fractured"),
+    "Fracture": _each("fracture|fractures|fractured|broken rib|broken ribs"),
     "Support Devices": [
         *_each("|pulmonary artery|swan ganz|central venous|dialysis|pigtail|pleural|central", "catheter|catheters"),
         *_each("|et|endotracheal|chest|thoracostomy|tracheostomy|ng|og|nasogastric|orogastric|enteric", "tube|tubes"),
@@ -80,9 +81,15 @@ FINDINGS: dict[str, list[str]] = {
         *_each("dialysis|arterial|intravenous|iv|support|monitoring|vascular", "line|lines"),
         *_each("lines", "and|or", "tubes"),
         *_each("picc|piccs|ett|ng|ngt|dobbhoff|swan ganz|tracheostomy|port|ivc filter"),
-        *_each("mediport|port a cath|portacath|medport|chest port"),
+        *_each("mediport|port a cath|port a catheter|portacath|medport|chest port"),
         *_each("pacemaker|pacemakers|pacer|icd|aicd|defibrillator|generator|stimulator|neurostimulator"),
-        *_each("loop recorder|lvad|iabp"),
+        *_each("loop recorder|lvad|rvad|bivad|iabp|ecmo|impella|tandemheart|tavr|tavi|mitraclip|watchman|micra|pleurx"),
+        *_each("ventricular assist device|assist device|introducer|cordis|hickman|broviac|groshong|quinton|permacath"),
+        *_each("dobhoff|keofeed|corpak|blakemore|ekos|vp shunt|nerve stimulator|intubated|intubation"),
+        *_each("ng|og|et", "tubes"),
+        *_each("line", "tip|tips"),
+        *_each("right|left", "ij", "|catheter|line|sheath|central line|venous catheter"),
+        *_each("temperature", "probe|probes"),
         *_each("|pacemaker|pacer|pacing|icd|aicd|dual|single", "lead|leads"),
         *_each("pacing", "wire|wires|device"),
         *_each("balloon pump|shunt|shunts|tubing|coil|coils|device|devices|drain|drains"),
@@ -98,15 +105,19 @@ HEART_FAILURE: frozenset[str] = frozenset(_each("chf|heart failure|congestive fa
 """Said of the heart, these leave open whether it is enlarged."""
 
 LOOKALIKES: list[str] = [
+    *_each("|pacer|pacemaker|pacing|icd", "lead", "fracture|fractures"),
+    *_each("wire|wires|catheter|hardware|screw|rod|rods|device|sternal wire|line|stent", "fracture|fractures"),
+    *_each("fractured|fracture of the", "lead|leads|wire|wires|catheter|screw|rod|rods|hardware|sternal wire"),
+    *_each("kink or fracture|kinking or fracture|fracture or kink|fracture or kinking"),
     *_each("pericardial|joint", "effusion|effusions"),
     *_each("subcutaneous|soft tissue|chest wall", "edema"),
     *_each("|rounded", "calcific|calcified", "density|densities"),
-    *_each("bone|bony|osseous|bone mineral|metallic|nipple|breast", "density|densities"),
+    *_each("bone|bony|osseous|bone mineral|metallic|breast", "density|densities"),
     *_each("soft tissue|radiopaque|sclerotic|fat", "density|densities"),
     *_each("thoracic|pleural|oral", "cavity"),
     *_each("breast|chest wall", "carcinoma|mass"),
     *_each("bone|bony|osseous|lytic|sclerotic", "nodule|nodules|mass|masses|lesion|lesions"),
-    *_each("breast|skin|soft tissue|thyroid|nipple", "nodule|nodules|mass|masses|lesion|lesions"),
+    *_each("breast|skin|soft tissue|thyroid", "nodule|nodules|mass|masses|lesion|lesions"),
     *_each("body|muscle", "mass"),
     *_each("vertebral|vertebral body|compression|tracheal|airway", "collapse"),
     *_each("collapse of the", "|t1|t2|t3|t4|t5|t6|t7|t8|t9|t10|t11|t12|l1|l2", "vertebra|vertebral|vertebral body"),
@@ -120,6 +131,23 @@ LOOKALIKES: list[str] = [
     *_each("mediastinal shift|mass effect|plate like|lead to|leads to|not clear|not normal"),
 ]
 """Names that contain a finding's or an organ's and mean something else."""
+
+
+ARTEFACTS: list[str] = [
+    *_each("skin", "fold|folds"),
+    *_each("artifact|artifacts|artefact|artefacts|artifactual|artefactual|projectional"),
+    *_each("nipple", "|shadow|shadows|marker"),
+    *_each("summation|composite|overlapping|overlying|superimposed", "shadow|shadows"),
+    *_each("summation"),
+    *_each("overlapping|overlying|superimposed|superimposition of", "rib|ribs|structures|tissue|tissues|vessels|bones"),
+    *_each("overlapping|overlying|superimposed", "soft tissue|soft tissues|breast tissue|vascular structures|clothing"),
+    *_each("summation of shadows|costal cartilage|ekg lead|ecg lead|companion shadow|vessel on end"),
+]
+"""What is taken for a finding."""
+
+
+NO_NAMES: list[str] = _each("clear", "of|from")
+"""Words that name nothing, though a part of them would."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +183,11 @@ _LARGE = [
 ]
 _BORDERLINE = [
     *_each(
-        "normal|limits of normal|limits normal|top normal", "to|or", "mildly|slightly|minimally|borderline", "enlarged"
+        "normal|limits of normal|upper limits normal|upper normal|upper limits of normal|upper limit of normal|"
+        "limits normal|top normal",
+        "to|or",
+        "mildly|slightly|minimally|borderline",
+        "enlarged",
     ),
     *_each("borderline", "|enlarged|in size|enlargement|prominent|large|size"),
 ]
@@ -204,7 +236,8 @@ ORGANS: dict[str, Organ] = {
     "pleura": Organ(
         findings=("Pleural Effusion",),
         names=_each("|lateral|posterior", "costophrenic", "angle|angles|sulci|sulcus|recesses")
-        + _each("pleural", "space|spaces"),
+        + _each("pleural", "space|spaces|surfaces|surface")
+        + _each("pleura|pleurae|cp angle|cp angles|cp sulci"),
         said=_said(_each("clear|sharp|normal|unremarkable")),
     ),
     "bones": Organ(
@@ -219,97 +252,9 @@ FURTHER_ORGANS: list[str] = _each(
 )
 """Organs that no finding belongs to: what is said after them is said of them."""
 
-_CHANGE = "change|changes|increase|decrease|improvement|worsening|progression|difference"
-_DEGREE = "|significant|interval|significant interval|definite|appreciable|substantial|relevant|further|other|acute"
-_EXCLUDED = "exclude|excluded|be excluded|rule out|ruled out|be ruled out"
-_CLEARLY = "|entirely|completely|definitely|definitively|reliably"
 
-_PSEUDO = [
-    *_each("no|without", _DEGREE + "|new|evident|large|apparent", _CHANGE),
-    *_each(
-        "not", "|significantly|appreciably|substantially|yet", "changed|increased|decreased|improved|resolved|worsened"
-    ),
-    *_each("not", "only|necessarily|certain|well|fully|optimally|completely|entirely|adequately|included|longer"),
-    *_each("not", _CLEARLY, _EXCLUDED),
-    *_each("not", "seen|present|identified|visualized|noted", "on|in", "|the", "prior|previous"),
-    *_each("compatible|consistent"),  # with which no new clause begins
-    *_each("no longer|may not|might not|with or without|with and without"),
-    *_each(
-        "nearly|almost|partially|incompletely|almost completely|near completely|nearly completely", "resolved|cleared"
-    ),
-    *_each("near|nearly|partial|near complete|nearly complete|incomplete|almost complete", "resolution of"),
-    *_each("cannot|can not|could not", _CLEARLY, _EXCLUDED),
-]
-_NEW_CLAUSE = [
-    *_each(
-        "other than|but|although|though|however|except|nevertheless|yet|which|otherwise|;|aside from|apart from|with"
-    ),
-    *_each("|and|,", "there", "is|are|has been|have been"),
-    *_each(",|and|, and", "stable|unchanged|mild|small|moderate|persistent|improved|the|a|an|also|again"),
-    *_each("after|following|status post|s p|despite|since|heart size is|heart is"),
-]
-_DOUBT = "possible|possibly|probable|probably|likely|suspected|questionable|perhaps|may|could|might"
-
-DENIED: dict[str, list[str]] = {
-    "preceding_negations": [
-        *_each("resolved", "interstitial|pulmonary|right|left|bilateral|pleural|edema|pneumonia|effusion|effusions"),
-        *_each("no|not|without|nor|neither|never|isn't|aren't|wasn't|doesn't|denies|excludes|ruled out"),
-        *_each("negative for|free of|clear of|absence of|lack of|devoid of|rather than|instead of"),
-        *_each("|complete", "resolution of"),
-    ],
-    "following_negations": [
-        *_each(
-            "not|no longer", "|definitely|clearly", "seen|identified|evident|present|demonstrated|visualized|visible"
-        ),
-        *_each(
-            "is|are", "no longer", "|definitely|clearly", "seen|identified|evident|present|visualized|visible|apparent"
-        ),
-        *_each("not", "appreciated|detected|apparent|observed|noted|found|confirmed|suspected"),
-        "within limits of normal",
-        *_each("absent|unlikely|excluded|ruled out|resolved|has cleared|have cleared|is excluded"),
-    ],
-    "pseudo_negations": _PSEUDO,
-    "termination": [*_NEW_CLAUSE, *_each(_DOUBT + "|secondary to|due to")],
-}
-"""negspacy's four lists for what is not there."""
-
-HEDGED: dict[str, list[str]] = {
-    "preceding_negations": [
-        *_each(_DOUBT + "|potential|potentially|presumed|presumably|apparent|?|suspect|suspects|borderline|uncertain"),
-        *_each("suspicious|suspicion|concern|concerning|worrisome|evaluate|assess|worry", "for|of"),
-        *_each("suggest|suggests|suggesting|suggestive of|suggestion of|suspicion for|questioned|equivocal"),
-        *_each("cannot|can not|could not|not|difficult to|to", _CLEARLY, "exclude|rule out"),
-        *_each(
-            "less likely|history of|if any|favor|favors|favored|favoring|consider|considered|differential|thought to"
-        ),
-        *_each("possibility|evaluation", "of|for"),
-        *_each("question|correlate|symptoms of|considerations|in question"),
-        *_each("in the", "appropriate|right|proper|correct", "clinical", "setting|context|situation"),
-    ],
-    "following_negations": [
-        *_each("cannot|can not|could not|not|cannot be|can not be|could not be|not be", _CLEARLY, "excluded|ruled out"),
-        *_each("is|are|remains|remain", "possible|probable|suspected|questioned|likely present|less likely|uncertain"),
-        *_each("possible|probable|likely|suspected", "."),
-        *_each("difficult|hard|impossible", "to exclude"),
-        *_each("may|could|might|should", "|also", "be", "present|considered|excluded"),
-        *_each("in the", "appropriate|right|proper|correct", "clinical", "setting|context|situation"),
-        *_each("may not be", "seen|visible|visualized|demonstrated|apparent|evident"),
-        *_each("a|another", "consideration"),
-        *_each("in the differential|if any|less likely|in question|?"),
-    ],
-    "pseudo_negations": _each("not likely|compatible|consistent"),
-    "termination": [*_NEW_CLAUSE, *_each("no|without|rather than|instead of|, and")],
-}
-"""The same for what is not sure."""
-
-_FINDING_NOT_DEVICE = "pneumothorax|effusion|effusions|consolidation|pneumonia|complication|complications|infiltrate"
-REMOVED: dict[str, list[str]] = {
-    "preceding_negations": _each("no|without|removal of|removed|absence of|discontinuation of"),
-    "following_negations": _each("removed|removal|discontinued|no longer|is no longer|are no longer|absent|pulled"),
-    "pseudo_negations": _PSEUDO,
-    "termination": [*_NEW_CLAUSE, *_each(",|placement of|insertion of|new|" + _FINDING_NOT_DEVICE)],
-}
-"""The same for devices that are not there: a list of findings that are denied never goes on to a device."""
-
-ALTERNATIVE: frozenset[str] = frozenset(_each("or|versus|vs|vs."))
-"""Between two findings: either may be it."""
+def every_phrase() -> list[str]:
+    """All of the above."""
+    named = [name for names in FINDINGS.values() for name in names]
+    organs = [phrase for organ in ORGANS.values() for phrase in (*organ.names, *organ.said)]
+    return [*named, *organs, *LOOKALIKES, *ARTEFACTS, *FURTHER_ORGANS]

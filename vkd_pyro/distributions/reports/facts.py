@@ -51,7 +51,7 @@ class Facts(dist.TorchDistribution):
 class ReportFacts(ReportLikelihood):
     """The labeller's facts: presence, side and severity of the 14 CheXpert findings, categorical given z.
 
-    Wants the `label` extra. What the labeller does not know by name is not observed.
+    What the labeller does not know by name is not observed.
 
     Args:
         latent_dim: D.
