@@ -354,7 +354,6 @@ def test_the_finding_that_is_shown_has_most_positives():
 
 
 def test_maps_of_z_are_coloured_by_label_and_by_what_reports_say():
-    pytest.importorskip("negspacy")
     evaluation = make_full_evaluation(size=36)
     said = ["Small left pleural effusion.", "Large right pleural effusion.", "Clear lungs."]
     z = {"z given the image": np.random.default_rng(0).normal(size=(36, 3))}

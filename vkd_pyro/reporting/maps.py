@@ -11,7 +11,6 @@ from vkd_pyro.data.labels.facts import ATTRIBUTES, facts_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.evaluation.evaluation import Evaluation
 from vkd_pyro.explanations.latent import embed
-from vkd_pyro.utils.errors import UserError
 
 MAX_POINTS = 1000
 """Studies on a map of z: t-SNE of more takes minutes and shows no more."""
@@ -61,10 +60,7 @@ def maps_of(
     caption = f"Means of z of {len(rows):,} studies, coloured by {evaluation.findings[most]}."
     own = {title: (places, words) for title, places in points.items()}
     texts = [reports[row] or "" for row in rows] if reports is not None else []
-    try:
-        others = _by_facts(points, facts_of(texts)) if any(texts) else []
-    except UserError:  # the labeller's libraries are not installed
-        caption, others = f"{caption} Maps by side and severity want the extra `label`.", []
+    others = _by_facts(points, facts_of(texts)) if any(texts) else []
     return LatentMaps("Map of z (t-SNE)", own, caption), *others
 
 
