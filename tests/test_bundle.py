@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from vkd_pyro.artifacts.bundle import Bundle, describe, load_bundle, save_bundle
+from vkd_pyro.artifacts.bundle import Bundle, load_bundle, save_bundle
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.distributions import MLP, BernoulliLikelihood, DiagonalNormal, Head
 from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
@@ -20,6 +20,7 @@ from vkd_pyro.prediction import predict_files
 from vkd_pyro.prediction.predictive import UncertaintySources
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import hash_of
+from vkd_pyro.utils.serialization import describe
 
 FINDINGS = ("Edema", "Fracture", "Pneumonia")
 TRANSFORM = ImageTransform(16)

@@ -7,8 +7,9 @@ bundle/
   ood.safetensors       what features and z of training images were like, and quantiles of held-out ones
   card.md               what it was trained on, and what it is not for
 
-Nothing in it is of one patient or image: what was fitted to the validation split is kept as quantiles, and as thresholds
-that are rounded. Nothing in it is code, but its config names the classes that the model is built of: see `load_bundle`.
+Nothing in it is of one patient or image: what was fitted to the validation split is kept as quantiles, and as
+thresholds that are rounded. Nothing in it is code, but its config names the classes that the model is built of: see
+`load_bundle`.
 """
 
 import json
@@ -125,7 +126,7 @@ def load_bundle(folder: str | Path, allow: Sequence[str] = ()) -> Bundle:
             (`MAX_WEIGHTS`), or do not fit each other; or a part of a module that is not allowed.
     """
     folder = Path(folder)
-    path, config = folder / CONFIG, _read_config(folder)
+    path, config = folder / CONFIG, read_config(folder)
     schema = checked(config, BundleSchema, path, AGAIN)
     weights_hash = verified(folder / WEIGHTS, schema.weights_sha256, "not the weights", MAX_WEIGHTS)
     with guarded(path, AGAIN, "does not describe this model"):
@@ -210,7 +211,8 @@ def check_together(schema: ConfigSchema, model: ImageModel, calibration: Calibra
         calibration.check_for(tuple(schema.findings), features.shape[-1], latent and latent.event_shape[-1])
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config of a bundle; raises `UserError` where it is none, or was changed."""
     path = folder / CONFIG
     if not is_bundle(folder):
         raise UserError(
@@ -224,7 +226,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def findings_of(folder: Path) -> tuple[str, ...]:
     """The findings of a bundle, of which nothing is built; errors as of `load_bundle`."""
-    return tuple(checked(_read_config(folder), BundleSchema, folder / CONFIG, AGAIN).findings)
+    return tuple(checked(read_config(folder), BundleSchema, folder / CONFIG, AGAIN).findings)
 
 
 def is_bundle(path: Path) -> bool:
@@ -247,7 +249,9 @@ def check_rebuildable(model: ImageModel, findings: Sequence[str] = ()) -> None:
     except TypeError as error:
         raise UserError(f"a part of the model has an argument that JSON cannot hold: {error}") from error
     if (size := sum(one.numel() * one.element_size() for one in model.state_dict().values())) > MAX_WEIGHTS:
-        raise UserError(f"the model has {size:,} bytes of weights, and a bundle at most {MAX_WEIGHTS:,}; make it smaller")
+        raise UserError(
+            f"the model has {size:,} bytes of weights, and a bundle at most {MAX_WEIGHTS:,}; make it smaller"
+        )
     for finding in findings:
         if not (finding.isprintable() and 0 < len(finding) <= 200):
             raise UserError(f"finding {finding[:40]!r}: not a name that can be shown; expected up to 200 letters")

@@ -1,16 +1,20 @@
 """Configs: typed settings from YAML files and options, and errors that name what was meant."""
 
 import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jsonargparse._common
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from vkd_pyro.artifacts.messages import explain
 from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.serialization import OURS, check_name
 
 CORPORA = (
     "data.corpora.openi",
@@ -46,12 +50,27 @@ def add_data(parser: ArgumentParser) -> None:
     parser.add_class_arguments(StudyData, "data")
 
 
-def add_method(parser: ArgumentParser, required: bool = True) -> None:
+def add_method(parser: ArgumentParser, required: bool = True, linked: bool = True) -> None:
     """A `Method` by its class, as --method NoReport and --method.latent_dim; its findings are those of the data."""
     from vkd_pyro.methods import Method  # and all that ship, so that --help lists them
 
+    if not linked:  # where there is no data
+        parser.add_subclass_arguments(Method, "method", required=required, skip={"findings"})
+        return
     parser.add_subclass_arguments(Method, "method", required=required)
     parser.link_arguments("data.findings", "method.init_args.findings", apply_on="instantiate")
+
+
+def add_allowed(parser: ArgumentParser) -> None:
+    """--allow_module: what the caller trusts of what a stored file names."""
+    parser.add_argument(
+        "--allow_module",
+        type=str,
+        nargs="+",
+        default=[],
+        help="modules of your own that the bundle or run names, to be imported, which runs their code; none but "
+        "vkd_pyro's are if nothing is said",
+    )
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -73,6 +92,53 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     except argparse.ArgumentError as error:
         options = vars(parser.get_defaults().as_flat())
         raise UserError(explain(str(error), options, shipped_configs())) from error
+
+
+OPTIMIZERS = "torch.optim"
+"""What the config of a run names that is not ours."""
+
+
+def judge(stored: dict[str, Any], make_parser: Callable[[], ArgumentParser], allow: Sequence[str], path: Path) -> None:
+    """Raises `UserError` where a config that a run has kept names a class that is neither ours nor allowed.
+
+    It comes before the config is parsed together with what the caller says, who may name anything. Names are judged as
+    text; then the config is parsed alone while jsonargparse refuses to import what is not listed, since it also takes
+    names that stand elsewhere than in a class_path, and paths of further configs.
+
+    Args: the config, or parts of it; what makes a parser of those; modules that the caller allows; the config's file.
+    """
+    with_names = [OURS, OPTIMIZERS, *allow]
+    for module in allow:
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise UserError(f"--allow_module: found {module!r}, expected the name of a module, e.g. my_module")
+    try:
+        for name in _class_paths(stored):
+            check_name(name, with_names[1:])
+        with _imports_limited_to(with_names):
+            parse(make_parser(), ["--config", yaml.safe_dump(stored)])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _class_paths(part: Any) -> Iterator[Any]:
+    """All that stands in a class_path, however deep."""
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ():
+        if key == "class_path":
+            yield value
+        else:
+            yield from _class_paths(value)
+
+
+@contextmanager
+def _imports_limited_to(modules: Sequence[str]) -> Iterator[None]:
+    """While it lasts, a value that jsonargparse parses can name nothing else; by its settings, since it has no way back."""
+    settings = jsonargparse._common.parsing_settings
+    before = dict(settings)
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(modules))
+    try:
+        yield
+    finally:
+        settings.update(before)
 
 
 def _with_nulls(settings: Namespace, arguments: list[str]) -> Namespace:
@@ -131,7 +197,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A config file."""
     path = Path(config_path(str(path)))
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(
             f"--config: no file {path}; expected a YAML file, or one of {', '.join(shipped_configs())}"

@@ -26,20 +26,31 @@ LONGEST = 300
 
 
 @contextmanager
-def guarded(path: Path, fix: str, wrong: str = "not to be read") -> Iterator[None]:
+def guarded(path: Path, fix: str, wrong: str = "not to be read", named: bool = True) -> Iterator[None]:
     """Whatever goes wrong with what a file holds is one line that names it: any library may raise anything.
 
-    Args: the file, or its folder; what to do about it; what is said of it where the error is not ours.
+    Args:
+        path: of the file, or of its folder.
+        fix: what to do about it.
+        wrong: what is said of it where the error is not ours.
+        named: whether an error of ours is told with the file's name, where it does not tell it; it need not be of it.
     """
     try:
         yield
-    except UserError as error:
-        if str(path if path.is_dir() else path.parent) in str(error):
-            raise
-        raise UserError(f"{path}: {error}") from error
     except Exception as error:
-        found = one_line(error)[:LONGEST]
-        raise UserError(f"{path}: {wrong} ({found}); {fix}") from error
+        ours = _of_ours(error)
+        if ours is None:
+            raise UserError(f"{path}: {wrong} ({one_line(error)[:LONGEST]}); {fix}") from error
+        if not named or str(path if path.is_dir() else path.parent) in str(ours):
+            raise ours from error.__cause__
+        raise UserError(f"{path}: {ours}") from error
+
+
+def _of_ours(error: BaseException | None) -> UserError | None:
+    """The error itself, or what another library made another of."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def regular_file(path: Path, fix: str) -> Path:
@@ -91,4 +102,3 @@ def header_of(path: Path, fix: str, most: int = MAX_WEIGHTS) -> dict[str, Stored
         with safetensors.safe_open(path, "np") as tensors:
             slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 - it is no dict
             return {name: Stored(tuple(one.get_shape()), one.get_dtype()) for name, one in slices.items()}
-

@@ -1,7 +1,7 @@
 """An image model as a description, and back: built only where each of its tensors is in the file of its weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,9 @@ def compare(wanted: Mapping[str, Stored] | None, stored: Mapping[str, Stored], w
     for name in () if wanted is None else [*wanted, *stored]:
         expected, found = wanted.get(name, "none"), stored.get(name, "none")
         if expected != found:
-            raise UserError(f"{weights}: not of the model described: {name[:200]} is {found}, wanted {expected}; {fix}")
+            raise UserError(
+                f"does not describe this model: {name[:200]} is {found} in {weights.name}, {expected} here; {fix}"
+            )
 
 
 def _shapes(description: dict[str, Any], allow: Sequence[str]) -> dict[str, Stored] | None:
@@ -113,21 +115,28 @@ def _stored(tensor: torch.Tensor) -> Stored:
     return Stored(tuple(tensor.shape), DTYPES.get(tensor.dtype, str(tensor.dtype)))
 
 
-@contextmanager
-def no_more_than(stored: Mapping[str, Stored]) -> Iterator[None]:
-    """While it lasts, a network that gets more tensors, or more numbers in them, than a file has is an error at once.
-
-    A parameter is registered before it is filled, so one that is too large takes no memory.
-    """
+def no_more_than(stored: Mapping[str, Stored]) -> AbstractContextManager[None]:
+    """While it lasts, a network that gets more tensors, or more numbers in them, than a file has is an error at once."""
     numbers = sum(prod(one.shape) for one in stored.values())
-    left = {"tensors": 2 * (len(stored) + REPLACED[0]), "numbers": 2 * (numbers + REPLACED[1])}  # it is built twice
+    return _limited(2 * (numbers + REPLACED[1]), 2 * (len(stored) + REPLACED[0]))  # it is built twice
+
+
+def no_larger_than(most: int) -> AbstractContextManager[None]:
+    """While it lasts, networks with more bytes in all, in float32, are an error at once."""
+    return _limited(most // 4, most)
+
+
+@contextmanager
+def _limited(numbers: int, tensors: int) -> Iterator[None]:
+    """A parameter is registered before it is filled, so one that is too large takes no memory."""
+    left = {"numbers": numbers, "tensors": tensors}
 
     def count(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
         left["tensors"] -= tensor is not None
         left["numbers"] -= 0 if tensor is None else tensor.numel()
         for kind, rest in left.items():
             if rest < 0:
-                raise UserError(f"the model described has more {kind} than its file of weights; found {name[:80]}")
+                raise UserError(f"the model described has too many {kind}, more than its weights or the limit")
 
     hooks = [
         registration.register_module_parameter_registration_hook(count),

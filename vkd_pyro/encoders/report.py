@@ -272,10 +272,10 @@ def _load_language_model(name: str) -> tuple[Any, nn.Module]:
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else a line for each attempt without a network
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # no error in transformers 5
             raise ValueError("the tokenizer has no words")
-        return tokenizer, transformers.AutoModel.from_pretrained(name)
+        return tokenizer, transformers.AutoModel.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, SafetensorError) as error:
         where = "is a folder without a whole model" if Path(name).is_dir() else "is neither a local folder nor in reach"
         raise UserError(

@@ -4,7 +4,8 @@ A Gaussian is fitted to the image features of training images, another to the me
 unified framework for detecting out-of-distribution samples", with one class, since findings are not exclusive). How
 large a distance is usual is learned from held-out images: those of training images are too small, the more so the
 fewer there are. Quantiles are kept of them, and of no image its own numbers, so that whoever has a bundle and an image
-cannot tell whether it was one of them. A study that is unlike the training images need not be wrongly read, nor one that is like them rightly.
+cannot tell whether it was one of them. A study that is unlike the training images need not be wrongly read, nor one
+that is like them rightly.
 """
 
 from collections.abc import Mapping
@@ -62,10 +63,11 @@ class OODScores:
             of them are above. The largest, since one that is blind to an image does not hide what another sees,
             and since they need not be independent.
         p_values: [N, 4], of the four above in this order: (1 + held-out images at least as far) / (1 + held-out
-            images), in (0, 1], the held-out images counted by quantiles: within 1 %, or 5 images, and a rounding step of
-            counting each (`Quantiles`). Of images like those held out, at most a share a is at a or below (Bates et al. 2023,
-            "Testing for outliers with conformal p-values"), but for that, and for the score, whose scale the held-out
-            images set too: for a = 5 %, 5.0 % with 299 of them, 4.7 % with 99 (simulated, all three independent).
+            images), in (0, 1], the held-out images counted by quantiles: within 1 %, or 5 images, and a rounding step
+            of counting each (`Quantiles`). Of images like those held out, at most a share a is at a or below (Bates et
+            al. 2023, "Testing for outliers with conformal p-values"), but for that, and for the score, whose scale the
+            held-out images set too: for a = 5 %, 5.0 % with 299 of them, 4.7 % with 99 (simulated, all three
+            independent).
         flagged: bool [N], the score's p-value is at most `FLAGGED_SHARE`.
     """
 
@@ -168,7 +170,9 @@ class OODDetector:
     def to_arrays(self) -> dict[str, NDArray[np.floating]]:
         """By name, to be stored: F^2 + D^2 numbers, and some hundreds."""
         gaussians = {"feature": self.features} | ({} if self.latents is None else {"latent": self.latents})
-        arrays = {f"{name}_{key}": np.float32(value) for name, one in gaussians.items() for key, value in vars(one).items()}
+        arrays = {
+            f"{name}_{key}": np.float32(value) for name, one in gaussians.items() for key, value in vars(one).items()
+        }
         usual = dict(zip((*COMPONENTS, "score"), (*self.held_out, self.held_out_scores), strict=True))
         arrays |= {f"held_out_{name}": quantiles.to_array() for name, quantiles in usual.items()}
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

@@ -27,7 +27,8 @@ class Quantiles:
 
     Between them both are taken as linear. So the number of those at or above any value is that of counting, but for at
     most those between two quantiles: 1 % of V or 5, and those within a rounding step. The largest error of a p-value
-    that was seen (normal, uniform and chi distributions, simulated) is 0.07 with V = 99, 0.024 with 299, 0.007 with 2,000.
+    that was seen (normal, uniform and chi distributions, simulated) is 0.07 with V = 99, 0.024 with 299, 0.007 with
+    2,000.
 
     Attributes:
         values: [Q]; none where no number is known.

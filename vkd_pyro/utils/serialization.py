@@ -76,14 +76,19 @@ def check_name(class_path: object, allow: Sequence[str] = (), base: type | None 
     if any(parts[: len(module.split("."))] == module.split(".") for module in allow):
         return
     room = [] if base is None or len(parts) == 2 else base.__module__.split(".")[1:2]
-    ours = parts[0] == OURS and parts[1 : 1 + len(room)] == room and not any(part.startswith("_") for part in parts)
-    if not ours:
-        module = ".".join(parts[:-1])
-        kind = f"a {base.__name__} of vkd_pyro" if base else "a class of vkd_pyro"
-        raise UserError(
-            f"{class_path}: not imported, since importing runs code; expected {kind}, or of a module that you allow: "
-            f"--allow_module {module} (in Python allow=[{module!r}]), if you trust it"
-        )
+    if parts[0] != OURS or any(part.startswith("_") for part in parts):
+        raise UserError(not_imported(str(class_path)))
+    if base is not None and parts[1 : 1 + len(room)] != room:
+        raise UserError(f"{class_path}: found another kind of part, expected a subclass of {base.__name__}")
+
+
+def not_imported(class_path: str) -> str:
+    """Why a class that a file names is not looked at, and how it can be."""
+    module = class_path.rpartition(".")[0]
+    return (
+        f"{class_path}: not imported, since that runs code; expected a class of {OURS}, or of a module that you allow: "
+        f"--allow_module {module} (in Python allow=[{module!r}]), if you trust it"
+    )
 
 
 def hash_of_weights(state: Mapping[str, Any]) -> str:
