@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import pickletools
+import re
 import struct
 import warnings
 import zipfile
@@ -24,6 +25,12 @@ from vkd_pyro.utils.files import sha256_of, written
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 HASH = 64
 AGAIN = "put back a copy of it, or train again"
+BUILT = re.compile(
+    r"collections (OrderedDict|Counter|defaultdict)|torch\._utils _rebuild_(tensor_v2|parameter)"
+    r"|torch (\w+Storage|Size|device|b?float\d+|u?int\d+|bool)"
+)
+"""What a checkpoint is made of, as its pickle names it."""
+
 MAX_PICKLE = 2**26
 """Bytes of all of a checkpoint but its tensors, at most."""
 
@@ -79,7 +86,8 @@ def position_of(path: Path) -> dict[str, int]:
 def _check_packed(content: bytes) -> None:
     """Raises `UserError` where a checkpoint would take more memory than its file.
 
-    torch.save packs without compression, and nothing of ours pickles bytearrays, which can be asked for in any length.
+    torch.save packs without compression. What torch.load agrees to build includes what can be asked for in any size,
+    such as a bytearray; so only what a checkpoint is made of is left to it.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > len(content):
@@ -92,8 +100,9 @@ def _check_packed(content: bytes) -> None:
             if entry.file_size > MAX_PICKLE:
                 raise UserError(f"{entry.file_size:,} bytes beside its tensors, more than the limit of {MAX_PICKLE:,}")
             for opcode, argument, _ in pickletools.genops(archive.read(entry)):
-                if opcode.name in ("BYTEARRAY8", "STACK_GLOBAL", "INST") or argument == "builtins bytearray":
-                    raise UserError("asks for what no checkpoint of vkd_pyro does")
+                named = opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BYTEARRAY8")
+                if named and not (opcode.name == "GLOBAL" and BUILT.fullmatch(argument)):
+                    raise UserError(f"asks for {opcode.name} {str(argument)[:80]}, as no checkpoint of ours does")
 
 
 def _problem(content: bytes) -> str:

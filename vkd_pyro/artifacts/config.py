@@ -131,7 +131,7 @@ def _class_paths(part: Any) -> Iterator[Any]:
 
 @contextmanager
 def _imports_limited_to(modules: Sequence[str]) -> Iterator[None]:
-    """While it lasts, a value that jsonargparse parses can name nothing else; by its settings, since it has no way back."""
+    """While it lasts, a value that jsonargparse parses can name nothing else; it has no other way back."""
     settings = jsonargparse._common.parsing_settings
     before = dict(settings)
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(modules))

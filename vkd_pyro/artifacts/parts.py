@@ -91,7 +91,9 @@ def load_model(description: dict[str, Any], weights: Path, fix: str, allow: Sequ
 
 def compare(wanted: Mapping[str, Stored] | None, stored: Mapping[str, Stored], weights: Path, fix: str) -> None:
     """Raises `UserError` where a file has not the tensors that a model wants; None is not known."""
-    for name in () if wanted is None else [*wanted, *stored]:
+    if wanted is None:
+        return
+    for name in [*wanted, *stored]:
         expected, found = wanted.get(name, "none"), stored.get(name, "none")
         if expected != found:
             raise UserError(
@@ -116,7 +118,7 @@ def _stored(tensor: torch.Tensor) -> Stored:
 
 
 def no_more_than(stored: Mapping[str, Stored]) -> AbstractContextManager[None]:
-    """While it lasts, a network that gets more tensors, or more numbers in them, than a file has is an error at once."""
+    """While it lasts, a network of more tensors, or more numbers in them, than a file has is an error at once."""
     numbers = sum(prod(one.shape) for one in stored.values())
     return _limited(2 * (numbers + REPLACED[1]), 2 * (len(stored) + REPLACED[0]))  # it is built twice
 

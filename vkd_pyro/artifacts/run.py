@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -112,7 +113,7 @@ def load_run(path: str | Path, changes: list[str] | None = None, allow: Sequence
     another_corpus = any(change == "--config" or change.startswith("--data.selection.corpus") for change in changes)
     dropped = (*OF_THE_RUN, "task.folds") if another_corpus else OF_THE_RUN if changes else ()
     config = read_yaml(config_of(path))
-    known = {name: config[name] for name in ("seed", "data", "method") if name in config}
+    known: dict[str, Any] = {name: config[name] for name in ("seed", "data", "method") if name in config}
     judge(known, _parser, allow, path / CONFIG)
     arguments = ["--config", yaml.safe_dump(known), *(f"--data.{name}=null" for name in dropped), *changes]
     parser = _parser()

@@ -66,11 +66,11 @@ class Conformal:
         1 - alpha <= P(c in the set | y = c) <= 1 - alpha + 1 / (n_c + 1)
 
     the right side without ties, and before the bounds are rounded: they are kept to three digits, outward, since each
-    is the probability of one study. The sets are then a little larger, and the left side holds. With n_c < 1 / alpha - 1
-    labels the class is in every set. It holds on average over validation splits and new studies, for one finding at a
-    time, if a new study of class c is exchangeable with those of validation: the same population, labels and selection.
-    Several studies of a patient are not exchangeable with those of new patients, and early stopping has seen the
-    validation split: there, it holds approximately.
+    is the probability of one study. The sets are then a little larger, and the left side holds. With n_c < 1 / alpha
+    - 1 labels the class is in every set. It holds on average over validation splits and new studies, for one finding at
+    a time, if a new study of class c is exchangeable with those of validation: the same population, labels and
+    selection. Several studies of a patient are not exchangeable with those of new patients, and early stopping has seen
+    the validation split: there, it holds approximately.
 
     Attributes:
         alpha: error rate allowed within each class.

@@ -170,8 +170,10 @@ class OODDetector:
     def to_arrays(self) -> dict[str, NDArray[np.floating]]:
         """By name, to be stored: F^2 + D^2 numbers, and some hundreds."""
         gaussians = {"feature": self.features} | ({} if self.latents is None else {"latent": self.latents})
-        arrays = {
-            f"{name}_{key}": np.float32(value) for name, one in gaussians.items() for key, value in vars(one).items()
+        arrays: dict[str, NDArray[np.floating]] = {
+            f"{name}_{key}": np.asarray(value, np.float32)
+            for name, one in gaussians.items()
+            for key, value in vars(one).items()
         }
         usual = dict(zip((*COMPONENTS, "score"), (*self.held_out, self.held_out_scores), strict=True))
         arrays |= {f"held_out_{name}": quantiles.to_array() for name, quantiles in usual.items()}
@@ -186,8 +188,9 @@ class OODDetector:
         """
         a = {name: np.asarray(array, float) for name, array in arrays.items()}
         names = [f"held_out_{name}" for name in (*COMPONENTS, "score")]
-        wanted = {"feature_mean", "feature_whitening", *names} | (a.keys() & {"latent_mean", "latent_whitening"})
-        if a.keys() != wanted or ("latent_mean" in a) != ("latent_whitening" in a):
+        wanted, of_latents = {"feature_mean", "feature_whitening", *names}, {"latent_mean", "latent_whitening"}
+        wanted |= of_latents if a.keys() & of_latents else set()
+        if a.keys() != wanted:
             other = ", ".join(sorted(map(repr, a.keys() ^ wanted)))[:200]
             raise UserError(f"ood: missing, or not expected, among its arrays: {other}; copy the bundle again")
         features = _gaussian(a["feature_mean"], a["feature_whitening"])

@@ -106,7 +106,7 @@ def nested(one: Predicted, made_by: Row) -> dict[str, object]:
 
 
 def as_text(path: Path) -> str:
-    """A path as UTF-8 can write it and a terminal show it: bytes of another encoding, and control codes, are escaped."""
+    """A path as a terminal can show it: control codes, and bytes of another encoding than UTF-8, are escaped."""
     return printable(path)
 
 
