@@ -84,17 +84,17 @@ def make(root: Path, with_export: bool = True) -> None:
         save_bundle(root / name, model, FINDINGS, TRANSFORM, "# A card\n", {"views": "frontal"}, calibration)
     if with_export:
         export_bundle(root / "bundle", root / "export")
-    state = {"method." + key: value for key, value in model.state_dict().items()}
+    state = {"method.model." + key: value for key, value in model.state_dict().items()}
     position = {"epoch": 1, "batch": 2, "seed": 0, "rows": 2, "processes": 1}
-    save_checked({"state_dict": state, "position": position, "epoch": 1}, root / "checkpoints" / "best.ckpt")
+    save_checked({"state_dict": state, "position": position, "epoch": 1}, root / "run" / "checkpoints" / "best.ckpt")
 
 
 def mutant(root: Path, kind: str, number: int, folder: Path) -> str:
-    """Writes a mutant of a kind ("bundle", "other", "export", "checkpoints") to a folder. Returns: what was done."""
+    """Writes a mutant of a kind ("bundle", "other", "export", "run") to a folder. Returns: what was done."""
     draw = random.Random(f"{kind} {number}")
     shutil.copytree(root / kind, folder)
     (folder / f"{IN_THE_BUNDLE}.py").write_text("raise SystemExit('ran')\n", encoding="utf-8")
-    ways = CHECKPOINT if kind == "checkpoints" else EXPORT if kind == "export" else BUNDLE
+    ways = CHECKPOINT if kind == "run" else EXPORT if kind == "export" else BUNDLE
     way = ways[number % len(ways)]
     way(draw, folder)
     return way.__name__
@@ -310,7 +310,7 @@ def other_header(draw, folder):
 
 def put_a_link(draw, folder):
     """A link, a folder or a pipe in the place of a file."""
-    path = draw.choice([p for p in sorted(folder.iterdir()) if p.suffix != ".py"])
+    path = draw.choice([p for p in sorted(folder.rglob("*.*")) if p.suffix != ".py"])
     content = path.read_bytes()
     outside = folder.parent / f"{folder.name}-outside"
     outside.write_bytes(content)
@@ -361,12 +361,12 @@ def sign_checkpoint(path: Path, content: bytes) -> None:
 
 
 def damage_a_checkpoint(draw, folder):
-    path = folder / "best.ckpt"
+    path = folder / "checkpoints" / "best.ckpt"
     sign_checkpoint(path, damaged(draw, path.read_bytes()[:-64]))
 
 
 def another_state(draw, folder):
-    path = folder / "best.ckpt"
+    path = folder / "checkpoints" / "best.ckpt"
     state = torch.load(path, weights_only=True)
     weights = state["state_dict"]
     name = draw.choice(sorted(weights))
@@ -412,7 +412,7 @@ def another_pickle(draw, folder):
         archive.writestr("archive/version", "3")
         archive.writestr("archive/byteorder", "little")
         archive.writestr("archive/data/0", b"\0" * draw.choice([0, 10**7]))
-    sign_checkpoint(folder / "best.ckpt", content.getvalue())
+    sign_checkpoint(folder / "checkpoints" / "best.ckpt", content.getvalue())
 
 
 CHECKPOINT = (damage_a_checkpoint, another_state, another_pickle, put_a_link)

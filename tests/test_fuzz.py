@@ -10,14 +10,17 @@ import warnings
 import pytest
 
 from tests import mutants
+from tests.test_bundle import FINDINGS, make_model
 from vkd_pyro.artifacts.bundle import load_bundle
-from vkd_pyro.artifacts.checkpoints import load_checked, position_of
+from vkd_pyro.artifacts.checkpoints import position_of
 from vkd_pyro.artifacts.export import load_export
+from vkd_pyro.artifacts.run import load_checkpoint
+from vkd_pyro.methods.base import Method
 from vkd_pyro.utils.errors import UserError
 
 SECONDS, BYTES = 10, 1.5 * 2**30
 OPENVINO = importlib.util.find_spec("openvino") is not None
-KINDS = ("bundle", "other", "checkpoints", *(["export"] if OPENVINO else []))
+KINDS = ("bundle", "other", "run", *(["export"] if OPENVINO else []))
 RUNS = ("import", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect")
 """What Python tells an audit hook of that would be code of someone else's, or on the way to it."""
 
@@ -41,8 +44,9 @@ sys.addaudithook(watch)  # there is no way to remove one, so it looks only where
 def load(kind, folder):
     if kind == "export":
         return load_export(folder)
-    if kind == "checkpoints":
-        return load_checked(folder / "best.ckpt"), position_of(folder / "best.ckpt")
+    if kind == "run":
+        load_checkpoint(Method(FINDINGS, make_model()), folder, parts=("model.",))
+        return position_of(folder / "checkpoints" / "best.ckpt")
     return load_bundle(folder)
 
 

@@ -114,9 +114,9 @@ def load_run(path: str | Path, changes: list[str] | None = None, allow: Sequence
     dropped = (*OF_THE_RUN, "task.folds") if another_corpus else OF_THE_RUN if changes else ()
     config = read_yaml(config_of(path))
     known: dict[str, Any] = {name: config[name] for name in ("seed", "data", "method") if name in config}
-    judge(known, _parser, allow, path / CONFIG)
+    judge(known, evaluation_parser, allow, path / CONFIG)
     arguments = ["--config", yaml.safe_dump(known), *(f"--data.{name}=null" for name in dropped), *changes]
-    parser = _parser()
+    parser = evaluation_parser()
     settings = without_weights(parse(parser, arguments))
     if not (path / BUNDLE).is_dir():
         load_checked(path / CHECKPOINTS / "best.ckpt")  # a run that has not even that says so
@@ -133,7 +133,7 @@ def load_run(path: str | Path, changes: list[str] | None = None, allow: Sequence
     return Run(path, parts.method.to("cuda" if on_gpu else "cpu"), parts.data, bundle)
 
 
-def _parser() -> ArgumentParser:
+def evaluation_parser() -> ArgumentParser:
     """Of what of a run's config is needed to evaluate it."""
     parser = new_parser("evaluate", "")
     parser.add_argument("--config", action="config")

@@ -46,6 +46,12 @@ class BoundSchema(Strict):
     bound: Probability | None
     always: Reason | None
 
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.bound is None) != (self.always is not None):
+            raise ValueError("expected a bound, or why there is none")
+        return self
+
 
 class ConformalSchema(Strict):
     alpha: Annotated[float, Field(gt=0, lt=1)]
@@ -62,6 +68,14 @@ class PointSchema(Strict):
     true_positives: Count | None
     true_negatives: Count | None
     undefined: Reason | None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.threshold is None) != (self.undefined is not None):
+            raise ValueError("expected a threshold, or why there is none")
+        if (self.true_positives or 0) > self.positives or (self.true_negatives or 0) > self.negatives:
+            raise ValueError("more answers are right than labels are known")
+        return self
 
 
 class PointsSchema(Strict):
@@ -142,4 +156,6 @@ def checked(content: dict[str, Any], schema: type[Kind], path: Path, fix: str) -
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))[:200]
-        raise UserError(f"{path}: {field and field + ': '}{first['msg']}; {fix}") from error
+        raise UserError(
+            f"{path}: {field and field + ': '}{first['msg'].removeprefix('Value error, ')}; {fix}"
+        ) from error

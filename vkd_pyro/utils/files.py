@@ -77,7 +77,9 @@ def read_signed_json(path: Path, version: tuple[str, object], older: str, damage
     if (size := path.stat().st_size) > MAX_JSON:
         raise UserError(f"{path}: {size:,} bytes, more than the limit of {MAX_JSON:,}; {damaged}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        content = json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=_no_constant, object_pairs_hook=_each_once
+        )
     except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and a number of too many digits
         raise UserError(f"{path}: not readable as JSON ({error}); {damaged}") from error
     field, expected = version
@@ -87,6 +89,12 @@ def read_signed_json(path: Path, version: tuple[str, object], older: str, damage
     if content.get("config_sha256") != hash_of(content):
         raise UserError(f"{path}: changed since it was written; {damaged}")
     return content
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a field stands in it twice")
+    return found
 
 
 def _no_constant(name: str) -> None:

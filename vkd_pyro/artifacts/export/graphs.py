@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 
 from vkd_pyro.artifacts.export.noise import Part, from_noise, parts_of
 from vkd_pyro.model import ImageModel
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, one_line
 
 Format = Literal["openvino", "onnx", "torch"]
 Precision = Literal["fp32", "bf16"]
@@ -129,6 +129,8 @@ def write_graph(graph: ExportedProgram, path: Path) -> None:
         library("onnxscript")
         program = torch.onnx.export(graph, dynamo=True, verbose=False)
         assert program is not None
+        for node in program.model.graph:
+            node.metadata_props.clear()  # where it was made; it computes the same
         program.save(path, external_data=False)
     else:
         torch.export.save(graph, path)
@@ -146,8 +148,8 @@ def compiled(graph: ExportedProgram | Path, precision: Precision = "fp32", by: s
         program = torch.export.load(graph) if isinstance(graph, Path) else graph
         return _Torch(program.module())
     core = _core()
-    if isinstance(graph, Path) and graph.suffix == ".onnx":
-        check_alone(graph)
+    if isinstance(graph, Path):
+        (check_alone if graph.suffix == ".onnx" else check_xml)(graph)
     model = core.read_model(graph) if isinstance(graph, Path) else _for_openvino(graph)
     hints = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     return _OpenVino(core.compile_model(model, "CPU", hints))
@@ -177,6 +179,16 @@ class _Torch:
     def __call__(self, *arrays: Array) -> Sequence[Array]:
         found = self.module(*map(torch.from_numpy, arrays))
         return [output.numpy() for output in (found if isinstance(found, tuple) else (found,))]
+
+
+def check_xml(path: Path) -> None:
+    """Raises `UserError` where a file is no XML: OpenVINO would try it as each format that it knows, aloud."""
+    from defusedxml import DefusedXmlException, ElementTree
+
+    try:
+        ElementTree.parse(path, forbid_dtd=True)
+    except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
+        raise UserError(f"{path}: not a graph of OpenVINO ({one_line(error)})") from error
 
 
 def check_alone(path: Path) -> None:
