@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import jsonargparse._common
@@ -21,7 +22,7 @@ from tests.test_cli import CONFIG, refusal, vkd
 from tests.test_fuzz import SEEN, WATCHING
 from vkd_pyro.artifacts import parts
 from vkd_pyro.artifacts.bundle import MAX_WEIGHTS, check_rebuildable, findings_of, load_bundle, save_bundle
-from vkd_pyro.artifacts.config import judge
+from vkd_pyro.artifacts.config import judge, read_yaml
 from vkd_pyro.artifacts.export import export_bundle, load_export
 from vkd_pyro.artifacts.export.graphs import check_alone
 from vkd_pyro.artifacts.run import evaluation_parser
@@ -180,6 +181,21 @@ def test_a_language_model_runs_no_code_of_its_own(tmp_path, monkeypatch):
         LanguageModelEncoder(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+        + "".join(f"{c}: &{c} [{', '.join([f'*{b}'] * 10)}]\n" for b, c in pairwise("abcdefghi")),
+        "a: &a [*a]\n",
+        "a: &a {b: *a}\n",
+    ],
+)
+def test_aliases_of_a_config_are_counted_before_they_are_written_out(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"config\.yaml: more than 100,000 values, its aliases written out"):
+        read_yaml(tmp_path / "config.yaml")
+
+
 # ------------------------------------------------------------------------------------------ membership
 
 
@@ -227,7 +243,7 @@ def test_no_value_in_a_bundle_is_one_of_a_validation_image(recalibration, tmp_pa
         (0.5, 0.5, 0.5),
         (0.0012345, 0.00123, 0.00124),
         (0.9987655, 0.99876, 0.99877),
-        (0.99999949, 0.999999489, 0.99999949),
+        (0.99999948765, 0.999999487, 0.999999488),
         (1e-30, 1e-30, 1e-30),
         (0.0, 0.0, 0.0),
         (1.0, 1.0, 1.0),
@@ -290,6 +306,12 @@ def test_an_image_size_out_of_range_is_refused(size, folder):
     edit(folder, image_transform={"size": size})
     with pytest.raises(UserError, match=r"config\.json: image_transform\.size: Input should be"):
         load_bundle(folder)
+
+
+def test_an_image_size_that_a_network_does_not_read_is_one_line(tmp_path):
+    save_bundle(tmp_path / "b", ImageClassifier(TorchvisionEncoder("densenet121"), 3), FINDINGS, ImageTransform(8), "")
+    with pytest.raises(UserError, match=r"config\.json: does not describe this model \(.*size is too small\); copy"):
+        load_bundle(tmp_path / "b")
 
 
 def test_a_part_that_cannot_be_built_without_memory_is_compared_afterwards(tmp_path):

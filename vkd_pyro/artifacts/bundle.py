@@ -41,6 +41,9 @@ CONFIG, WEIGHTS, OOD, CARD = "config.json", "weights.safetensors", "ood.safetens
 MAX_OOD, MAX_CARD = 2**28, 2**20
 """Bytes of these files, at most: 256 MiB (features of width 8,000), and 1 MiB."""
 
+TRIED_SIZE = 256
+"""Side of an image, at most, that a model is tried with when it is loaded: some networks read no small ones."""
+
 AGAIN = "copy the bundle again"
 
 
@@ -201,8 +204,10 @@ def views_of(data: Mapping[str, Any]) -> tuple[str, ...]:
 
 @torch.no_grad()
 def check_together(schema: ConfigSchema, model: ImageModel, calibration: Calibration | None) -> None:
-    """Raises `UserError` where the model has not as many findings as are named, or what was fitted is of another."""
-    features = torch.zeros(1, model.image_encoder.features_dim)
+    """Raises `UserError` where the model reads no such images, says other findings, or was not what was fitted."""
+    features, size = torch.zeros(1, model.image_encoder.features_dim), schema.image_transform.size
+    if size <= TRIED_SIZE and (found := model.encode(torch.zeros(1, 1, size, size))).shape != features.shape:
+        raise UserError(f"image_encoder: gives features {list(found.shape)}, expected {list(features.shape)}; {AGAIN}")
     said = model.posterior_predictive(features, 1).samples
     if said.shape[-1] != len(schema.findings):
         raise UserError(f"findings: {len(schema.findings)} are named, and the model says {said.shape[-1]}; {AGAIN}")

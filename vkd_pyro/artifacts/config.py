@@ -26,6 +26,9 @@ CORPORA = (
 )
 
 
+MAX_NODES = 100_000
+"""Values in a config file, at most."""
+
 CONFIGS = Path(__file__).parent.parent / "configs"
 """The configs that ship with the package."""
 
@@ -204,6 +207,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable YAML file ({one_line(error)})") from error
+    if _written_out(content, {}) > MAX_NODES:
+        raise UserError(f"{path}: more than {MAX_NODES:,} values, its aliases written out; write a smaller one")
     if not isinstance(content, dict):
         raise UserError(f"{path}: found no settings, expected a YAML file such as configs/synthetic.yaml")
     return content
+
+
+def _written_out(part: Any, known: dict[int, float]) -> float:
+    """How many values a config has, each alias counted with all that it stands for; infinite for one within itself."""
+    if not isinstance(part, dict | list):
+        return 1
+    if id(part) not in known:
+        known[id(part)] = float("inf")  # while it is counted
+        known[id(part)] = 1 + sum(
+            _written_out(each, known) for each in (part.values() if isinstance(part, dict) else part)
+        )
+    return known[id(part)]

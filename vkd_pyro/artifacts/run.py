@@ -126,7 +126,7 @@ def load_run(path: str | Path, changes: list[str] | None = None, allow: Sequence
         settings.data.task.findings = list(bundle.findings)
         settings.data.selection.image_size = bundle.transform.size
     wrong = guarded(path / CONFIG, "give the run as it was written", "its method or data cannot be built", named=False)
-    with wrong, no_larger_than(MAX_WEIGHTS):
+    with wrong, no_larger_than(4 * MAX_WEIGHTS):  # a frozen language model among them
         parts = parser.instantiate(settings)
     load_checkpoint(parts.method, path)
     on_gpu = torch.cuda.is_available() and (config.get("training") or {}).get("accelerator") != "cpu"

@@ -73,6 +73,7 @@ def check_name(class_path: object, allow: Sequence[str] = (), base: type | None 
     parts = class_path.split(".") if isinstance(class_path, str) else []
     if not all(part.isidentifier() for part in parts) or len(parts) < 2:
         raise UserError(f"{str(class_path)[:80]!r}: found as the name of a class, expected package.module.Class")
+    allow = [allow] if isinstance(allow, str) else allow
     if any(parts[: len(module.split("."))] == module.split(".") for module in allow):
         return
     room = [] if base is None or len(parts) == 2 else base.__module__.split(".")[1:2]
