@@ -68,7 +68,9 @@ def inventory(project: str, listed: Path) -> str:
     """Writes Sphinx's form of a list of names, one a line: name, kind, address. Returns the file's path."""
     head = f"# Sphinx inventory version 2\n# Project: {project}\n# Version: \n"
     head += "# The remainder of this file is compressed using zlib.\n"
-    names = [line.split() for line in listed.read_text().splitlines() if line and not line.startswith("#")]
+    names = [
+        line.split() for line in listed.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")
+    ]
     body = "".join(f"{name} py:{kind} 1 {address} -\n" for name, kind, address in names)
     made = HERE / "generated" / f"{project}.inv"
     made.write_bytes(head.encode() + zlib.compress(body.encode()))

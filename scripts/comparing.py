@@ -62,4 +62,4 @@ def write_result(path: Path, content: dict[str, Any]) -> None:
     command = f"python scripts/{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}"
     text = json.dumps({"command": command} | content, indent=1, ensure_ascii=False, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n")
+    path.write_text(text + "\n", encoding="utf-8")

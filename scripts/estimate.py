@@ -279,7 +279,7 @@ def main() -> None:
         sys.exit(f"--device cuda: no GPU here; on a machine with one: {COMMANDS[1]}")
     with tempfile.TemporaryDirectory() as folder:
         figures = on_cuda() if chosen.device == "cuda" else on_cpu(Path(folder))
-    before = json.loads(chosen.json.read_text()) if chosen.json and chosen.json.exists() else {}
+    before = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json and chosen.json.exists() else {}
     content = with_device(before, chosen.device, machine_of(chosen.device), figures)
     for name, cells in content["table"].items():
         print(f"{name}: {'; '.join(cells.values())}")

@@ -185,7 +185,7 @@ TABLES = {
 @cache
 def paper_figures() -> dict[tuple[str, str, str, str], float]:
     """AUC by (table, corpus, finding, model)."""
-    with FIGURES.open() as file:
+    with FIGURES.open(encoding="utf-8") as file:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))
         return {(r["table"], r["corpus"], r["finding"], r["model"]): float(r["auc"]) for r in rows}
 

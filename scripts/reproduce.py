@@ -67,10 +67,15 @@ SETTINGS = {
 def conditions(group: Group, plan: Plan, found: Found) -> dict[str, str]:
     """What the paper leaves open, and what was chosen: from the configs that the runs were made with."""
     runs = {entry.name: plan.run(group.row(entry).name, 0) for entry in group.entries}
-    configs = {name: flat(yaml.safe_load((run / "config.yaml").read_text())) for name, run in runs.items()}
+    configs = {
+        name: flat(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))) for name, run in runs.items()
+    }
     said = {name: by_value(configs, *keys) for name, keys in SETTINGS.items()}
     first = group.entries[0].name
-    data, splits = found[group.row(group.entries[0]).name][0].data, json.loads((runs[first] / "data.json").read_text())
+    data, splits = (
+        found[group.row(group.entries[0]).name][0].data,
+        json.loads((runs[first] / "data.json").read_text(encoding="utf-8")),
+    )
     known = (f"{n['studies'] - n['without any label']:,} in {split}" for split, n in splits["splits"].items())
     samples = by_value(configs, "training.num_samples")
     return {name: text for name, text in said.items() if text} | {

@@ -70,20 +70,20 @@ def main() -> None:
         write(arguments.output)
         return
     readme = ROOT / "README.md"
-    before = readme.read_text()
+    before = readme.read_text(encoding="utf-8")
     after = BLOCK.sub(lambda match: match[1] + MADE[match[2]]() + "\n" + match[3], before)
     if arguments.check:
         sys.exit(before != after)
-    readme.write_text(after)
+    readme.write_text(after, encoding="utf-8")
 
 
 def write(folder: Path) -> None:
     """Every table of the manual, as NAME.md in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in RESULTS:
-        (folder / f"{name}.md").write_text(result(name))
+        (folder / f"{name}.md").write_text(result(name), encoding="utf-8")
     for name, made in MADE.items():
-        (folder / f"{name}.md").write_text(made())
+        (folder / f"{name}.md").write_text(made(), encoding="utf-8")
 
 
 def result(name: str) -> str:
@@ -129,7 +129,7 @@ def configs() -> str:
     rows = {}
     for path in sorted(folder.rglob("*.yaml"), key=lambda path: (len(path.parts), path)):
         name = path.relative_to(folder).with_suffix("").as_posix()
-        rows[f"`{name}`"] = {"what it is": first_sentence(path.read_text())}
+        rows[f"`{name}`"] = {"what it is": first_sentence(path.read_text(encoding="utf-8"))}
     return table("config", ["what it is"], rows)
 
 
@@ -154,7 +154,7 @@ def table(title: str, columns: Sequence[str], rows: Mapping[str, Cells]) -> str:
 
 def read(name: str) -> dict:
     """results/NAME.json."""
-    return json.loads((ROOT / "results" / f"{name}.json").read_text())
+    return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 MADE = {"openi_in_short": openi_in_short, "configs": configs}

@@ -279,7 +279,7 @@ def log_of(run: Path, command: list[str]) -> Iterator[TextIO]:
         UserError: another process has it open.
     """
     run.parent.mkdir(parents=True, exist_ok=True)
-    with log_path(run).open("a") as log:
+    with log_path(run).open("a", encoding="utf-8") as log:
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a child that inherits the file keeps the lock
         except BlockingIOError as error:
@@ -292,7 +292,9 @@ def log_of(run: Path, command: list[str]) -> Iterator[TextIO]:
 
 def last_line(log: Path) -> str:
     """What a command that failed said last."""
-    return next((line.strip() for line in reversed(log.read_text().splitlines()) if line.strip()), "no output")
+    return next(
+        (line.strip() for line in reversed(log.read_text(encoding="utf-8").splitlines()) if line.strip()), "no output"
+    )
 
 
 def say(number: int, total: int, command: list[str], run: Path, start: float, code: int = 0) -> None:

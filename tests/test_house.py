@@ -92,6 +92,29 @@ def test_image_code_and_text_code_are_apart():
         assert not {i.split(".")[0] for i in MODULES[name]} & IMAGE_LIBRARIES
 
 
+def files_without_encoding(path: Path) -> list[int]:
+    """Lines of a file in which text is read or written in whatever encoding the locale has."""
+    lines = []
+    for call in (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        of = getattr(getattr(call.func, "value", None), "id", "")
+        said = [one.value for one in ast.walk(call) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        modes = [text for text in said if re.fullmatch("[rwaxbt+]{1,3}", text)]
+        binary = name == "open" and (any("b" in mode for mode in modes) or of in ("Image", "tarfile", "zipfile", "os"))
+        if name in ("read_text", "write_text") or (name == "open" and not binary):
+            lines += [call.lineno] * ("encoding" not in {keyword.arg for keyword in call.keywords})
+    return lines
+
+
+def test_every_text_file_is_utf_8_in_any_locale(tmp_path):
+    (tmp_path / "a.py").write_text("p.read_text()\nopen('x', 'w')\np.open('rb')\nImage.open(p)\n", encoding="utf-8")
+    assert files_without_encoding(tmp_path / "a.py") == [1, 2]
+    own = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "scripts").rglob("*.py")]
+    found = {path.name: lines for path in own if (lines := files_without_encoding(path))}
+    assert found == {"fetching.py": found["fetching.py"]}  # of a web page
+    assert len(found["fetching.py"]) == 1
+
+
 def test_scripts_import_only_what_is_public():
     for path in (PACKAGE.parent / "scripts").rglob("*.py"):
         lines = re.findall(r"^\s*from vkd_pyro.*", path.read_text(), re.MULTILINE)

@@ -11,7 +11,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-from vkd_pyro.posthoc.known import MIN_PER_CLASS
+from vkd_pyro.posthoc.known import MIN_PER_CLASS, rounded
 from vkd_pyro.posthoc.recalibration import Identity, Isotonic, Platt, Recalibration, Temperature
 from vkd_pyro.utils.errors import UserError
 
@@ -115,7 +115,9 @@ def test_isotonic_is_that_of_scikit_learn(small):
         known = ~np.isnan(y[:, k])
         positives, negatives = np.nansum(y[:, k]), np.nansum(1 - y[:, k])
         low, high = 1 / (negatives + 2), (positives + 1) / (positives + 2)
-        theirs = IsotonicRegression(y_min=low, y_max=high, out_of_bounds="clip").fit(p[known, k], y[known, k])
+        theirs = IsotonicRegression(y_min=low, y_max=high, out_of_bounds="clip").fit(
+            [rounded(each, "nearest") for each in p[known, k]], y[known, k]
+        )
         np.testing.assert_array_equal(fitted.inputs[k], theirs.X_thresholds_)
         np.testing.assert_array_equal(fitted.outputs[k], theirs.y_thresholds_)
         ours = fitted(np.tile(grid[:, None], 3))[:, k]
@@ -242,4 +244,6 @@ def test_mistakes_are_said_in_one_line(small):
     with pytest.raises(UserError, match=r"found shape \[400, 2\], expected a last axis of 3 findings"):
         Platt.fit(p, y, ABC)(p[:, :2])
     with pytest.raises(UserError, match=r"expected a subclass of Recalibration"):
+        Recalibration.from_json({"class_path": "vkd_pyro.posthoc.Conformal", "init_args": {}})
+    with pytest.raises(UserError, match=r"collections.OrderedDict: not imported, since that runs code"):
         Recalibration.from_json({"class_path": "collections.OrderedDict", "init_args": {}})

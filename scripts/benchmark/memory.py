@@ -60,4 +60,4 @@ def predicting(bundle: Path, images: Path, output: Path) -> float:
 
 def memory_of_process(kind: str) -> float:
     """MiB of this process: "VmHWM", its peak; "RssAnon", at present without mapped files."""
-    return int(Path("/proc/self/status").read_text().split(f"{kind}:")[1].split()[0]) / 1024
+    return int(Path("/proc/self/status").read_text(encoding="utf-8").split(f"{kind}:")[1].split()[0]) / 1024

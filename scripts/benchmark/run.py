@@ -105,7 +105,7 @@ def machine_of(device: str) -> Machine:
 def processor() -> str:
     """The model's name where the system tells it, else the kind."""
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
 
@@ -126,7 +126,7 @@ def rows_kept(chosen: argparse.Namespace, machine: Machine) -> tuple[dict[str, M
     device, path = chosen.device, chosen.json
     if path is None or not path.exists():
         return {device: machine}, {}
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     machines, table = content["machine"], content["table"]
     if not chosen.only:
         table = {name: cells for name, cells in table.items() if name.endswith(on("cuda")) != (device == "cuda")}

@@ -2,25 +2,30 @@
 
 bundle/
   config.json           format version, parts by class and arguments, findings, image transform, what was learned from
-                        (views, label policies), what was fitted on the validation split, hash of the weights
+                        (views, label policies), what was fitted on the validation split, hashes of the other files
   weights.safetensors   the model's parameters and buffers; nothing of the report branch
-  ood.safetensors       what features and z of training images were like
+  ood.safetensors       what features and z of training images were like, and quantiles of held-out ones
   card.md               what it was trained on, and what it is not for
+
+Nothing in it is of one patient or image: what was fitted to the validation split is kept as quantiles, and as
+thresholds that are rounded. Nothing in it is code, but its config names the classes that the model is built of: see
+`load_bundle`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.numpy
 import safetensors.torch
-from torch import nn
+import torch
 
+from vkd_pyro.artifacts.guard import MAX_WEIGHTS, guarded, header_of, regular_file
+from vkd_pyro.artifacts.parts import describe_model, load_model
+from vkd_pyro.artifacts.schema import BundleSchema, ConfigSchema, checked
 from vkd_pyro.data.images.transforms import ImageTransform
-from vkd_pyro.distributions import Family, Likelihood, ReportLikelihood
-from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
 from vkd_pyro.posthoc.calibration import Calibration
@@ -28,20 +33,18 @@ from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration
 from vkd_pyro.posthoc.thresholds import OperatingPoints
-from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json, written_folder
-from vkd_pyro.utils.serialization import build, describe
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CONFIG, WEIGHTS, OOD, CARD = "config.json", "weights.safetensors", "ood.safetensors", "card.md"
-PARTS: dict[str, type] = {
-    "image_encoder": ImageEncoder,
-    "prior": Family,
-    "likelihood": Likelihood,
-    "report_likelihood": ReportLikelihood,
-    "backbone": ImageEncoder,
-}
-"""What a part of a model must be a subclass of, by its argument's name."""
+MAX_OOD, MAX_CARD = 2**28, 2**20
+"""Bytes of these files, at most: 256 MiB (features of width 8,000), and 1 MiB."""
+
+TRIED_SIZE = 256
+"""Side of an image, at most, that a model is tried with when it is loaded: some networks read no small ones."""
+
+AGAIN = "copy the bundle again"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Bundle:
         weights_hash: sha256 of the weights file.
         views: of the images that it learned from.
         calibration: what was fitted on the validation split; None where nothing was.
-        bundle_hash: sha256 over everything in the bundle but its card.
+        bundle_hash: sha256 over everything in the bundle.
+        card: its model card, in Markdown.
     """
 
     model: ImageModel
@@ -65,6 +69,7 @@ class Bundle:
     views: tuple[str, ...] = ("frontal", "lateral")
     calibration: Calibration | None = None
     bundle_hash: str = ""
+    card: str = ""
 
     @property
     def method(self) -> Method:
@@ -91,77 +96,142 @@ def save_bundle(
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with written_folder(folder) as unfinished:
         safetensors.torch.save_file(state, unfinished / WEIGHTS)
+        (unfinished / CARD).write_text(card, encoding="utf-8")
         config = {
             "format_version": FORMAT_VERSION,
             "findings": list(findings),
             "image_transform": asdict(transform),
             "data": dict(data or {}),
-            "model": _describe_model(model),
+            "model": describe_model(model),
             "weights_sha256": sha256_of(unfinished / WEIGHTS),
+            "card_sha256": sha256_of(unfinished / CARD),
         }
         if calibration is not None:
             safetensors.numpy.save_file(calibration.reference.to_arrays(), unfinished / OOD)
             config |= {"calibration": calibration.to_json(), "ood_sha256": sha256_of(unfinished / OOD)}
         write_signed_json(unfinished / CONFIG, config)
-        (unfinished / CARD).write_text(card)
         for file in unfinished.iterdir():
             file.chmod(0o644)  # nothing of a patient is in a bundle, and whoever serves it must read it
 
 
-def load_bundle(folder: str | Path) -> Bundle:
+def load_bundle(folder: str | Path, allow: Sequence[str] = ()) -> Bundle:
     """Reads a bundle; nothing of the report branch is needed, and nothing is unpickled.
 
+    A bundle is data, whoever made it, and may be loaded without trust in them. What it names is built of the classes of
+    this package alone, and of modules that `allow` names, which are code: allow what you would run.
+
+    Args:
+        folder: as `vkd train` writes it to RUN/bundle.
+        allow: modules that its parts may be of beside this package's, e.g. ("my_parts",).
+
     Raises:
-        UserError: not a bundle, a bundle of another version, or one whose files were changed.
+        UserError: not a bundle, a bundle of another version, or one whose files were changed, are links, are too large
+            (`MAX_WEIGHTS`), or do not fit each other; or a part of a module that is not allowed.
     """
     folder = Path(folder)
-    config = _read_config(folder)
-    weights_hash = sha256_of(folder / WEIGHTS)
-    if weights_hash != config.get("weights_sha256"):
-        raise UserError(f"{folder / WEIGHTS}: not the weights this bundle was written with; copy the bundle again")
-    try:
-        model = _build_model(config["model"])
-        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
-        transform = ImageTransform(**config["image_transform"])
-        views = config.get("data", {}).get("views", "all")
-        known = ("frontal", "lateral") if views == "all" else (views,)
-        findings, bundle_hash = tuple(config["findings"]), config["config_sha256"]
-        calibration = read_calibration(folder, config)
-        return Bundle(model.eval(), findings, transform, weights_hash, known, calibration, bundle_hash)
-    except (KeyError, TypeError, RuntimeError) as error:
-        found = one_line(error)
-        raise UserError(f"{folder / CONFIG}: does not describe this model ({found}); copy the bundle again") from error
+    path, config = folder / CONFIG, read_config(folder)
+    schema = checked(config, BundleSchema, path, AGAIN)
+    weights_hash = verified(folder / WEIGHTS, schema.weights_sha256, "not the weights", MAX_WEIGHTS)
+    with guarded(path, AGAIN, "does not describe this model"):
+        model = load_model(config["model"], folder / WEIGHTS, AGAIN, allow)
+        calibration = read_calibration(folder, config, allow)
+        check_together(schema, model, calibration)
+        return Bundle(
+            model,
+            tuple(schema.findings),
+            ImageTransform(schema.image_transform.size),
+            weights_hash,
+            views_of(schema.data),
+            calibration,
+            schema.config_sha256,
+            read_card(folder, schema),
+        )
 
 
-def read_calibration(folder: Path, config: dict[str, Any]) -> Calibration | None:
+def verified(path: Path, expected: str | None, wrong: str, most: int, of: str = "bundle", fix: str = AGAIN) -> str:
+    """The sha256 of a file of a bundle, or of an export.
+
+    Raises:
+        UserError: it is not the file that was written, or not a file in the folder itself.
+    """
+    if not path.is_symlink() and not path.exists():
+        raise UserError(f"{path}: {wrong} this {of} was written with; {fix}")
+    if (size := regular_file(path, fix).stat().st_size) > most:
+        raise UserError(f"{path}: {size:,} bytes, more than the limit of {most:,}; {fix}")
+    if (found := sha256_of(path)) != expected:
+        raise UserError(f"{path}: {wrong} this {of} was written with; {fix}")
+    return found
+
+
+def read_card(folder: Path, schema: ConfigSchema, of: str = "bundle", fix: str = AGAIN) -> str:
+    """The model card of a bundle, or of an export; raises `UserError` where it was changed."""
+    verified(folder / CARD, schema.card_sha256, "not the card", MAX_CARD, of, fix)
+    with guarded(folder / CARD, fix):
+        return (folder / CARD).read_text(encoding="utf-8")
+
+
+def read_calibration(
+    folder: Path, config: dict[str, Any], allow: Sequence[str] = (), of: str = "bundle", fix: str = AGAIN
+) -> Calibration | None:
     """What was fitted on the validation split, from a folder and its config; None where nothing was.
 
     Raises:
-        UserError: the file of out-of-distribution score is missing, or was changed.
+        UserError: the file of out-of-distribution score is missing, or was changed; or numbers that nothing gives.
     """
-    if "calibration" not in config:
+    if config.get("calibration") is None:
         return None
     path, fitted = folder / OOD, config["calibration"]
-    if not path.is_file() or sha256_of(path) != config.get("ood_sha256"):
-        raise UserError(f"{path}: not the file this bundle was written with; copy the bundle again")
-    return Calibration(
-        Recalibration.from_json(fitted["recalibration"]),
-        OperatingPoints.from_json(fitted["operating_points"]),
-        Conformal.from_json(fitted["conformal"]),
-        OODDetector.from_arrays(safetensors.numpy.load_file(path)),
-    )
+    verified(path, config["ood_sha256"], "not the file", MAX_OOD, of, fix)
+    with guarded(path, fix):
+        header_of(path, fix, MAX_OOD)
+        reference = OODDetector.from_arrays(safetensors.numpy.load_file(path))
+    with guarded(folder / CONFIG, fix):
+        return Calibration(
+            Recalibration.from_json(fitted["recalibration"], allow),
+            OperatingPoints.from_json(fitted["operating_points"], allow),
+            Conformal.from_json(fitted["conformal"]),
+            reference,
+        )
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def views_of(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The views that a bundle learned from, by what it keeps of its data."""
+    views = data.get("views", "all")
+    if views not in ("all", "frontal", "lateral"):
+        raise UserError(f"data.views: found {str(views)[:40]!r}, expected frontal, lateral or all")
+    return ("frontal", "lateral") if views == "all" else (views,)
+
+
+@torch.no_grad()
+def check_together(schema: ConfigSchema, model: ImageModel, calibration: Calibration | None) -> None:
+    """Raises `UserError` where the model reads no such images, says other findings, or was not what was fitted."""
+    features, size = torch.zeros(1, model.image_encoder.features_dim), schema.image_transform.size
+    if size <= TRIED_SIZE and (found := model.encode(torch.zeros(1, 1, size, size))).shape != features.shape:
+        raise UserError(f"image_encoder: gives features {list(found.shape)}, expected {list(features.shape)}; {AGAIN}")
+    said = model.posterior_predictive(features, 1).samples
+    if said.shape[-1] != len(schema.findings):
+        raise UserError(f"findings: {len(schema.findings)} are named, and the model says {said.shape[-1]}; {AGAIN}")
+    if calibration is not None:
+        latent = model.latent(features)
+        calibration.check_for(tuple(schema.findings), features.shape[-1], latent and latent.event_shape[-1])
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config of a bundle; raises `UserError` where it is none, or was changed."""
     path = folder / CONFIG
-    if not path.is_file() or not (folder / WEIGHTS).is_file():
+    if not is_bundle(folder):
         raise UserError(
             f"{folder}: not a bundle; expected a folder with {CONFIG} and {WEIGHTS}, as vkd train writes to RUN/bundle"
         )
-    version = ("format_version", FORMAT_VERSION)
-    return read_signed_json(
-        path, version, "use the version it was written with, or train again", "copy the bundle again"
-    )
+    with guarded(path, AGAIN):
+        regular_file(path, AGAIN)
+        older = "use the version it was written with, or train again"
+        return read_signed_json(path, ("format_version", FORMAT_VERSION), older, AGAIN)
+
+
+def findings_of(folder: Path) -> tuple[str, ...]:
+    """The findings of a bundle, of which nothing is built; errors as of `load_bundle`."""
+    return tuple(checked(read_config(folder), BundleSchema, folder / CONFIG, AGAIN).findings)
 
 
 def is_bundle(path: Path) -> bool:
@@ -177,33 +247,16 @@ def check_not_bundle(path: Path, option: str = "--output") -> None:
             raise UserError(f"{option}: {path} {is_it} a bundle, which never changes; choose another folder")
 
 
-def check_rebuildable(model: ImageModel) -> None:
-    """Raises `UserError` where a bundle of this model could not be written: better before training than after."""
+def check_rebuildable(model: ImageModel, findings: Sequence[str] = ()) -> None:
+    """Raises `UserError` where a bundle of this model could not be written and read: before training, not after it."""
     try:
-        json.dumps(_describe_model(model))
+        json.dumps(describe_model(model))
     except TypeError as error:
         raise UserError(f"a part of the model has an argument that JSON cannot hold: {error}") from error
-
-
-def _describe_model(model: nn.Module) -> dict[str, Any]:
-    """A model, or a part of one, by its class and arguments, of which those that are parts are described in turn."""
-    described = describe(model)
-    arguments = described["init_args"]
-    for name, value in arguments.items():
-        if isinstance(value, nn.Module):
-            if name not in PARTS:
-                raise UserError(
-                    f"{described['class_path']}: its argument {name} is a network, and a bundle can hold only "
-                    f"{', '.join(PARTS)}; make {name} in the constructor, from numbers"
-                )
-            arguments[name] = _describe_model(value)
-    return described
-
-
-def _build_model(description: dict[str, Any], kind: type = ImageModel) -> Any:
-    """What `_describe_model` described; only such parts are built, whatever the file says."""
-    arguments = dict(description["init_args"])
-    for name in [name for name in PARTS if isinstance(arguments.get(name), dict)]:
-        arguments[name] = _build_model(arguments[name], PARTS[name])
-    unneeded = {"weights": None} if issubclass(kind, ImageEncoder) else {}  # what training started from
-    return build({**description, "init_args": arguments}, kind, **unneeded)
+    if (size := sum(one.numel() * one.element_size() for one in model.state_dict().values())) > MAX_WEIGHTS:
+        raise UserError(
+            f"the model has {size:,} bytes of weights, and a bundle at most {MAX_WEIGHTS:,}; make it smaller"
+        )
+    for finding in findings:
+        if not (finding.isprintable() and 0 < len(finding) <= 200):
+            raise UserError(f"finding {finding[:40]!r}: not a name that can be shown; expected up to 200 letters")

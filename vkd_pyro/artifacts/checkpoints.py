@@ -7,19 +7,32 @@ all bytes before it, in hexadecimal; `torch.load` reads it as any other.
 import hashlib
 import io
 import os
+import pickletools
+import re
 import struct
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from vkd_pyro.artifacts.guard import guarded, regular_file
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import sha256_of, written
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 HASH = 64
+AGAIN = "put back a copy of it, or train again"
+BUILT = re.compile(
+    r"collections (OrderedDict|Counter|defaultdict)|torch\._utils _rebuild_(tensor_v2|parameter)"
+    r"|torch (\w+Storage|Size|device|b?float\d+|u?int\d+|bool)"
+)
+"""What a checkpoint is made of, as its pickle names it."""
+
+MAX_PICKLE = 2**26
+"""Bytes of all of a checkpoint but its tensors, at most."""
 
 
 def save_checked(state: dict[str, Any], path: Path) -> None:
@@ -38,17 +51,58 @@ def save_checked(state: dict[str, Any], path: Path) -> None:
 
 
 def load_checked(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, tensors on the CPU.
+    """The content of a checkpoint, tensors on the CPU; of what it says, nothing is imported or run.
 
     Raises:
-        UserError: it is missing, or a bit of it is not as it was written.
+        UserError: it is missing, or a link; a bit of it is not as it was written; or it is none, whoever signed it.
     """
     if not path.is_file():
         raise UserError(f"{path}: not found; expected a run that vkd train has written")
-    content = path.read_bytes()
+    content = regular_file(path, AGAIN).read_bytes()
     if problem := _problem(content):
-        raise UserError(f"{path}: {problem}; put back a copy of it, or train again")
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        raise UserError(f"{path}: {problem}; {AGAIN}")
+    with guarded(path, AGAIN, "not a checkpoint"):
+        _check_packed(content)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        weights = state["state_dict"]
+        if not all(isinstance(key, str) and isinstance(one, torch.Tensor) for key, one in weights.items()):
+            raise UserError("state_dict: expected tensors by name")
+        return state
+
+
+def position_of(path: Path) -> dict[str, int]:
+    """Where in its training a checkpoint was written: epoch, batch, seed, rows, processes.
+
+    Raises:
+        UserError: it does not say so; or as of `load_checked`.
+    """
+    position = load_checked(path).get("position")
+    names = {"epoch", "batch", "seed", "rows", "processes"}
+    if not isinstance(position, dict) or position.keys() != names or any(type(n) is not int for n in position.values()):
+        raise UserError(f"{path}: does not say where its training was; {AGAIN}")
+    return position
+
+
+def _check_packed(content: bytes) -> None:
+    """Raises `UserError` where a checkpoint would take more memory than its file.
+
+    torch.save packs without compression. What torch.load agrees to build includes what can be asked for in any size,
+    such as a bytearray; so only what a checkpoint is made of is left to it.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > len(content):
+            raise UserError("its parts overlap")
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise UserError(f"{entry.filename[:80]} in it is compressed, and torch.save compresses nothing")
+            if not entry.filename.endswith("/data.pkl"):
+                continue
+            if entry.file_size > MAX_PICKLE:
+                raise UserError(f"{entry.file_size:,} bytes beside its tensors, more than the limit of {MAX_PICKLE:,}")
+            for opcode, argument, _ in pickletools.genops(archive.read(entry)):
+                named = opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BYTEARRAY8")
+                if named and not (opcode.name == "GLOBAL" and BUILT.fullmatch(argument)):
+                    raise UserError(f"asks for {opcode.name} {str(argument)[:80]}, as no checkpoint of ours does")
 
 
 def _problem(content: bytes) -> str:
@@ -70,7 +124,7 @@ def newest(folder: Path) -> Path:
     for path in (folder / LAST, folder / PREVIOUS):
         if not path.is_file():  # for a moment, while the next is written, there is no last one
             continue
-        if problem := _problem(path.read_bytes()):
+        if problem := _problem(regular_file(path, AGAIN).read_bytes()):
             problems.append(f"{path}: {problem}")
             continue
         for problem in problems:

@@ -1,16 +1,20 @@
 """Configs: typed settings from YAML files and options, and errors that name what was meant."""
 
 import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jsonargparse._common
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from vkd_pyro.artifacts.messages import explain
 from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.serialization import OURS, check_name
 
 CORPORA = (
     "data.corpora.openi",
@@ -21,6 +25,9 @@ CORPORA = (
     "synthetic.corpus",
 )
 
+
+MAX_NODES = 100_000
+"""Values in a config file, at most."""
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 """The configs that ship with the package."""
@@ -46,12 +53,27 @@ def add_data(parser: ArgumentParser) -> None:
     parser.add_class_arguments(StudyData, "data")
 
 
-def add_method(parser: ArgumentParser, required: bool = True) -> None:
+def add_method(parser: ArgumentParser, required: bool = True, linked: bool = True) -> None:
     """A `Method` by its class, as --method NoReport and --method.latent_dim; its findings are those of the data."""
     from vkd_pyro.methods import Method  # and all that ship, so that --help lists them
 
+    if not linked:  # where there is no data
+        parser.add_subclass_arguments(Method, "method", required=required, skip={"findings"})
+        return
     parser.add_subclass_arguments(Method, "method", required=required)
     parser.link_arguments("data.findings", "method.init_args.findings", apply_on="instantiate")
+
+
+def add_allowed(parser: ArgumentParser) -> None:
+    """--allow_module: what the caller trusts of what a stored file names."""
+    parser.add_argument(
+        "--allow_module",
+        type=str,
+        nargs="+",
+        default=[],
+        help="modules of your own that the bundle or run names, to be imported, which runs their code; none but "
+        "vkd_pyro's are if nothing is said",
+    )
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -73,6 +95,53 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     except argparse.ArgumentError as error:
         options = vars(parser.get_defaults().as_flat())
         raise UserError(explain(str(error), options, shipped_configs())) from error
+
+
+OPTIMIZERS = "torch.optim"
+"""What the config of a run names that is not ours."""
+
+
+def judge(stored: dict[str, Any], make_parser: Callable[[], ArgumentParser], allow: Sequence[str], path: Path) -> None:
+    """Raises `UserError` where a config that a run has kept names a class that is neither ours nor allowed.
+
+    It comes before the config is parsed together with what the caller says, who may name anything. Names are judged as
+    text; then the config is parsed alone while jsonargparse refuses to import what is not listed, since it also takes
+    names that stand elsewhere than in a class_path, and paths of further configs.
+
+    Args: the config, or parts of it; what makes a parser of those; modules that the caller allows; the config's file.
+    """
+    with_names = [OURS, OPTIMIZERS, *allow]
+    for module in allow:
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise UserError(f"--allow_module: found {module!r}, expected the name of a module, e.g. my_module")
+    try:
+        for name in _class_paths(stored):
+            check_name(name, with_names[1:])
+        with _imports_limited_to(with_names):
+            parse(make_parser(), ["--config", yaml.safe_dump(stored)])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _class_paths(part: Any) -> Iterator[Any]:
+    """All that stands in a class_path, however deep."""
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ():
+        if key == "class_path":
+            yield value
+        else:
+            yield from _class_paths(value)
+
+
+@contextmanager
+def _imports_limited_to(modules: Sequence[str]) -> Iterator[None]:
+    """While it lasts, a value that jsonargparse parses can name nothing else; it has no other way back."""
+    settings = jsonargparse._common.parsing_settings
+    before = dict(settings)
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(modules))
+    try:
+        yield
+    finally:
+        settings.update(before)
 
 
 def _with_nulls(settings: Namespace, arguments: list[str]) -> Namespace:
@@ -131,13 +200,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A config file."""
     path = Path(config_path(str(path)))
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(
             f"--config: no file {path}; expected a YAML file, or one of {', '.join(shipped_configs())}"
         ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable YAML file ({one_line(error)})") from error
+    if _written_out(content, {}) > MAX_NODES:
+        raise UserError(f"{path}: more than {MAX_NODES:,} values, its aliases written out; write a smaller one")
     if not isinstance(content, dict):
         raise UserError(f"{path}: found no settings, expected a YAML file such as configs/synthetic.yaml")
     return content
+
+
+def _written_out(part: Any, known: dict[int, float]) -> float:
+    """How many values a config has, each alias counted with all that it stands for; infinite for one within itself."""
+    if not isinstance(part, dict | list):
+        return 1
+    if id(part) not in known:
+        known[id(part)] = float("inf")  # while it is counted
+        known[id(part)] = 1 + sum(
+            _written_out(each, known) for each in (part.values() if isinstance(part, dict) else part)
+        )
+    return known[id(part)]

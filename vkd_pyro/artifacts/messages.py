@@ -9,8 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
+from vkd_pyro.utils.serialization import not_imported
+
 STRUCTURE = re.compile(r"$|Does not validate against|Subtypes:|Errors:|Expected a path but")
 NO_CLASS = re.compile(r"Expected a dot import path string: (.*)|(?:module '.*'|type object .*) has no attribute '(.*)'")
+DENIED = re.compile(r"Importing '([\w.]+)' is not allowed")
 ANY_METHOD = "vkd_pyro.methods.Method"
 
 
@@ -29,6 +32,8 @@ def explain(message: str, options: Iterable[str], configs: Iterable[str] = ()) -
     if missing := re.match(r"File does not exist: '(.*)'", leaf):
         known = {name.rpartition("/")[2]: name for name in configs} if key == "config" else {}
         return f"{key}: {leaf}{nearest(Path(missing[1]).stem, known, known)}"
+    if denied := DENIED.search(leaf):
+        return f"{key}: {not_imported(denied[1])}"
     if found := NO_CLASS.match(leaf):
         given = found[1] or class_path
         last = given.rpartition(".")[2]

@@ -11,19 +11,22 @@ runs/<name>/
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from vkd_pyro.artifacts.bundle import Bundle, load_bundle
+from vkd_pyro.artifacts.bundle import Bundle, findings_of, load_bundle
 from vkd_pyro.artifacts.checkpoints import LAST, PREVIOUS, load_checked
-from vkd_pyro.artifacts.config import add_data, add_method, new_parser, parse, read_yaml
+from vkd_pyro.artifacts.config import add_data, add_method, judge, new_parser, parse, read_yaml
+from vkd_pyro.artifacts.guard import MAX_WEIGHTS, guarded, regular_file
+from vkd_pyro.artifacts.parts import no_larger_than
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.methods.base import Method
 from vkd_pyro.utils.errors import UserError
@@ -31,6 +34,9 @@ from vkd_pyro.utils.files import private_folder
 
 CHECKPOINTS, BUNDLE, CONFIG, METRICS = "checkpoints", "bundle", "config.yaml", "metrics.csv"
 DATA, BAD_IMAGES = "data.json", "bad_images.csv"
+MAX_CONFIG = 2**20
+"""Bytes of config.yaml, at most (1 MiB)."""
+
 OF_THE_RUN = ("loading.store", "selection.labels", "task.max_train_studies")
 """Settings of a run's data that make no sense with any other."""
 
@@ -88,7 +94,7 @@ class Run:
     bundle: Bundle
 
 
-def load_run(path: str | Path, changes: list[str] | None = None) -> Run:
+def load_run(path: str | Path, changes: list[str] | None = None, allow: Sequence[str] = ()) -> Run:
     """A complete run: its method, its data and its bundle.
 
     Args:
@@ -96,33 +102,45 @@ def load_run(path: str | Path, changes: list[str] | None = None) -> Run:
         changes: options of `vkd train` that name other data (--config, --data.*). What belongs to the model (its
             findings, its image size) and the rest of the run's data settings stay; what belongs to the data of the
             run (its store, its labels, its number of studies; on another corpus its folds) does not.
+        allow: modules that classes named in the run may be of, beside this package's: they are imported, which runs
+            their code. What `changes` name is the caller's own, and needs no leave.
 
     Raises:
-        UserError: not a run, or one that is not complete; settings that do not go together.
+        UserError: not a run, or one that is not complete; settings that do not go together; a class of a module that
+            is not allowed.
     """
     path, changes = Path(path), changes or []
     another_corpus = any(change == "--config" or change.startswith("--data.selection.corpus") for change in changes)
     dropped = (*OF_THE_RUN, "task.folds") if another_corpus else OF_THE_RUN if changes else ()
     config = read_yaml(config_of(path))
-    known = {name: config[name] for name in ("seed", "data", "method") if name in config}
+    known: dict[str, Any] = {name: config[name] for name in ("seed", "data", "method") if name in config}
+    judge(known, evaluation_parser, allow, path / CONFIG)
     arguments = ["--config", yaml.safe_dump(known), *(f"--data.{name}=null" for name in dropped), *changes]
+    parser = evaluation_parser()
+    settings = without_weights(parse(parser, arguments))
+    if not (path / BUNDLE).is_dir():
+        load_checked(path / CHECKPOINTS / "best.ckpt")  # a run that has not even that says so
+        raise UserError(f"{path}: its training has not ended; go on with vkd train --resume {path}")
+    bundle = load_bundle(path / BUNDLE, allow)
+    if changes:
+        settings.data.task.findings = list(bundle.findings)
+        settings.data.selection.image_size = bundle.transform.size
+    wrong = guarded(path / CONFIG, "give the run as it was written", "its method or data cannot be built", named=False)
+    with wrong, no_larger_than(4 * MAX_WEIGHTS):  # a frozen language model among them
+        parts = parser.instantiate(settings)
+    load_checkpoint(parts.method, path)
+    on_gpu = torch.cuda.is_available() and (config.get("training") or {}).get("accelerator") != "cpu"
+    return Run(path, parts.method.to("cuda" if on_gpu else "cpu"), parts.data, bundle)
+
+
+def evaluation_parser() -> ArgumentParser:
+    """Of what of a run's config is needed to evaluate it."""
     parser = new_parser("evaluate", "")
     parser.add_argument("--config", action="config")
     parser.add_argument("--seed", type=int, default=0)
     add_data(parser)
     add_method(parser)
-    settings = without_weights(parse(parser, arguments))
-    if not (path / BUNDLE).is_dir():
-        load_checked(path / CHECKPOINTS / "best.ckpt")  # a run that has not even that says so
-        raise UserError(f"{path}: its training has not ended; go on with vkd train --resume {path}")
-    bundle = load_bundle(path / BUNDLE)
-    if changes:
-        settings.data.task.findings = list(bundle.findings)
-        settings.data.selection.image_size = bundle.transform.size
-    parts = parser.instantiate(settings)
-    load_checkpoint(parts.method, path)
-    on_gpu = torch.cuda.is_available() and (config.get("training") or {}).get("accelerator") != "cpu"
-    return Run(path, parts.method.to("cuda" if on_gpu else "cpu"), parts.data, bundle)
+    return parser
 
 
 def load_data(changes: list[str], bundle: Bundle) -> StudyData:
@@ -154,8 +172,11 @@ def config_of(run: Path) -> Path:
     path = run / CONFIG
     if not path.is_file():
         raise UserError(f"{run}: not a run; expected a folder with {CONFIG}, as vkd train writes")
+    again = "put back a copy of it"
+    if (size := regular_file(path, again).stat().st_size) > MAX_CONFIG:
+        raise UserError(f"{path}: {size:,} bytes, more than the limit of {MAX_CONFIG:,}; {again}")
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: damaged (not UTF-8); put back a copy of it") from error
     if not text:
@@ -171,7 +192,7 @@ def start_with(method: Method, run: Path) -> None:
     Raises:
         UserError: the run is not complete, or its model or findings are others.
     """
-    theirs = load_bundle(run / BUNDLE).findings
+    theirs = findings_of(run / BUNDLE)
     if theirs != method.findings:
         raise UserError(
             f"start_from: {run} has learned the findings {', '.join(theirs)}, and data.task.findings is "
@@ -195,6 +216,8 @@ def load_checkpoint(
     ours = method.state_dict()
     for key in [*theirs, *ours]:
         shapes = [list(getattr(one[key], "shape", ())) if key in one else "none" for one in (theirs, ours)]
+        if shapes[0] == shapes[1] and not torch.isfinite(theirs[key]).all():
+            raise UserError(f"{path}: {key} has values that are not finite; train again")
         if shapes[0] != shapes[1]:
             raise UserError(
                 f"{path}: of another network than this method and config describe ({key}: found {shapes[0]}, expected "

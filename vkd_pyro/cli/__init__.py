@@ -9,6 +9,7 @@ from typing import Any
 
 from vkd_pyro import __version__
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.text import printable
 
 COMMANDS = {
     "train": "train a model; writes a run",
@@ -83,10 +84,12 @@ def _mendable(error: BaseException | None) -> Exception | None:
 
 
 def _one_line(error: Exception) -> str:
-    """The message of an error; from a process that reads images it comes as the last line of a traceback."""
-    *_, line = str(error).strip().splitlines() or [type(error).__name__]
-    return line.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+    """The message of an error, escaped; from a process that reads images it comes as the last line of a traceback."""
+    message = str(error).strip() or type(error).__name__
+    if message.startswith("Caught "):
+        message = message.splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+    return printable(message)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"vkd: warning: {message}", file=sys.stderr)
+    print(f"vkd: warning: {printable(message)}", file=sys.stderr)

@@ -4,4 +4,5 @@ import sys
 
 from vkd_pyro.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # an import of it runs nothing
+    sys.exit(main())

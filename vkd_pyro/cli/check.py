@@ -1,6 +1,7 @@
 """`vkd check`: what a training would be, in words."""
 
 from vkd_pyro.artifacts.config import parse
+from vkd_pyro.cli.terminal import say
 from vkd_pyro.cli.train import build, train_parser, with_config_of_a_run
 from vkd_pyro.utils.errors import UserError
 
@@ -25,6 +26,6 @@ def main(arguments: list[str]) -> None:
         seed=settings.seed,
         start_from=settings.start_from,
     )
-    print(inspection)
+    say(inspection)
     if inspection.problems:
         raise UserError(f"would not train: {'; '.join(inspection.problems)}")

@@ -8,6 +8,7 @@ from jsonargparse.typing import PositiveInt
 
 from vkd_pyro.artifacts.bundle import check_not_bundle, is_bundle
 from vkd_pyro.artifacts.config import new_parser, parse
+from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
 
 METRICS: dict[Literal["macro", "micro"], str] = {"macro": "macro30 AUC", "micro": "micro AUC"}
@@ -42,16 +43,16 @@ def main(arguments: list[str]) -> None:
     first, *others = methods
     to = methods[first][0]
     number, split = len(set(to.patient_ids)), to.how.get("split", settings.split)
-    print(f"differences to {first}; {split} split, {number} patients; 95 % over patients")
+    say(f"differences to {first}; {split} split, {number} patients; 95 % over patients")
     found: dict[str, Any] = {}
     for name in others:
         pair = methods[name], methods[first]
         found[name] = {text: paired_difference(*pair, metric, settings.resamples) for metric, text in METRICS.items()}
-        print(f"{name}: " + "; ".join(f"{text} {interval}" for text, interval in found[name].items()))
+        say(f"{name}: " + "; ".join(f"{text} {interval}" for text, interval in found[name].items()))
     if settings.output is not None:
         findings = {name: by_finding(methods[name], methods[first], settings.resamples) for name in others}
         write(settings.output, first, found, findings)
-        print(f"written: {settings.output}/comparison.json, forest plots")
+        say(f"written: {settings.output}/comparison.json, forest plots")
 
 
 def load(path: Path, split: str) -> Any:

@@ -12,8 +12,9 @@ def main(arguments: list[str]) -> None:
     if name is None:
         width = max(map(len, configs)) + 2
         for each, path in configs.items():
-            print(f"{each:<{width}}{path.read_text().partition(chr(10))[0].removeprefix('# ')}")
+            first, _, _ = path.read_text(encoding="utf-8").partition("\n")
+            print(f"{each:<{width}}{first.removeprefix('# ')}")
     elif name in configs:
-        print(configs[name].read_text(), end="")
+        print(configs[name].read_text(encoding="utf-8"), end="")
     else:
         raise UserError(f"configs: no config {name}; expected one of {', '.join(configs)}")

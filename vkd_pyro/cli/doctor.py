@@ -6,6 +6,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
 from vkd_pyro.artifacts.config import new_parser, parse
+from vkd_pyro.cli.terminal import say
 
 
 def doctor_parser() -> ArgumentParser:
@@ -22,5 +23,5 @@ def main(arguments: list[str]) -> int:
 
     settings = parse(doctor_parser(), arguments)
     diagnosis = examine(settings.folder, settings.num_images, progress=True)
-    print(diagnosis)
+    say(diagnosis)
     return 0 if diagnosis.can_train else 1

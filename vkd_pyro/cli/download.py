@@ -6,6 +6,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser
 
 from vkd_pyro.artifacts.config import new_parser, parse
+from vkd_pyro.cli.terminal import say
 
 
 def download_parser() -> ArgumentParser:
@@ -32,5 +33,5 @@ def main(arguments: list[str]) -> None:
     settings = parse(download_parser(), arguments)
     paths = download(OPENI, settings.output, settings.url, sha256=settings.sha256)
     for archive, path in zip(OPENI, paths, strict=True):
-        print(f"unpacked: {path.name}: {unpack(path, settings.output / archive.folder):,} files")
-    print(f"next: vkd doctor {settings.output}")
+        say(f"unpacked: {path.name}: {unpack(path, settings.output / archive.folder):,} files")
+    say(f"next: vkd doctor {settings.output}")

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,8 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from vkd_pyro.artifacts.bundle import check_not_bundle, is_bundle
-from vkd_pyro.artifacts.config import new_parser, parse, parts_of_config
+from vkd_pyro.artifacts.config import add_allowed, new_parser, parse, parts_of_config
+from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
 
 OF_THE_MODEL = ("task.findings", "selection.image_size")
@@ -38,6 +40,7 @@ def evaluate_parser() -> ArgumentParser:
     )
     parser.add_argument("--config", type=Path | None, help="a config with the data to evaluate on, if not the run's")
     parser.add_argument("--output", type=Path | None, help="a folder to write; by default one in RUN/evaluation/")
+    add_allowed(parser)
     parser.add_argument("--page", type=bool, default=True, help="figures and index.html, with intervals")
     parser.add_argument("--resamples", type=PositiveInt, default=1000, help="of the patients, for intervals")
     parser.add_argument("--samples", type=Path | None, help="a netCDF file for ArviZ, of every draw of every image")
@@ -63,22 +66,22 @@ def main(arguments: list[str]) -> None:
     check_output(settings)
     from vkd_pyro.evaluation.evaluate import evaluate_run
 
-    trained = evaluated(settings.run, changes)
+    trained = evaluated(settings.run, changes, settings.allow_module)
     folder = output_folder(settings, changes, trained.data.corpus.name)
     evaluation, rows = evaluate_run(
         trained, settings.split, settings.num_samples, settings.level, settings.fusion, settings.seed
     )
     kind = ", image" if settings.level == "image" else ", product" if settings.fusion == "product" else ""
-    print(f"{settings.run}, {evaluation.data['corpus']}, {settings.split} split{kind}")
+    say(f"{settings.run}, {evaluation.data['corpus']}, {settings.split} split{kind}")
     if changes:
-        print(f"other data than the run's: {' '.join(own[1:] + options)}")
-    print(evaluation)
+        say(f"other data than the run's: {' '.join(own[1:] + options)}")
+    say(evaluation)
     if settings.samples is not None:
         from vkd_pyro.reporting.write import save_samples
 
         draws = settings.samples, settings.num_samples, settings.seed
         save_samples(trained.method, trained.data, settings.split, *draws)
-        print(f"written: {settings.samples}")
+        say(f"written: {settings.samples}")
     if settings.page:
         beside = None if settings.beside is None else z_of(settings.beside, changes, settings, rows)
         extras = extras_of(trained, evaluation, rows, settings, beside, f"vkd evaluate {' '.join(arguments)}")
@@ -87,18 +90,18 @@ def main(arguments: list[str]) -> None:
         write_numbers(evaluation, folder)
 
 
-def evaluated(path: Path, changes: list[str]) -> Any:
-    """The `Run` to evaluate: a run, or a bundle as one, with the data that the changes name."""
+def evaluated(path: Path, changes: list[str], allow: Sequence[str]) -> Any:
+    """The `Run` to evaluate: a run, or a bundle as one, with the data that the changes name; modules it may name."""
     from vkd_pyro.artifacts.bundle import load_bundle
     from vkd_pyro.artifacts.run import Run, load_data, load_run
 
     if not is_bundle(path):
-        return load_run(path, changes)
+        return load_run(path, changes, allow)
     if not changes:
         raise UserError(
             f"{path}: a bundle names no data; give --config FILE, or --data.selection.corpus and what it wants"
         )
-    bundle = load_bundle(path)
+    bundle = load_bundle(path, allow)
     return Run(path, bundle.method, load_data(changes, bundle), bundle)
 
 
@@ -123,7 +126,7 @@ def write_numbers(evaluation: Any, folder: Path) -> None:
     (folder / "index.html").unlink(missing_ok=True)
     shutil.rmtree(folder / "figures", ignore_errors=True)
     save_evaluation(evaluation, folder)
-    print(f"written: {folder}/evaluation.json, predictions.parquet")
+    say(f"written: {folder}/evaluation.json, predictions.parquet")
 
 
 def write_page(evaluation: Any, folder: Path, extras: Any, num_resamples: int) -> None:
@@ -131,8 +134,8 @@ def write_page(evaluation: Any, folder: Path, extras: Any, num_resamples: int) -
     from vkd_pyro.reporting.write import save_all
 
     assessed = save_all(evaluation, folder, extras, num_resamples)
-    print("with intervals over patients: " + ", ".join(f"{name} {v:.3f}" for name, v in assessed.averages.items()))
-    print(f"written: {folder}/index.html, evaluation.json, predictions.parquet, figures/")
+    say("with intervals over patients: " + ", ".join(f"{name} {v:.3f}" for name, v in assessed.averages.items()))
+    say(f"written: {folder}/index.html, evaluation.json, predictions.parquet, figures/")
 
 
 def z_of(path: Path, changes: list[str], settings: Namespace, rows: Any) -> Any:
@@ -140,7 +143,7 @@ def z_of(path: Path, changes: list[str], settings: Namespace, rows: Any) -> Any:
     from vkd_pyro.artifacts.run import load_run
     from vkd_pyro.evaluation.evaluate import evaluate_run
 
-    theirs = evaluate_run(load_run(path, changes), settings.split, 1, settings.level)[1]
+    theirs = evaluate_run(load_run(path, changes, settings.allow_module), settings.split, 1, settings.level)[1]
     if theirs.study_ids.tolist() != rows.study_ids.tolist():
         raise UserError(f"--beside: {path} has other studies in its {settings.split} split; name a run on the same")
     return theirs.prior_locs
@@ -150,8 +153,6 @@ def extras_of(
     trained: Any, evaluation: Any, rows: Any, settings: Namespace, beside: Any = None, command: str = ""
 ) -> Any:
     """The `Extras` of the page: what is computed or read for it alone; `beside` is z of another run."""
-    from vkd_pyro.artifacts.bundle import CARD
-    from vkd_pyro.artifacts.run import BUNDLE
     from vkd_pyro.reporting.maps import maps_of
     from vkd_pyro.reporting.sections import Extras
     from vkd_pyro.reporting.write import cases_of, mismatch_of, training_table
@@ -162,14 +163,13 @@ def extras_of(
     by_id = {study.study_id: study.report for study in trained.data.studies(settings.split)}
     reports = trained.data.selection.report([by_id.get(study, {}) for study in evaluation.study_ids])
     with_report = not all(map(math.isnan, evaluation.kl_per_study)) and settings.level == "study"
-    card = (trained.path if is_bundle(trained.path) else trained.path / BUNDLE) / CARD
     return Extras(
         name=trained.path.resolve().name,
         training=training_table(trained.path),
         maps=maps_of(evaluation, z, reports),
         mismatch=mismatch_of(trained.method, trained.data, settings.split) if with_report else None,
         cases=cases_of(trained.method, trained.data, evaluation, settings.cases) if settings.cases else None,
-        card=card.read_text() if card.is_file() else "",
+        card=trained.bundle.card,
         command=command,
     )
 

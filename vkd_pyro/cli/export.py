@@ -5,7 +5,8 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser
 
-from vkd_pyro.artifacts.config import new_parser, parse
+from vkd_pyro.artifacts.config import add_allowed, new_parser, parse
+from vkd_pyro.cli.terminal import say
 
 
 def export_parser() -> ArgumentParser:
@@ -29,6 +30,7 @@ def export_parser() -> ArgumentParser:
         default="fp32",
         help="that features are computed in; bf16 is faster where the processor has it",
     )
+    add_allowed(parser)
     return parser
 
 
@@ -37,6 +39,8 @@ def main(arguments: list[str]) -> None:
     settings = parse(export_parser(), arguments)
     from vkd_pyro.artifacts.export import export_bundle
 
-    difference = export_bundle(settings.bundle, settings.output, settings.format, settings.precision)
-    print(f"written: {settings.output}: {settings.format}, {settings.precision}")
-    print(f"probabilities differ from the bundle's by at most {difference:.1e}, on random images")
+    difference = export_bundle(
+        settings.bundle, settings.output, settings.format, settings.precision, settings.allow_module
+    )
+    say(f"written: {settings.output}: {settings.format}, {settings.precision}")
+    say(f"probabilities differ from the bundle's by at most {difference:.1e}, on random images")

@@ -6,6 +6,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from vkd_pyro.artifacts.config import add_data, new_parser, parse, with_parts_of_config
+from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
 
 
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> None:
     cells.insert(0, "study_id", list(texts))
     with written(parts.output) as unfinished:
         cells.to_csv(unfinished, index=False)
-    print(f"labelled: {parts.output}: {len(texts):,} reports")
+    say(f"labelled: {parts.output}: {len(texts):,} reports")
     for finding in labeller.findings:
         counts = (int((table[finding] == value).sum()) for value in (1, 0, -1))
-        print("  {:<28}{:>8,} positive{:>8,} negative{:>8,} uncertain".format(finding, *counts))
+        say("  {:<28}{:>8,} positive{:>8,} negative{:>8,} uncertain".format(finding, *counts))

@@ -10,8 +10,10 @@ import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from vkd_pyro.artifacts.config import new_parser, parse
+from vkd_pyro.artifacts.config import add_allowed, new_parser, parse
+from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.text import printable
 
 if TYPE_CHECKING:
     from vkd_pyro.prediction import Predicted, Unread
@@ -45,6 +47,7 @@ def predict_parser() -> ArgumentParser:
     parser.add_argument("--num_masks", type=int, default=0, help="masks of dropout, each as a network of its own")
     parser.add_argument("--num_augmentations", type=int, default=0, help="augmented versions of each image")
     parser.add_argument("--ensemble", type=Path, nargs="+", default=[], help="further bundles, averaged with the first")
+    add_allowed(parser)
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
     parser.add_argument("--overlay", type=Path | None, help="folder for pictures of where findings are seen")
     parser.add_argument(
@@ -81,7 +84,7 @@ def main(arguments: list[str]) -> int:
         settings.num_samples, settings.num_masks, settings.num_augmentations, settings.seed
     )
     images = find_images(settings.images)
-    bundles = [load_predictor(folder, settings.engine) for folder in (settings.bundle, *settings.ensemble)]
+    bundles = [load_predictor(f, settings.engine, settings.allow_module) for f in (settings.bundle, *settings.ensemble)]
     check_together(bundles)
     _to_device(bundles, settings.device)
     _say_if_not_calibrated(bundles)
@@ -133,7 +136,7 @@ def _say_if_not_calibrated(bundles: Sequence["Predictor"]) -> None:
 
     if calibration_of(bundles) is None:
         why = "no bundle's calibration holds for the mean of several" if len(bundles) > 1 else "the bundle has none"
-        print(f"vkd: note: no calibration, so no answers and no out-of-distribution score: {why}", file=sys.stderr)
+        say(f"vkd: note: no calibration, so no answers and no out-of-distribution score: {why}", file=sys.stderr)
 
 
 def _overlays(settings: Namespace, bundles: Sequence["Predictor"]) -> "Overlays | None":
@@ -183,7 +186,7 @@ def _write_all(
     for each in tqdm(predictions, "predict", number, unit="image", delay=2, leave=False, disable=hidden):
         if isinstance(each, Unread):
             problems.append(each)
-            tqdm.write(f"vkd: {as_text(each.image)}: {each.problem}", file=sys.stderr)
+            tqdm.write(printable(f"vkd: {as_text(each.image)}: {each.problem}"), file=sys.stderr)
             continue
         for write in writers:
             write(each)
@@ -194,12 +197,12 @@ def _conclude(settings: Namespace, number: int, problems: list["Unread"], overla
     from vkd_pyro.prediction.tables import problems_file, write_problems
 
     if overlays and settings.format == "table":
-        print(f"pictures: {overlays.folder}: {overlays.number:,}")
+        say(f"pictures: {overlays.folder}: {overlays.number:,}")
     if settings.output:
-        print(f"written: {settings.output}: {number - len(problems):,} images")
+        say(f"written: {settings.output}: {number - len(problems):,} images")
         if problems:
             write_problems(problems_file(settings.output), problems)
-            print(f"not read: {problems_file(settings.output)}: {len(problems):,} images")
+            say(f"not read: {problems_file(settings.output)}: {len(problems):,} images")
 
 
 # ------------------------------------------------------------------------------------ the printed table
@@ -214,13 +217,13 @@ def _printed_table(level: float) -> Iterator[Write]:
 
     def write(one: "Predicted") -> None:
         if not seen:
-            print(_header(one, level))
+            say(_header(one, level))
             seen.append(one)
-        print("\n".join([as_text(one.image), *_lines(one)]))
+        say("\n".join([as_text(one.image), *_lines(one)]))
 
     yield write
     if seen:
-        print("\n" + _legend(seen[0], level))
+        say("\n" + _legend(seen[0], level))
 
 
 def _header(one: "Predicted", level: float) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from vkd_pyro.artifacts.config import add_data, add_method, new_parser, parse, with_parts_of_config
+from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
 
 
@@ -48,11 +49,11 @@ def main(arguments: list[str]) -> None:
     counts = prepare(
         data.selection, encoder, settings.output, data.selection.bad_images, observation=observation, features=features
     )
-    print(f"prepared: {settings.output}: {', '.join(f'{counts[n]:,} {n}' for n in ('studies', 'images', 'reports'))}")
+    say(f"prepared: {settings.output}: {', '.join(f'{counts[n]:,} {n}' for n in ('studies', 'images', 'reports'))}")
     for reason, count in counts["left_out"].items():
-        print(f"  left out {count:>8,} {reason}")
+        say(f"  left out {count:>8,} {reason}")
     also = " --data.loading.features true" if features else ""
-    print(f"next: vkd train with the same config and --data.loading.store {settings.output}{also}")
+    say(f"next: vkd train with the same config and --data.loading.store {settings.output}{also}")
 
 
 def data_of(settings: Namespace) -> Any:

@@ -7,6 +7,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
 from vkd_pyro.artifacts.config import new_parser, parse
+from vkd_pyro.cli.terminal import say
 
 
 def synthesize_parser() -> ArgumentParser:
@@ -33,6 +34,6 @@ def main(arguments: list[str]) -> None:
     counts = synthesize(
         settings.layout, settings.output, settings.num_studies, settings.image_size, settings.seed, progress=True
     )
-    print(f"written: {settings.output}")
+    say(f"written: {settings.output}")
     for name, count in counts.items():
-        print(f"  {count:>8,} {name}")
+        say(f"  {count:>8,} {name}")

@@ -8,7 +8,8 @@ from typing import Any, cast
 import yaml
 from jsonargparse import ArgumentParser, Namespace, lazy_instance
 
-from vkd_pyro.artifacts.config import add_data, add_method, new_parser, parse, read_yaml
+from vkd_pyro.artifacts.config import add_allowed, add_data, add_method, judge, new_parser, parse, read_yaml
+from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
 
 
@@ -29,6 +30,7 @@ def train_parser() -> ArgumentParser:
     parser.add_argument(
         "--start_from", type=Path | None, help="a complete run whose model and best weights to begin with (fine-tuning)"
     )
+    add_allowed(parser)
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and noise")
     add_data(parser)
     add_method(parser)
@@ -54,7 +56,7 @@ def main(arguments: list[str]) -> None:
     goes_on = resume and has_checkpoint(settings.run)
     parts = build(settings, trained=goes_on or settings.start_from is not None)
     if leads():
-        print(describe_data(parts.data.summary()), flush=True)
+        say(describe_data(parts.data.summary()), flush=True)
     fit(
         method=parts.method,
         data=parts.data,
@@ -63,14 +65,21 @@ def main(arguments: list[str]) -> None:
         training=parts.training,
         posthoc=parts.posthoc,
         seed=settings.seed,
-        config=train_parser().dump(settings, skip_unset=False),
+        config=train_parser().dump(without_allowed(settings), skip_unset=False),
         start_from=settings.start_from,
         resume=resume,
     )
     if not leads():
         return
-    print(f"trained: {settings.run} ({CONFIG}, data.json, metrics.csv, checkpoints/, bundle/)")
-    print(f"next: vkd evaluate {settings.run}")
+    say(f"trained: {settings.run} ({CONFIG}, data.json, metrics.csv, checkpoints/, bundle/)")
+    say(f"next: vkd evaluate {settings.run}")
+
+
+def without_allowed(settings: Namespace) -> Namespace:
+    """The settings without what the caller trusts, which is for nobody else to take over."""
+    kept = settings.clone()
+    kept.allow_module = []
+    return kept
 
 
 def with_objective(settings: Namespace) -> Namespace:
@@ -124,22 +133,36 @@ def with_config_of_a_run(arguments: list[str]) -> list[str]:
     options.add_argument("--resume", type=Path, nargs="?")
     options.add_argument("--start_from", type=Path, nargs="?")
     options.add_argument("--config", nargs="?")
+    options.add_argument("--allow_module", nargs="+", default=[])
     chosen, others = options.parse_known_args(arguments)
+    allow = chosen.allow_module
     if chosen.resume is not None:
         if others or chosen.config or chosen.start_from:
             other = [*others, "--config" if chosen.config else "--start_from"][0]
             raise UserError(f"--resume: a run goes on with its own settings; leave out {other}")
-        return ["--config", str(config_of(chosen.resume)), "--resume", str(chosen.resume)]
+        path = config_of(chosen.resume)
+        judge(read_yaml(path), train_parser, allow, path)
+        return ["--config", str(path), "--resume", str(chosen.resume)]
     if chosen.start_from is not None:
-        return ["--config", yaml.safe_dump(_method_of(chosen.start_from)), *arguments]
+        return ["--config", yaml.safe_dump(_method_of(chosen.start_from, allow)), *arguments]
     return arguments
 
 
-def _method_of(run: Path) -> dict[str, Any]:
-    from vkd_pyro.artifacts.bundle import load_bundle
+def _method_of(run: Path, allow: list[str]) -> dict[str, Any]:
+    from vkd_pyro.artifacts.bundle import findings_of
     from vkd_pyro.artifacts.run import BUNDLE, config_of
 
     if not (run / BUNDLE).is_dir():
         raise UserError(f"--start_from: {run} is not a complete run; expected a folder that vkd train has written")
-    findings = list(load_bundle(run / BUNDLE).findings)
-    return {"method": read_yaml(config_of(run))["method"], "data": {"task": {"findings": findings}}}
+    findings = list(findings_of(run / BUNDLE))
+    path = config_of(run)
+    method = {"method": read_yaml(path).get("method")}
+    judge(method, _method_parser, allow, path)
+    return method | {"data": {"task": {"findings": findings}}}
+
+
+def _method_parser() -> ArgumentParser:
+    parser = new_parser("train", "")
+    parser.add_argument("--config", action="config")
+    add_method(parser, linked=False)
+    return parser

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vkd_pyro.artifacts.guard import guarded
 from vkd_pyro.data.subgroups import subgroup_names
 from vkd_pyro.evaluation.collapse import LatentUse
 from vkd_pyro.evaluation.evaluation import Evaluation
@@ -60,14 +61,12 @@ def load_evaluation(folder: Path) -> Evaluation:
     """
     if not (folder / "evaluation.json").is_file():
         raise UserError(f"{folder}: no evaluation.json; expected what vkd evaluate writes")
-    try:
+    with guarded(folder, "run vkd evaluate again", "not in this version's format"):
         return _read(folder)
-    except (FileNotFoundError, KeyError) as error:
-        raise UserError(f"{folder}: not in this version's format ({error}); run vkd evaluate again") from error
 
 
 def _read(folder: Path) -> Evaluation:
-    summary = json.loads((folder / "evaluation.json").read_text())
+    summary = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     rows = pd.read_parquet(folder / "predictions.parquet")
     findings = tuple(summary["findings"])
     kl, units = (_with_nan(summary[name]) for name in ("kl", "active_units"))

@@ -1,5 +1,6 @@
 """What the validation split said of a trained model, as it is used when the model predicts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration
 from vkd_pyro.posthoc.thresholds import OperatingPoints
+from vkd_pyro.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,19 @@ class Calibration:
     operating_points: OperatingPoints
     conformal: Conformal
     reference: OODDetector
+
+    def check_for(self, findings: Sequence[str], features_dim: int, latent_dim: int | None) -> None:
+        """Raises `UserError` where it was fitted to a model of other findings, or of features or z of another width.
+
+        Args: names of the K labels, in their order; F; D, None without z.
+        """
+        for name in ("recalibration", "operating_points", "conformal"):
+            if tuple(getattr(self, name).findings) != tuple(findings):
+                raise UserError(f"calibration.{name}: not of the findings of the model in their order")
+        found = {"features": self.reference.features, "latents": self.reference.latents}
+        for (name, gaussian), width in zip(found.items(), (features_dim, latent_dim), strict=True):
+            if gaussian is not None and len(gaussian.mean) != width:
+                raise UserError(f"ood: {name} have width {len(gaussian.mean)}, and the model's have {width}")
 
     def judge(self, probabilities: ArrayLike, interval: tuple[ArrayLike, ArrayLike] | None = None) -> Judged:
         """What all maps make of probabilities, [N, K], and of the two ends of their intervals where there are any."""

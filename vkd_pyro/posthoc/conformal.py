@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vkd_pyro.posthoc.known import Array, as_probabilities, check_share, checked, decimal, known_pairs
+from vkd_pyro.posthoc.known import Array, as_probabilities, check_share, checked, decimal, known_pairs, rounded
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class ConformalBound:
     always: str | None = None
 
     @classmethod
-    def of(cls, ordered: Array, alpha: float) -> "ConformalBound":
-        """The bound, from the probabilities of that class, [n], from the most like it to the least."""
+    def of(cls, ordered: Array, alpha: float, outward: Literal["up", "down"]) -> "ConformalBound":
+        """The bound, from the probabilities of that class, [n], from the most like it to the least; rounded outward."""
         rank = math.ceil((1 - decimal(alpha)) * (len(ordered) + 1))
         if rank <= len(ordered):
-            return cls(len(ordered), float(ordered[rank - 1]))
+            return cls(len(ordered), rounded(ordered[rank - 1], outward))
         needed = math.ceil(1 / decimal(alpha)) - 1
         return cls(len(ordered), None, f"labels known: {len(ordered)}; alpha {alpha} needs at least {needed}")
 
@@ -65,10 +65,12 @@ class Conformal:
 
         1 - alpha <= P(c in the set | y = c) <= 1 - alpha + 1 / (n_c + 1)
 
-    the right side without ties. With n_c < 1 / alpha - 1 labels the class is in every set. It holds on average over
-    validation splits and new studies, for one finding at a time, if a new study of class c is exchangeable with those
-    of validation: the same population, labels and selection. Several studies of a patient are not exchangeable with
-    those of new patients, and early stopping has seen the validation split: there, it holds approximately.
+    the right side without ties, and before the bounds are rounded: they are kept to three digits, outward, since each
+    is the probability of one study. The sets are then a little larger, and the left side holds. With n_c < 1 / alpha
+    - 1 labels the class is in every set. It holds on average over validation splits and new studies, for one finding at
+    a time, if a new study of class c is exchangeable with those of validation: the same population, labels and
+    selection. Several studies of a patient are not exchangeable with those of new patients, and early stopping has seen
+    the validation split: there, it holds approximately.
 
     Attributes:
         alpha: error rate allowed within each class.
@@ -94,8 +96,8 @@ class Conformal:
         """
         check_share("alpha", alpha)
         pairs = known_pairs(probabilities, labels, findings)
-        absent = tuple(ConformalBound.of(np.sort(p[y == 0]), alpha) for p, y in pairs)
-        present = tuple(ConformalBound.of(np.sort(p[y == 1])[::-1], alpha) for p, y in pairs)
+        absent = tuple(ConformalBound.of(np.sort(p[y == 0]), alpha, "up") for p, y in pairs)
+        present = tuple(ConformalBound.of(np.sort(p[y == 1])[::-1], alpha, "down") for p, y in pairs)
         return cls(float(alpha), tuple(findings), absent, present)
 
     @property

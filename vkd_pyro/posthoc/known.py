@@ -1,7 +1,9 @@
 """What is fitted to: probabilities and known labels, checked."""
 
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from vkd_pyro.utils.errors import UserError
 
 Array = NDArray[np.float64]
+
+DIGITS = 3
+"""Of a probability that is kept of those of the validation split: of it, or of what it is short of 1."""
+
+ROUNDINGS = {"down": ROUND_FLOOR, "up": ROUND_CEILING, "nearest": ROUND_HALF_EVEN}
 
 MIN_PER_CLASS = 5
 """Known positives, and known negatives, below which nothing is fitted."""
@@ -62,3 +69,15 @@ def check_share(name: str, share: float) -> None:
 def decimal(share: float) -> Fraction:
     """The share as it was written: 0.29 * 100 is 28.999999999999996, and would be rounded the wrong way."""
     return Fraction(str(float(share)))
+
+
+def rounded(probability: float, towards: Literal["down", "up", "nearest"]) -> float:
+    """A probability in [0, 1] to `DIGITS` digits: what is kept says nothing of the one image that it was taken from.
+
+    Digits count from the nearer end: 0.0012345 becomes 0.00123 or 0.00124, and 0.9987655 becomes 0.99876 or 0.99877.
+    """
+    p = Decimal(repr(float(probability)))
+    near = min(p, 1 - p)
+    if near <= 0:
+        return float(p)
+    return float(p.quantize(Decimal(1).scaleb(near.adjusted() - DIGITS + 1), ROUNDINGS[towards]))

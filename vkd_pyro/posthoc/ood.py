@@ -3,26 +3,24 @@
 A Gaussian is fitted to the image features of training images, another to the means of z (Lee et al. 2018, "A simple
 unified framework for detecting out-of-distribution samples", with one class, since findings are not exclusive). How
 large a distance is usual is learned from held-out images: those of training images are too small, the more so the
-fewer there are. A study that is unlike the training images need not be wrongly read, nor one that is like them rightly.
+fewer there are. Quantiles are kept of them, and of no image its own numbers, so that whoever has a bundle and an image
+cannot tell whether it was one of them. A study that is unlike the training images need not be wrongly read, nor one
+that is like them rightly.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vkd_pyro.posthoc.quantiles import ROUNDING, Floats, Quantiles
 from vkd_pyro.utils.errors import UserError
 
 FLAGGED_SHARE = 0.05
 """At most this share, or little more, of images like the held-out ones is flagged (`OODScores.p_values`)."""
 
-ROUNDING = 1e-3
-"""Differences that count as rounding, relative to the values themselves (TF32, half precision), or absolute where a
-spread is in standard deviations or nats."""
-
-Floats = NDArray[np.floating]
+COMPONENTS = ("features", "latents", "uncertainty")
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,11 @@ class OODScores:
             of them are above. The largest, since one that is blind to an image does not hide what another sees,
             and since they need not be independent.
         p_values: [N, 4], of the four above in this order: (1 + held-out images at least as far) / (1 + held-out
-            images), in (0, 1]. Of images like those held out, at most a share a is at a or below (Bates et al. 2023,
-            "Testing for outliers with conformal p-values"); of the score a little more, since held-out images set its
-            scale too: for a = 5 %, 5.3 % with 299 of them, 5.8 % with 99 (simulated, all three independent).
+            images), in (0, 1], the held-out images counted by quantiles: within 1 %, or 5 images, and a rounding step
+            of counting each (`Quantiles`). Of images like those held out, at most a share a is at a or below (Bates et
+            al. 2023, "Testing for outliers with conformal p-values"), but for that, and for the score, whose scale the
+            held-out images set too: for a = 5 %, 5.0 % with 299 of them, 4.7 % with 99 (simulated, all three
+            independent).
         flagged: bool [N], the score's p-value is at most `FLAGGED_SHARE`.
     """
 
@@ -115,12 +115,14 @@ class OODDetector:
     Attributes:
         features: of the training images.
         latents: of their means of z; None where there is no z.
-        held_out: [V, 3], the components of the V held-out images; NaN undefined.
+        held_out: of both distances and the uncertainty, how they are for held-out images.
+        held_out_scores: the same of their score.
     """
 
     features: Gaussian
     latents: Gaussian | None
-    held_out: Floats
+    held_out: tuple[Quantiles, Quantiles, Quantiles]
+    held_out_scores: Quantiles
 
     @classmethod
     def fit(cls, training: Signals, held_out: Signals) -> "OODDetector":
@@ -137,9 +139,14 @@ class OODDetector:
         if not np.isfinite(training.features).all():
             raise UserError("ood: features of training images are not finite; the network has diverged")
         latents = _finite(training.latents)
-        of_latents = None if len(latents) < 2 else Gaussian.fit(latents)
-        reference = cls(Gaussian.fit(training.features), of_latents, held_out=np.empty((0, 3)))
-        return replace(reference, held_out=reference._components(held_out))
+        gaussians = Gaussian.fit(training.features), None if len(latents) < 2 else Gaussian.fit(latents)
+        return cls.of_held_out(*gaussians, _components(*gaussians, held_out))
+
+    @classmethod
+    def of_held_out(cls, features: Gaussian, latents: Gaussian | None, components: Floats) -> "OODDetector":
+        """From the components of held-out images: both distances and the uncertainty, [V, 3], NaN undefined."""
+        usual = Quantiles.of(components[:, 0]), Quantiles.of(components[:, 1]), Quantiles.of(components[:, 2])
+        return cls(features, latents, usual, Quantiles.of(_largest(components, usual)))
 
     def score(self, images: Signals) -> OODScores:
         """How far images are from the training images; each is judged for itself, whatever others there are.
@@ -147,68 +154,78 @@ class OODDetector:
         Raises:
             UserError: features or latents of another width than the training images'.
         """
-        components = self._components(images)
+        components = _components(self.features, self.latents, images)
         features, latents, uncertainty = components.T
-        score = self._largest(components)
-        pairs = zip([*self.held_out.T, self._held_out_scores], [*components.T, score], strict=True)
-        p_values = np.column_stack([_p_values(usual, values) for usual, values in pairs])
+        score = _largest(components, self.held_out)
+        pairs = zip([*self.held_out, self.held_out_scores], [*components.T, score], strict=True)
+        p_values = np.column_stack([usual.p_values(values) for usual, values in pairs])
         return OODScores(features, latents, uncertainty, score, p_values, p_values[:, -1] <= FLAGGED_SHARE)
 
     @property
     def threshold(self) -> float:
         """A score above it is flagged; infinite where fewer than 19 held-out images cannot say what is rare."""
-        scores = np.sort(self._held_out_scores[~np.isnan(self._held_out_scores)])[::-1]
-        above = int(FLAGGED_SHARE * (len(scores) + 1) + 1e-9) - 1  # how many may be as far as what is flagged
-        return float(scores[above]) if above >= 0 else float("inf")
+        as_far = FLAGGED_SHARE * (self.held_out_scores.size + 1) - 1  # how many may be as far as what is flagged
+        return self.held_out_scores.value(max(as_far, 0.0)) if as_far >= -1e-9 else float("inf")
 
-    @cached_property
-    def _held_out_scores(self) -> Floats:
-        return self._largest(self.held_out)
-
-    def _components(self, images: Signals) -> Floats:
-        """[N, 3]: both distances and the uncertainty."""
-        latents = uncertainty = np.full(len(images.features), np.nan)
-        if self.latents is not None and images.latents is not None and len(_finite(images.latents)):
-            latents = _distance(self.latents, images.latents, "latents")
-        if images.uncertainty is not None:
-            uncertainty = images.uncertainty
-        return np.column_stack([_distance(self.features, images.features, "features"), latents, uncertainty])
-
-    def _largest(self, components: Floats) -> Floats:
-        """The score, [N], of components [N, 3]; one that does not vary between held-out images is left out."""
-        scaled = np.full(components.shape, np.nan)
-        for number, usual in enumerate(self.held_out.T):
-            if not np.isnan(usual).all():
-                median, upper = np.nanquantile(usual, [0.5, 1 - FLAGGED_SHARE])
-                if upper - median > ROUNDING:
-                    scaled[:, number] = (components[:, number] - median) / (upper - median)
-        return np.fmax.reduce(scaled, axis=1)
-
-    def to_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """By name, to be stored; F^2 + D^2 numbers, and three a held-out image."""
+    def to_arrays(self) -> dict[str, NDArray[np.floating]]:
+        """By name, to be stored: F^2 + D^2 numbers, and some hundreds."""
         gaussians = {"feature": self.features} | ({} if self.latents is None else {"latent": self.latents})
-        arrays = {f"{name}_{key}": value for name, one in gaussians.items() for key, value in vars(one).items()}
-        return {name: np.ascontiguousarray(a, np.float32) for name, a in (arrays | {"held_out": self.held_out}).items()}
+        arrays: dict[str, NDArray[np.floating]] = {
+            f"{name}_{key}": np.asarray(value, np.float32)
+            for name, one in gaussians.items()
+            for key, value in vars(one).items()
+        }
+        usual = dict(zip((*COMPONENTS, "score"), (*self.held_out, self.held_out_scores), strict=True))
+        arrays |= {f"held_out_{name}": quantiles.to_array() for name, quantiles in usual.items()}
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, ArrayLike]) -> "OODDetector":
         """What `to_arrays` gave.
 
         Raises:
-            UserError: an array is missing, or shapes do not fit.
+            UserError: an array is missing or too many, shapes do not fit, or numbers are not finite.
         """
         a = {name: np.asarray(array, float) for name, array in arrays.items()}
-        try:
-            features = Gaussian(a["feature_mean"], a["feature_whitening"])
-            latents = Gaussian(a["latent_mean"], a["latent_whitening"]) if "latent_mean" in a else None
-            reference = cls(features, latents, a["held_out"])
-        except KeyError as error:
-            raise UserError(f"ood: no array {error} among {', '.join(a) or 'none'}; copy the bundle again") from error
-        for one in (features, latents):
-            if one is not None and one.whitening.shape != 2 * one.mean.shape:
-                found = f"{list(one.mean.shape)} and {list(one.whitening.shape)}"
-                raise UserError(f"ood: mean and whitening have shapes {found}; copy the bundle again")
-        return reference
+        names = [f"held_out_{name}" for name in (*COMPONENTS, "score")]
+        wanted, of_latents = {"feature_mean", "feature_whitening", *names}, {"latent_mean", "latent_whitening"}
+        wanted |= of_latents if a.keys() & of_latents else set()
+        if a.keys() != wanted:
+            other = ", ".join(sorted(map(repr, a.keys() ^ wanted)))[:200]
+            raise UserError(f"ood: missing, or not expected, among its arrays: {other}; copy the bundle again")
+        features = _gaussian(a["feature_mean"], a["feature_whitening"])
+        latents = _gaussian(a["latent_mean"], a["latent_whitening"]) if "latent_mean" in a else None
+        first, second, third, score = (Quantiles.from_array(a[name], name) for name in names)
+        return cls(features, latents, (first, second, third), score)
+
+
+def _gaussian(mean: Floats, whitening: Floats) -> Gaussian:
+    if mean.ndim != 1 or whitening.shape != 2 * mean.shape:
+        found = f"{list(mean.shape)} and {list(whitening.shape)}"
+        raise UserError(f"ood: mean and whitening have shapes {found}; copy the bundle again")
+    if not (np.isfinite(mean).all() and np.isfinite(whitening).all()):
+        raise UserError("ood: mean or whitening has values that are not finite; copy the bundle again")
+    return Gaussian(mean, whitening)
+
+
+def _components(features: Gaussian, of_latents: Gaussian | None, images: Signals) -> Floats:
+    """[N, 3]: both distances and the uncertainty."""
+    latents = uncertainty = np.full(len(images.features), np.nan)
+    if of_latents is not None and images.latents is not None and len(_finite(images.latents)):
+        latents = _distance(of_latents, images.latents, "latents")
+    if images.uncertainty is not None:
+        uncertainty = images.uncertainty
+    return np.column_stack([_distance(features, images.features, "features"), latents, uncertainty])
+
+
+def _largest(components: Floats, usual: tuple[Quantiles, Quantiles, Quantiles]) -> Floats:
+    """The score, [N], of components [N, 3]; one that does not vary between held-out images is left out."""
+    scaled = np.full(components.shape, np.nan)
+    for number, quantiles in enumerate(usual):
+        median, upper = (quantiles.value(share * quantiles.size) for share in (0.5, FLAGGED_SHARE))
+        if upper - median > ROUNDING:
+            scaled[:, number] = (components[:, number] - median) / (upper - median)
+    return np.fmax.reduce(scaled, axis=1)
 
 
 def _scales(rows: Floats) -> Floats:
@@ -229,10 +246,3 @@ def _distance(gaussian: Gaussian, rows: Floats, name: str) -> Floats:
             f"ood: {name} have width {rows.shape[1]}, expected {len(gaussian.mean)}; give those of the same model"
         )
     return gaussian.distance(rows)
-
-
-def _p_values(held_out: Floats, values: Floats) -> Floats:
-    """The share of held-out images, [V], at least as far as each value, [N], itself counted; NaN undefined."""
-    usual = np.sort(held_out[~np.isnan(held_out)])
-    at_least = len(usual) - np.searchsorted(usual, values, side="left")
-    return np.where(np.isnan(values) | (len(usual) == 0), np.nan, (1 + at_least) / (1 + len(usual)))

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from vkd_pyro.posthoc.known import MIN_PER_CLASS, Array, as_probabilities, known_pairs
+from vkd_pyro.posthoc.known import MIN_PER_CLASS, Array, as_probabilities, known_pairs, rounded
+from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import build, describe
 
 LOWEST, HIGHEST = 1e-12, 1 - 2**-25
@@ -21,6 +22,9 @@ LOWEST, HIGHEST = 1e-12, 1 - 2**-25
 
 TEMPERATURES = 0.05, 20.0
 """Between these a temperature is sought: where all labels are on the right side of 1/2, 0 would be the best."""
+
+LARGEST = 1e6
+"""Of a slope or an intercept."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +64,22 @@ class Recalibration(abc.ABC):
         raw = [finding in self.not_fitted for finding in self.findings]
         return np.where(raw, p, self.recalibrate(p))
 
+    def __post_init__(self) -> None:
+        if not set(self.not_fitted) <= set(self.findings):
+            raise UserError(f"{type(self).__name__}.not_fitted: names findings that are not among its own")
+
     def to_json(self) -> dict[str, Any]:
         """Class and arguments, for JSON."""
         return describe(self)
 
     @staticmethod
-    def from_json(description: dict[str, Any]) -> "Recalibration":
-        """What `to_json` described, of whatever class.
+    def from_json(description: dict[str, Any], allow: Sequence[str] = ()) -> "Recalibration":
+        """What `to_json` described, of any class of this package, or of a module that is allowed.
 
         Raises:
             UserError: there is no such class, or it is no `Recalibration`.
         """
-        recalibration: Recalibration = build(description, Recalibration)
+        recalibration: Recalibration = build(description, Recalibration, allow)
         return recalibration
 
 
@@ -102,6 +110,10 @@ class Temperature(Recalibration):
 
     temperature: float
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_numbers("Temperature.temperature", [self.temperature], *TEMPERATURES)
+
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
         """The T of least log loss over all known pairs; 1 where they are too few."""
@@ -130,6 +142,11 @@ class Platt(Recalibration):
     slopes: list[float]
     intercepts: list[float]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_numbers("Platt.slopes", self.slopes, 0, LARGEST, len(self.findings))
+        _check_numbers("Platt.intercepts", self.intercepts, -LARGEST, LARGEST, len(self.findings))
+
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
         """Slope and intercept of each finding; 1 and 0 where its labels are too few."""
@@ -149,7 +166,8 @@ class Isotonic(Recalibration):
     """Per finding, the monotone map with the least squared error (Zadrozny & Elkan 2002), linear between its knots.
 
     Clipped to Platt's smoothed targets, 1 / (N- + 2) and (N+ + 1) / (N+ + 2): N labels are no ground for 0 or 1.
-    Different probabilities may become the same one; needs more labels than `Platt`, some hundreds.
+    Different probabilities may become the same one; needs more labels than `Platt`, some hundreds. Fitted to
+    probabilities of three digits, so that no knot is that of one study.
 
     Attributes:
         inputs, outputs: the knots of each finding, from the left; beyond the last ones it is constant.
@@ -157,6 +175,15 @@ class Isotonic(Recalibration):
 
     inputs: list[list[float]]
     outputs: list[list[float]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_numbers("Isotonic, findings", [len(self.inputs), len(self.outputs)], *2 * [len(self.findings)])
+        for x, y in zip(self.inputs, self.outputs, strict=True):
+            for name, knots in (("inputs", x), ("outputs", y)):
+                _check_numbers(f"Isotonic.{name}", knots, 0, 1, len(x) or 1)
+                if (np.diff(knots) < 0).any():
+                    raise UserError(f"Isotonic.{name}: found knots that fall, expected rising ones")
 
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> Self:
@@ -185,6 +212,15 @@ def too_few(labels: Array) -> str | None:
     if min(positives, negatives) < MIN_PER_CLASS:
         return f"positives known: {positives}, negatives: {negatives}; at least {MIN_PER_CLASS} of each are needed"
     return None
+
+
+def _check_numbers(name: str, values: Sequence[float], low: float, high: float, number: int | None = None) -> None:
+    """Raises `UserError` where values are not so many numbers of a range."""
+    if number is not None and len(values) != number:
+        raise UserError(f"{name}: found {len(values)}, expected {number}")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise UserError(f"{name}: found {str(value)[:40]}, expected a number from {low:g} to {high:g}")
 
 
 def _by_finding(reasons: Sequence[str | None], findings: Sequence[str]) -> dict[str, str]:
@@ -240,5 +276,5 @@ def _isotonic_knots(p: Array, y: Array) -> tuple[list[float], list[float]]:
     from sklearn.isotonic import IsotonicRegression
 
     low, high = _smoothed(y)
-    fitted = IsotonicRegression(y_min=low, y_max=high).fit(p, y)
+    fitted = IsotonicRegression(y_min=low, y_max=high).fit([rounded(each, "nearest") for each in p], y)
     return fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist()

@@ -1,7 +1,9 @@
 """From probabilities to answers by operating thresholds: yes, no, refer.
 
-A threshold is found on the validation split, from the probabilities that it will be applied to: raw or recalibrated. A
-strictly monotone recalibration fitted on the same split changes no answer but those of `ByCost`.
+A threshold is found on the validation split, from the probabilities that it will be applied to: raw or recalibrated. It
+is kept to three digits, since it would else be the probability of one study: rounded to the side on which what the rule
+promises still holds. But for that, a strictly monotone recalibration fitted on the same split changes no answer except
+those of `ByCost`.
 """
 
 import abc
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vkd_pyro.posthoc.known import MIN_PER_CLASS, Array, as_probabilities, check_share, decimal, known_pairs
+from vkd_pyro.posthoc.known import MIN_PER_CLASS, Array, as_probabilities, check_share, decimal, known_pairs, rounded
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import build, describe
 
@@ -34,7 +36,7 @@ class Rule(abc.ABC):
 
 @dataclass(frozen=True)
 class BySensitivity(Rule):
-    """The highest threshold at which at least so large a share of the validation positives is a yes.
+    """The highest threshold of three digits at which at least so large a share of the validation positives is a yes.
 
     Raises:
         UserError: a share that is not between 0 and 1.
@@ -50,16 +52,16 @@ class BySensitivity(Rule):
         return _too_few("positives", int((labels == 1).sum())) or _constant(probabilities)
 
     def threshold(self, probabilities: Array, labels: Array) -> float:
-        """The least of the ceil(at_least P) highest of the P positives' probabilities."""
+        """The least of the ceil(at_least P) highest of the P positives' probabilities, rounded down."""
         positives = np.sort(probabilities[labels == 1])
-        return float(positives[-math.ceil(decimal(self.at_least) * len(positives))])
+        return rounded(positives[-math.ceil(decimal(self.at_least) * len(positives))], "down")
 
 
 @dataclass(frozen=True)
 class BySpecificity(Rule):
-    """The lowest threshold at which at least so large a share of the validation negatives is a no.
+    """The lowest threshold of three digits at which at least so large a share of the validation negatives is a no.
 
-    It is just above a negative's probability; above 1, so never a yes, where it must exclude a probability of 1.
+    It is above a negative's probability; above 1, so never a yes, where it must exclude a probability of 1.
 
     Raises:
         UserError: a share that is not between 0 and 1.
@@ -75,9 +77,11 @@ class BySpecificity(Rule):
         return _too_few("negatives", int((labels == 0).sum())) or _constant(probabilities)
 
     def threshold(self, probabilities: Array, labels: Array) -> float:
-        """The next number above the ceil(at_least N)-th lowest of the N negatives' probabilities."""
+        """Above the ceil(at_least N)-th lowest of the N negatives' probabilities, rounded up."""
         negatives = np.sort(probabilities[labels == 0])
-        return float(np.nextafter(negatives[math.ceil(decimal(self.at_least) * len(negatives)) - 1], 2))
+        highest = negatives[math.ceil(decimal(self.at_least) * len(negatives)) - 1]
+        above = rounded(highest, "up")
+        return above if above > highest else float(np.nextafter(highest, 2))
 
 
 @dataclass(frozen=True)
@@ -247,11 +251,11 @@ class OperatingPoints:
         return {"rule": describe(self.rule), "points": [asdict(point) for point in self.points]}
 
     @classmethod
-    def from_json(cls, description: dict[str, Any]) -> "OperatingPoints":
-        """What `to_json` described.
+    def from_json(cls, description: dict[str, Any], allow: Sequence[str] = ()) -> "OperatingPoints":
+        """What `to_json` described; its rule is of this package, or of a module that is allowed.
 
         Raises:
             UserError: there is no such rule.
         """
         points = tuple(OperatingPoint(**point) for point in description["points"])
-        return cls(build(description["rule"], Rule), points)
+        return cls(build(description["rule"], Rule, allow), points)

@@ -18,6 +18,7 @@ from vkd_pyro.prediction.images import Unread
 from vkd_pyro.prediction.predictive import UncertaintySources
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import written
+from vkd_pyro.utils.text import printable
 
 Cell = str | float | int | bool | None
 Row = dict[str, Cell]
@@ -105,8 +106,8 @@ def nested(one: Predicted, made_by: Row) -> dict[str, object]:
 
 
 def as_text(path: Path) -> str:
-    """A path as UTF-8 can write it; a name in another encoding has its bytes escaped."""
-    return str(path).encode(errors="backslashreplace").decode()
+    """A path as a terminal can show it: control codes, and bytes of another encoding than UTF-8, are escaped."""
+    return printable(path)
 
 
 def _number(value: float | np.floating) -> float | None:

@@ -10,7 +10,7 @@ import pandas as pd
 from lightning import Trainer
 
 from vkd_pyro.artifacts.bundle import save_bundle
-from vkd_pyro.artifacts.checkpoints import LAST, load_checked, newest
+from vkd_pyro.artifacts.checkpoints import LAST, load_checked, newest, position_of
 from vkd_pyro.artifacts.run import (
     BAD_IMAGES,
     BUNDLE,
@@ -132,7 +132,7 @@ def loaders(method: Method, data: StudyData, training: Training, seed: int, trai
 
 def begin(run: Path, config: str, summary: dict[str, Any], bad_images: list[tuple[str, str]]) -> None:
     """Writes what a run holds before its first step."""
-    (run / CONFIG).write_text(config)
+    (run / CONFIG).write_text(config, encoding="utf-8")
     write_json(run / DATA, summary)
     if bad_images:
         with written(run / BAD_IMAGES) as file:
@@ -146,7 +146,7 @@ def resume_from(run: Path, batches: TrainingBatches, seed: int) -> Path:
         UserError: no checkpoint is whole, the run has lost what it needs besides, or its steps were of other rows.
     """
     path = newest(run / CHECKPOINTS)
-    position = load_checked(path)["position"]
+    position = position_of(path)
     found = {"processes": batches.share.world, "rows": batches.batch_size, "seed": seed}
     for name, value in found.items():
         if position[name] != value:
@@ -166,7 +166,7 @@ def check_same_data(run: Path, summary: dict[str, Any]) -> None:
     """Raises `UserError` where a run would go on with other studies or labels than it began with."""
     path = run / DATA
     try:
-        same = not path.is_file() or json.loads(path.read_text()) == summary
+        same = not path.is_file() or json.loads(path.read_text(encoding="utf-8")) == summary
     except ValueError as error:  # not JSON, or no text
         raise UserError(f"{path}: damaged ({one_line(error)}); put back a copy of it, or start a new run") from error
     if not same:

@@ -12,6 +12,9 @@ from typing import Any
 
 from vkd_pyro.utils.errors import UserError
 
+MAX_JSON = 2**23
+"""Bytes of a config in JSON, at most (8 MiB)."""
+
 
 def private_folder(path: Path) -> None:
     """Makes a folder that only its owner may enter; those above it that are missing are made as usual."""
@@ -51,7 +54,7 @@ def written_folder(path: Path) -> Iterator[Path]:
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON, whole or not at all; a NaN is an error, since JSON has none."""
     with written(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_signed_json(path: Path, content: dict[str, Any]) -> None:
@@ -71,17 +74,31 @@ def read_signed_json(path: Path, version: tuple[str, object], older: str, damage
     Raises:
         UserError: it is damaged, or of another version.
     """
+    if (size := path.stat().st_size) > MAX_JSON:
+        raise UserError(f"{path}: {size:,} bytes, more than the limit of {MAX_JSON:,}; {damaged}")
     try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=_no_constant, object_pairs_hook=_each_once
+        )
+    except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and a number of too many digits
         raise UserError(f"{path}: not readable as JSON ({error}); {damaged}") from error
     field, expected = version
     found = content.get(field) if isinstance(content, dict) else None
     if found != expected:
-        raise UserError(f"{path}: {field} is {found}, this version of vkd_pyro reads {expected}; {older}")
+        raise UserError(f"{path}: {field} is {str(found)[:40]}, this version of vkd_pyro reads {expected}; {older}")
     if content.get("config_sha256") != hash_of(content):
         raise UserError(f"{path}: changed since it was written; {damaged}")
     return content
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a field stands in it twice")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"found {name}, which JSON does not have")
 
 
 def hash_of(content: dict[str, Any]) -> str:

@@ -4,30 +4,44 @@ export/
   config.json           what the bundle's config says but for the model's parts; format and precision of the graphs, the
                         noise they take, hashes of the files and of the bundle, the difference found between the two
   encoder.*, head.*     the graphs: .xml and .bin (OpenVINO), .onnx, or .pt2 (PyTorch)
-  ood.safetensors   of the bundle
+  ood.safetensors       of the bundle
   card.md               of the bundle
 """
 
-import json
-import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import safetensors.numpy
 import torch
 
 from vkd_pyro import __version__
-from vkd_pyro.artifacts.bundle import CARD, CONFIG, OOD, WEIGHTS, Bundle, load_bundle, read_calibration
+from vkd_pyro.artifacts.bundle import (
+    CARD,
+    CONFIG,
+    OOD,
+    WEIGHTS,
+    Bundle,
+    load_bundle,
+    read_calibration,
+    read_card,
+    read_config,
+    verified,
+)
 from vkd_pyro.artifacts.export.graph_model import GraphModel
-from vkd_pyro.artifacts.export.graphs import SUFFIXES, Format, Precision, compiled, graphs_of, write_graph
+from vkd_pyro.artifacts.export.graphs import FILES, SUFFIXES, Format, Precision, compiled, graphs_of, write_graph
 from vkd_pyro.artifacts.export.noise import Part
+from vkd_pyro.artifacts.guard import MAX_WEIGHTS, guarded, regular_file
+from vkd_pyro.artifacts.schema import ExportSchema, checked
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.posthoc.calibration import Calibration
-from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json, written_folder
 
-EXPORT_VERSION = 2
-FROM_BUNDLE = ("findings", "image_transform", "data", "weights_sha256", "calibration", "ood_sha256")
+EXPORT_VERSION = 3
+FROM_BUNDLE = ("findings", "image_transform", "data", "weights_sha256", "card_sha256", "calibration", "ood_sha256")
+AGAIN = "export the bundle again"
 MAX_DIFFERENCE = 1e-3
 """Largest difference of a probability to the bundle's, in fp32; rounding alone is some 1e-6."""
 
@@ -49,10 +63,15 @@ class Export:
     views: tuple[str, ...]
     calibration: Calibration | None
     bundle_hash: str
+    card: str = ""
 
 
 def export_bundle(
-    bundle_folder: Path, folder: Path, format: Format = "openvino", precision: Precision = "fp32"
+    bundle_folder: Path,
+    folder: Path,
+    format: Format = "openvino",
+    precision: Precision = "fp32",
+    allow: Sequence[str] = (),
 ) -> float:
     """Writes an export of a bundle, whole or not at all, and compares it with the bundle on random images.
 
@@ -61,6 +80,7 @@ def export_bundle(
         folder: to write.
         format: of the graphs.
         precision: that they are computed in; bf16 is for OpenVINO.
+        allow: modules that the bundle's parts may be of, as of `load_bundle`.
 
     Returns: the largest difference of a probability between the two.
 
@@ -69,7 +89,7 @@ def export_bundle(
             compute what the bundle does.
     """
     _check(folder, format, precision)
-    bundle = load_bundle(bundle_folder)
+    bundle = load_bundle(bundle_folder, allow)
     graphs = graphs_of(bundle.model, bundle.transform.size)
     with written_folder(folder) as unfinished:
         for name in ("encoder", "head"):
@@ -80,9 +100,9 @@ def export_bundle(
                 f"export: probabilities differ by {difference:.2g} from the bundle's, expected at most "
                 f"{MAX_DIFFERENCE:g}; nothing was written; try another --format, or predict with the bundle itself"
             )
-        for name in (OOD, CARD):
-            if (bundle_folder / name).is_file():
-                shutil.copyfile(bundle_folder / name, unfinished / name)
+        if bundle.calibration is not None:
+            safetensors.numpy.save_file(bundle.calibration.reference.to_arrays(), unfinished / OOD)
+        (unfinished / CARD).write_text(bundle.card, encoding="utf-8")
         made = {"format": format, "precision": precision, "max_difference": difference}
         noise = [asdict(part) for part in graphs.noise]
         _write_config(unfinished, bundle_folder, bundle, made | {"noise": noise})
@@ -117,7 +137,7 @@ def _difference(bundle: Bundle, graphs: GraphModel) -> float:
 
 
 def _write_config(folder: Path, bundle_folder: Path, bundle: Bundle, made: dict[str, Any]) -> None:
-    of_bundle = json.loads((bundle_folder / CONFIG).read_text())
+    of_bundle = read_config(bundle_folder)
     files = sorted(file for file in folder.iterdir() if file.stem in ("encoder", "head"))
     config = {
         "export_version": EXPORT_VERSION,
@@ -134,62 +154,73 @@ def _write_config(folder: Path, bundle_folder: Path, bundle: Bundle, made: dict[
 # --------------------------------------------------------------------------------------------- reading
 
 
-def load_export(folder: str | Path) -> Export:
-    """Reads an export.
+def load_export(folder: str | Path, allow: Sequence[str] = ()) -> Export:
+    """Reads an export. Its graphs are computed by OpenVINO, which runs no code of theirs.
+
+    Args: the folder; modules that what was fitted to the validation split may be of, as of `load_bundle`.
 
     Raises:
-        UserError: not an export, one of another version, or one whose files were changed.
+        UserError: not an export, one of another version, or one whose files were changed, are links, or do not fit.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    path, config = folder / CONFIG, _read_config(folder)
     if config.get("format") == "torch":
         raise UserError(
             f"{folder}: a .pt2 file can run code when it is read, so vkd does not read it; give the bundle, "
             "or export it as openvino or onnx"
         )
-    for name, expected in config["files"].items():
-        if not (folder / name).is_file() or sha256_of(folder / name) != expected:
-            raise UserError(f"{folder / name}: not the file this export was written with; export the bundle again")
-    try:
-        noise = tuple(Part(**part) for part in config["noise"])
+    schema = checked(config, ExportSchema, path, AGAIN)
+    if sorted(schema.files) != sorted(FILES[schema.format]):
+        raise UserError(f"{path}: files are {', '.join(schema.files)}, expected {', '.join(FILES[schema.format])}")
+    for name, expected in schema.files.items():
+        verified(folder / name, expected, "not the file", MAX_WEIGHTS, "export", AGAIN)
+    with guarded(folder, AGAIN):
+        calibration = read_calibration(folder, config, allow, "export", AGAIN)
+        model = _graph_model(folder, schema.format, schema.precision, tuple(Part(**p) for p in config["noise"]))
+        widths = model.check(schema.image_transform.size, len(schema.findings))
+        if calibration is not None:
+            calibration.check_for(tuple(schema.findings), *widths)
         return Export(
-            _graph_model(folder, config["format"], config["precision"], noise),
-            tuple(config["findings"]),
-            ImageTransform(**config["image_transform"]),
-            config["weights_sha256"],
-            tuple(config["views"]),
-            read_calibration(folder, config),
-            config["bundle_sha256"],
+            model,
+            tuple(schema.findings),
+            ImageTransform(schema.image_transform.size),
+            schema.weights_sha256,
+            tuple(schema.views),
+            calibration,
+            schema.bundle_sha256,
+            read_card(folder, schema, "export", AGAIN),
         )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder}: not to be read ({one_line(error)}); export the bundle again") from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"{folder}: not an export; expected a folder with {CONFIG}, as vkd export writes it")
-    again = "export the bundle again"
-    return read_signed_json(path, ("export_version", EXPORT_VERSION), again, again)
+    with guarded(path, AGAIN):
+        regular_file(path, AGAIN)
+        return read_signed_json(path, ("export_version", EXPORT_VERSION), AGAIN, AGAIN)
 
 
-def load_predictor(folder: str | Path, engine: Literal["auto", "torch", "openvino"] = "auto") -> Bundle | Export:
+def load_predictor(
+    folder: str | Path, engine: Literal["auto", "torch", "openvino"] = "auto", allow: Sequence[str] = ()
+) -> Bundle | Export:
     """Reads a bundle or an export, to be computed by this engine.
 
     Args:
         folder: a bundle, converted in memory where the engine is OpenVINO; or an export.
         engine: "auto" is PyTorch for a bundle, OpenVINO for an export.
+        allow: modules that its parts may be of, as of `load_bundle`.
 
     Raises:
         UserError: neither of them, or an export for another engine.
     """
     folder = Path(folder)
     if (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
-        bundle = load_bundle(folder)
+        bundle = load_bundle(folder, allow)
         return converted(bundle) if engine == "openvino" else bundle
     if engine == "torch":
         raise UserError(f"--engine torch: {folder} is an export, which OpenVINO computes; give the bundle it is of")
-    return load_export(folder)
+    return load_export(folder, allow)
 
 
 def converted(bundle: Bundle) -> Export:

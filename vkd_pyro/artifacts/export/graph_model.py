@@ -11,6 +11,7 @@ from vkd_pyro.artifacts.export.graphs import Compute
 from vkd_pyro.artifacts.export.noise import Part, drawn
 from vkd_pyro.encoders.image import images_at_once
 from vkd_pyro.sampling import DRAWS_AT_ONCE, PosteriorPredictive
+from vkd_pyro.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,24 @@ class GraphModel:
     encoder: Compute
     head: Compute
     noise: tuple[Part, ...]
+
+    def check(self, size: int, num_findings: int) -> tuple[int, int | None]:
+        """Computes one image, black, by graphs that were read from files.
+
+        Args: side of the images; K.
+        Returns: widths of features and of z, F and D; D is None without z.
+
+        Raises:
+            UserError: the graphs do not give what they should.
+        """
+        features = self.encode(torch.zeros(1, 1, size, size))
+        said = self.posterior_predictive(features, 1)
+        if features.ndim != 2 or said.samples.shape != (1, 1, num_findings) or not torch.isfinite(said.samples).all():
+            raise UserError(
+                f"the graphs give features {list(features.shape)} and probabilities {list(said.samples.shape)} of an "
+                f"image, expected [1, F] and [1, 1, {num_findings}], finite"
+            )
+        return features.shape[1], None if said.latent is None else said.latent.event_shape[0]
 
     def encode(self, images: Tensor) -> Tensor:
         """Features. Args: float [B, 1, size, size] in [0, 1]. Returns: float [B, F]."""

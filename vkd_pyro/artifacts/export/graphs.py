@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 
 from vkd_pyro.artifacts.export.noise import Part, from_noise, parts_of
 from vkd_pyro.model import ImageModel
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, one_line
 
 Format = Literal["openvino", "onnx", "torch"]
 Precision = Literal["fp32", "bf16"]
@@ -26,6 +26,13 @@ Compute = Callable[..., Sequence[Array]]
 """A graph at work: arrays in, arrays out."""
 
 SUFFIXES = {"openvino": ".xml", "onnx": ".onnx", "torch": ".pt2"}
+FILES = {
+    "openvino": ("encoder.xml", "encoder.bin", "head.xml", "head.bin"),
+    "onnx": ("encoder.onnx", "head.onnx"),
+    "torch": ("encoder.pt2", "head.pt2"),
+}
+"""The graphs of an export, as files."""
+
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -97,10 +104,18 @@ def graphs_of(model: ImageModel, size: int) -> Graphs:
 def _traced(module: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[dict[int, Any], ...]) -> ExportedProgram:
     try:
         with dist.validation_enabled(False):  # what checks values is no part of a graph
-            return torch.export.export(module.eval(), inputs, dynamic_shapes=shapes)
+            return _without_places(torch.export.export(module.eval(), inputs, dynamic_shapes=shapes))
     except Exception as error:  # a part of one's own may do anything; torch.export raises many kinds
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"export: {type(module).__name__} cannot be traced by torch.export ({reason})") from error
+
+
+def _without_places(program: ExportedProgram) -> ExportedProgram:
+    """The same graph; where in which file each operation was called, by the paths of this machine, is taken off it."""
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
+    return program
 
 
 # ----------------------------------------------------------------------------------- files of a graph
@@ -114,6 +129,8 @@ def write_graph(graph: ExportedProgram, path: Path) -> None:
         library("onnxscript")
         program = torch.onnx.export(graph, dynamo=True, verbose=False)
         assert program is not None
+        for node in program.model.graph:
+            node.metadata_props.clear()  # where it was made; it computes the same
         program.save(path, external_data=False)
     else:
         torch.export.save(graph, path)
@@ -131,6 +148,8 @@ def compiled(graph: ExportedProgram | Path, precision: Precision = "fp32", by: s
         program = torch.export.load(graph) if isinstance(graph, Path) else graph
         return _Torch(program.module())
     core = _core()
+    if isinstance(graph, Path):
+        (check_alone if graph.suffix == ".onnx" else check_xml)(graph)
     model = core.read_model(graph) if isinstance(graph, Path) else _for_openvino(graph)
     hints = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     return _OpenVino(core.compile_model(model, "CPU", hints))
@@ -160,6 +179,29 @@ class _Torch:
     def __call__(self, *arrays: Array) -> Sequence[Array]:
         found = self.module(*map(torch.from_numpy, arrays))
         return [output.numpy() for output in (found if isinstance(found, tuple) else (found,))]
+
+
+def check_xml(path: Path) -> None:
+    """Raises `UserError` where a file is no XML: OpenVINO would try it as each format that it knows, aloud."""
+    from defusedxml import DefusedXmlException, ElementTree
+
+    try:
+        ElementTree.parse(path, forbid_dtd=True)
+    except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
+        raise UserError(f"{path}: not a graph of OpenVINO ({one_line(error)})") from error
+
+
+def check_alone(path: Path) -> None:
+    """Raises `UserError` where an ONNX file has its numbers from other files, which could be any of this machine."""
+    onnx = library("onnx")
+    waiting: list[Any] = [onnx.load(path, load_external_data=False)]
+    while waiting:
+        message = waiting.pop()
+        if isinstance(message, onnx.TensorProto) and message.data_location == onnx.TensorProto.EXTERNAL:
+            raise UserError(f"{path}: takes numbers from other files; expected one that stands alone")
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                waiting += [value] if hasattr(value, "ListFields") else list(value)
 
 
 class _OpenVino:

@@ -107,7 +107,7 @@ class ChestXray14(Corpus):
         for name, split in (("train_val_list.txt", ""), ("test_list.txt", "test")):
             path = self.root / name
             try:
-                images = path.read_text().split()
+                images = path.read_text(encoding="utf-8").split()
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"{path}: not readable; fetch the official list into {self.root}") from error
             if both := sum(image in splits for image in images):

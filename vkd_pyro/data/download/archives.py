@@ -123,7 +123,7 @@ def _check_hashes(archives: list[Archive], sha256: Mapping[str, str]) -> None:
 
 def _read_sums(path: Path) -> dict[str, str]:
     """Name -> hash."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     found = [re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line) for line in lines]
     if None in found:
         raise UserError(f"{path}: line {found.index(None) + 1} is not as sha256sum prints it; correct or delete it")
@@ -132,4 +132,4 @@ def _read_sums(path: Path) -> dict[str, str]:
 
 def _write_sums(path: Path, sums: Mapping[str, str]) -> None:
     with written(path) as unfinished:
-        unfinished.write_text("".join(f"{value}  {name}\n" for name, value in sums.items()))
+        unfinished.write_text("".join(f"{value}  {name}\n" for name, value in sums.items()), encoding="utf-8")

@@ -168,7 +168,7 @@ def _check_continuation(response: Any, url: str, offset: int, known: _Version | 
 def _read_version(partial: Path, url: str) -> _Version | None:
     """None where there is nothing to go on with."""
     try:
-        version = _Version(**json.loads(partial.with_name(partial.name + ".json").read_text()))
+        version = _Version(**json.loads(partial.with_name(partial.name + ".json").read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):  # a kill while it was written: start again
         return None
     return None if version.url != url or not version.validator else version

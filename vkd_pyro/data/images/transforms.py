@@ -17,6 +17,8 @@ from vkd_pyro.data.images.quiet import quiet_readers
 from vkd_pyro.utils.errors import UserError, one_line
 
 MAX_PIXELS = 40_000_000
+MAX_SIZE = 2048
+"""Side of the square that a model reads, at most: DenseNet-121 takes about a GiB for one such image."""
 READABLE_FORMATS = ("PNG", "JPEG")
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,9 +38,16 @@ class ImageTransform:
 
     Attributes:
         size: side of the result, in pixels.
+
+    Raises:
+        UserError: a size that is none, or above `MAX_SIZE`.
     """
 
     size: int = 224
+
+    def __post_init__(self) -> None:
+        if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
+            raise UserError(f"image_size: found {self.size!r}, expected pixels, 1 to {MAX_SIZE}")
 
     def __call__(self, image: Path | NDArray[np.uint8]) -> Tensor:
         """Args: an image file (PNG, JPEG or DICOM), or uint8 [height, width]. Returns: uint8 [1, size, size].

@@ -67,7 +67,7 @@ def open_arrow(path: Path, *columns: str) -> pa.Table:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file of a store; `UserError` where there is no store, or it cannot be read."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path.parent}: not a store (no {path.name}); make one by vkd prepare") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

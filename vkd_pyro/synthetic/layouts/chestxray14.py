@@ -65,7 +65,7 @@ def write_chestxray14(corpus: SyntheticCorpus, root: Path, progress: bool) -> Co
     write_csv(root / "Data_Entry_2017.csv", HEADER + ",", [(*row, "") for row in rows])
     write_csv(root / "BBox_List_2017.csv", BOX_HEADER, boxes)
     for file, names in lists.items():
-        (root / file).write_text("".join(f"{name}\n" for name in names))
+        (root / file).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         counts[f"images in {file}"] = len(names)
     return counts + Counter({"boxes": len(boxes)})
 

@@ -88,7 +88,7 @@ def write_mimic_cxr(corpus: SyntheticCorpus, root: Path, progress: bool) -> Coun
             rows[METADATA].append(_metadata_row(ids, dicom, view, image))
             rows[SPLIT].append((dicom, ids.study, ids.subject, SPLITS[visit.split]))
             rows[RECORD_LIST].append((ids.subject, ids.study, dicom, f"{ids.folder}/{dicom}.dcm"))
-        (root / f"{ids.folder}.txt").write_text(mimic_report(kind, visit.sections))
+        (root / f"{ids.folder}.txt").write_text(mimic_report(kind, visit.sections), encoding="utf-8")
         counts += _count(visit, ids, kind, [view for view, _ in images])
     for name, header in HEADERS.items():
         write_csv(root / name, header, rows[name])

@@ -18,7 +18,7 @@ def write_openi(corpus: SyntheticCorpus, root: Path, progress: bool) -> Counter[
     projections: list[tuple[object, ...]] = []
     (root / "ecgen-radiology").mkdir()
     for record in records(corpus, progress):
-        (root / "ecgen-radiology" / f"{record.uid}.xml").write_text(openi_xml(record))
+        (root / "ecgen-radiology" / f"{record.uid}.xml").write_text(openi_xml(record), encoding="utf-8")
         for image in record.images:
             if image.pixels is not None:
                 write_image(root / f"{image.image_id}.png", image.pixels)
