@@ -70,5 +70,8 @@ def deep_gray(samples: NDArray[np.uint16], parts: list[tuple[bytes, bytes]]) -> 
     said = max(next((content for kind, content in parts if kind == b"sBIT"), b"")[: len(samples)], default=0)
     if said >= FEWEST_BITS:
         bits = said if most < 1 << said else 16
-    weights = np.array(LUMA if len(samples) == 3 else [1.0], np.float32) * 255 / ((1 << bits) - 1)
-    return np.einsum("chw,c->hw", samples.astype(np.float32), weights).round().clip(0, 255).astype(np.uint8)
+    weights = LUMA if len(samples) == 3 else (1.0,)
+    gray = np.zeros(samples.shape[1:], np.float32)
+    for weight, channel in zip(weights, samples, strict=True):
+        gray += channel * np.float32(weight * 255 / ((1 << bits) - 1))
+    return gray.round(out=gray).clip(0, 255, out=gray).astype(np.uint8)

@@ -6,9 +6,8 @@ Only tags that are named are read, so that nothing about the patient is ever in 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from vkd_pyro.data.images.files import opened
 from vkd_pyro.data.images.quiet import quiet_readers
@@ -21,15 +20,11 @@ if TYPE_CHECKING:
 MAGIC = b"DICM"  # after 128 bytes that mean nothing
 BARE_STARTS = (b"\2\0", b"\x08\0", b"\0\2", b"\0\x08")
 """How a file without the magic may begin: with a tag on the file, or on what it shows; little or big-endian."""
-DEFLATED = re.compile(rb"\x02\0\x10\0(.{4}|.{8})\s*1\.2\.840\.10008\.1\.2\.1\.99", re.DOTALL)
-"""The tag of the transfer syntax, and its value. To read any tag of such a file is to inflate all of it, to who knows
-what size."""
 CODE = re.compile(r"[A-Z0-9 _.,/()-]{1,16}")
 """DICOM's code strings, and what is often written in their place."""
 PIXEL_DATA = 0x7FE00010
-MAX_HEADER = 8 << 20
-"""Bytes before the pixels. To read them takes time for each tag, however small."""
-MAX_TAGS = 10_000
+MAX_READS = 100_000
+"""Of a file, by pydicom: one or two for each tag, however deep it lies in sequences."""
 
 
 def require_pydicom(path: Path) -> None:
@@ -46,38 +41,36 @@ def load(path: Path, tags: Sequence[str], pixels: bool = False) -> "Dataset":
     Args:
         path: of the file.
         tags: by their keywords; nothing behind the pixels is read.
-        pixels: whether `PixelData` is among them. Else no more is read than a header may have.
+        pixels: whether `PixelData` is among them.
     """
     from pydicom.filereader import read_partial
-    from pydicom.tag import Tag
+    from pydicom.tag import BaseTag, Tag
 
+    last = PIXEL_DATA if pixels else PIXEL_DATA - 1
     with opened(path) as file:
-        head, seen = file.read(MAX_HEADER), _Seen(path, PIXEL_DATA if pixels else PIXEL_DATA - 1)
-        if DEFLATED.search(head):
-            raise UserError(f"{path}: a deflated DICOM file; export it with another transfer syntax")
-        longer = bool(file.read(1))
-        file.seek(0)
-        source = file if pixels else BytesIO(head)
-        dataset = read_partial(source, seen, force=True, specific_tags=[Tag(tag) for tag in tags])
-        if longer and not pixels and not seen.end:
-            raise UserError(f"{path}: more than {MAX_HEADER:,} bytes before the pixels; expected a DICOM image")
+        source = cast(BinaryIO, _Source(path, file))
+        wanted: list[BaseTag | int] = [Tag(tag) for tag in tags]
+        dataset = read_partial(source, lambda tag, vr, length: tag > last, force=True, specific_tags=wanted)
     if not dataset.file_meta.get("TransferSyntaxUID"):
         dataset.file_meta.TransferSyntaxUID = _guessed_syntax(*dataset.original_encoding)
     return dataset
 
 
-class _Seen:
-    """Tells pydicom at which tag to stop, and counts those before it."""
+class _Source:
+    """A file as pydicom reads it, in so many parts at most: a damaged one may have millions of tags."""
 
-    def __init__(self, path: Path, last: int) -> None:
-        self.path, self.last, self.number, self.end = path, last, 0, False
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.file, self.left = path, file, MAX_READS
+        self.seek, self.tell = file.seek, file.tell
 
-    def __call__(self, tag: int, vr: str | None, length: int) -> bool:
-        self.number += 1
-        if self.number > MAX_TAGS:
-            raise UserError(f"{self.path}: more than {MAX_TAGS:,} tags before the pixels; expected a DICOM image")
-        self.end = tag > self.last
-        return self.end
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        if size < 0:  # To read any tag of such a file is to inflate all of it, to who knows what size.
+            raise UserError(f"{self.path}: a deflated DICOM file; export it with another transfer syntax")
+        self.left -= 1
+        if self.left < 0:
+            raise UserError(f"{self.path}: more tags than a DICOM image has; export it without those that are private")
+        return self.file.read(size)
 
 
 def _guessed_syntax(implicit: bool, little: bool) -> "UID":

@@ -28,9 +28,8 @@ NEEDED_TAGS = (
 WANTED_TAGS = (*NEEDED_TAGS, "NumberOfFrames", *STORED_TAGS, *GRAY_TAGS)
 INTERPRETATIONS = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "HSV", "CMYK", "ARGB")
 """Those of colour images that may be repeated in an error."""
-MAX_FRAGMENTS = 10_000
-"""In which a compressed image may come; one is usual."""
-FRAGMENT = b"\xfe\xff\x00\xe0"
+MAX_FRAGMENTS, FRAGMENT = 10_000, b"\xfe\xff\x00\xe0"
+"""Parts in which a compressed image may come, one is usual; and how each begins."""
 
 
 def read_dicom(path: Path, max_pixels: int) -> NDArray[np.uint8]:
