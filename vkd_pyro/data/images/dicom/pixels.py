@@ -71,9 +71,7 @@ def _check(path: Path, dataset: "Dataset", max_pixels: int) -> None:
         raise UserError(f"{path}: {frames} frames, a film or a volume; expected a single X-ray image")
     samples = int(dataset.SamplesPerPixel)
     if interpretation not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
-        found = (
-            interpretation if interpretation in INTERPRETATIONS else f"PhotometricInterpretation of {samples} samples"
-        )
+        found = interpretation if interpretation in INTERPRETATIONS else f"an unknown kind, {samples} samples a pixel"
         raise UserError(f"{path}: {found}, no gray image; expected MONOCHROME1 or MONOCHROME2 of one sample")
     bits, stored, sign = (int(dataset[tag].value) for tag in ("BitsAllocated", "BitsStored", "PixelRepresentation"))
     if bits not in (8, 16) or not 1 <= stored <= bits or sign not in (0, 1):
