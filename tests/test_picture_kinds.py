@@ -116,21 +116,19 @@ def test_no_entries_are_65536(tmp_path):
         (-2048, "SS", CHEST.astype(np.int16) - 2048, {}),
         (-25536, "SS", CHEST + 40000, {"stored": 16}),
         (40000, "US", CHEST + 40000, {"stored": 16}),
-        (-25536, "SS", CHEST.astype(np.int16), {"RescaleSlope": 1, "RescaleIntercept": 40000}),
+        (-25536, "SS", CHEST.astype(np.int16), {"stored": 13, "RescaleSlope": 1, "RescaleIntercept": 40000}),
     ],
 )
 def test_the_first_value_of_a_table_has_the_sign_that_values_have(first, vr, pixels, tags, syntax, tmp_path):
-    voi = table(ramp(12), first=0, bits=12)
-    voi[0].LUTDescriptor = [4096, first, 12]
-    voi[0]["LUTDescriptor"].VR = vr
+    voi = table(ramp(12), bits=12)
+    voi[0].add_new("LUTDescriptor", vr, [4096, first, 12])
     made = dataset(pixels, **({"stored": 12} | tags), syntax=syntax, VOILUTSequence=voi)
     close(read(written(made, tmp_path / "a.dcm")), SHOWN)
 
 
 def test_the_first_value_of_a_modality_table_has_the_sign_of_stored_values(tmp_path):
-    modality = table(ramp(12), first=0, bits=12)
-    modality[0].LUTDescriptor = [4096, 63488, 12]
-    modality[0]["LUTDescriptor"].VR = "US"
+    modality = table(ramp(12), bits=12)
+    modality[0].add_new("LUTDescriptor", "US", [4096, 63488, 12])
     pixels = CHEST.astype(np.int16) - 2048
     tags = {"WindowCenter": 2048, "WindowWidth": 4096}
     close(read(dicom(tmp_path, pixels, ModalityLUTSequence=modality, **tags)), SHOWN)
@@ -160,7 +158,7 @@ def test_overlays_above_the_stored_bits_are_no_part_of_the_picture(bits, kind, c
 
 def test_overlays_in_a_lossless_jpeg_are_no_part_of_the_picture(tmp_path):
     pytest.importorskip("libjpeg")
-    frame = encapsulate([lossless_jpeg(CHEST | ((ROWS % 5 == 0) << 15).astype(np.uint16))])
+    frame = encapsulate([lossless_jpeg(CHEST | ((ROWS % 5 == 0) << 14).astype(np.uint16))])
     close(read(dicom(tmp_path, syntax=JPEGLosslessSV1, PixelData=frame)), RANGE)
 
 
@@ -197,6 +195,11 @@ def test_more_bits_than_are_stored_that_are_no_overlay_are_refused(tmp_path):
 )
 def test_of_a_jpeg2000_the_codestream_says_bits_and_sign(pixels, stored, after, tmp_path):
     close(read(dicom(tmp_path, pixels, stored=stored, compress=JPEG2000Lossless, after=after)), RANGE)
+
+
+def test_a_sign_that_the_pixels_do_not_have_is_refused(tmp_path):
+    with pytest.raises(UserError, match="pixel values up to 4007, more than BitsStored 12 can hold with a sign"):
+        read(dicom(tmp_path, CHEST.astype(np.int16)))
 
 
 def test_a_jpeg_of_eight_bits_is_read_whatever_the_header_allocates(tmp_path):
@@ -372,7 +375,7 @@ def test_colours_of_16_bits_are_weighted_as_those_of_8(tmp_path):
 @pytest.mark.parametrize("colour", [0, 255])
 def test_a_picture_in_transparency_alone_is_refused(mode, colour, tmp_path):
     if mode == "P":
-        image = Image.fromarray(SHOWN, "P") if False else Image.frombytes("P", (32, 32), SHOWN.tobytes())
+        image = Image.frombytes("P", (32, 32), SHOWN.tobytes())
         image.putpalette([colour] * 768)
         content = encoded(image, transparency=bytes(range(256)))
     elif mode.startswith("deep"):

@@ -1,18 +1,21 @@
 """PNG pictures of 16 bits: how many of the bits are used, and the samples that Pillow would cut to 8."""
 
+import io
 import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vkd_pyro.utils.errors import UserError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS = 100_000
 """Of a PNG: an encoder writes one each 8 kB or more."""
+GRAY, GRAY_ALPHA, COLOUR_ALPHA = 0, 4, 6
+"""Types of colour."""
 FEWEST_BITS = 8
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue, as Pillow's own conversion to gray has them (ITU-R 601)."""
@@ -34,25 +37,30 @@ def chunks(path: Path, content: bytes) -> Iterator[tuple[bytes, bytes]]:
     raise UserError(f"{path}: a PNG of more than {MAX_CHUNKS:,} chunks; save it anew")
 
 
-def is_deep(parts: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the samples of a PNG have 16 bits."""
+def depth_and_color(parts: list[tuple[bytes, bytes]]) -> tuple[int, int]:
+    """Bits of a sample, and the type of colour, by the header of a PNG; 0 and 0 where there is none."""
     kind, header = parts[0] if parts else (b"", b"")
-    return kind == b"IHDR" and len(header) == 13 and header[8] == 16
+    return (header[8], header[9]) if kind == b"IHDR" and len(header) == 13 else (0, 0)
 
 
-def deep_samples(parts: list[tuple[bytes, bytes]]) -> NDArray[np.uint16]:
-    """Samples of a PNG of 16 bits that is known to be whole, [channels, height, width]."""
-    import torch
-    from torchvision.io import ImageReadMode, decode_png
+def deep_samples(content: bytes, color: int) -> NDArray[np.uint16]:
+    """Samples of a PNG of 16 bits and several channels, [channels, height, width], which Pillow would cut to 8 bits.
 
-    needed = b"".join(
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in parts
-        if kind in (b"IHDR", b"IDAT", b"IEND")
-    )
-    data = torch.frombuffer(bytearray(SIGNATURE + needed), dtype=torch.uint8)
-    samples: NDArray[np.uint16] = decode_png(data, ImageReadMode.UNCHANGED).numpy()
-    return samples
+    Pillow keeps one byte of each sample, the first or the second one as it is told.
+    """
+    if color == GRAY_ALPHA:  # as many bytes as four channels of 8 bits
+        gray_alpha: NDArray[np.uint16] = _decoded(content, "RGBA").view(">u2").astype(np.uint16)
+        return np.moveaxis(gray_alpha, -1, 0)
+    mode = "RGBA" if color == COLOUR_ALPHA else "RGB"
+    high, low = (_decoded(content, f"{mode};16{order}").astype(np.uint16) for order in "BL")
+    return np.moveaxis(high << 8 | low, -1, 0)
+
+
+def _decoded(content: bytes, layout: str) -> NDArray[np.uint8]:
+    """uint8 [height, width, channels], with the bytes of a pixel taken for what Pillow calls a raw mode."""
+    with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+        image.tile = [tile._replace(args=layout) for tile in image.tile]
+        return np.array(image)
 
 
 def deep_gray(samples: NDArray[np.uint16], parts: list[tuple[bytes, bytes]]) -> NDArray[np.uint8]:

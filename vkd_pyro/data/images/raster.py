@@ -9,7 +9,16 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vkd_pyro.data.images.codestream import read_codestream
 from vkd_pyro.data.images.files import check_bytes, opened
-from vkd_pyro.data.images.png import SIGNATURE, chunks, deep_gray, deep_samples, is_deep
+from vkd_pyro.data.images.png import (
+    COLOUR_ALPHA,
+    GRAY,
+    GRAY_ALPHA,
+    SIGNATURE,
+    chunks,
+    deep_gray,
+    deep_samples,
+    depth_and_color,
+)
 from vkd_pyro.data.images.quiet import quiet_readers
 from vkd_pyro.utils.errors import UserError, one_line
 
@@ -54,8 +63,7 @@ def read_raster(path: Path, max_pixels: int) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:  # PIL's own limit is higher
         raise UserError(f"{path}: more than the limit of {max_pixels:,} pixels; make it smaller") from error
-    # A decoder may raise any of these for damaged bytes: RuntimeError is torchvision's.
-    except (OSError, SyntaxError, ValueError, RuntimeError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         unknown = isinstance(error, UnidentifiedImageError)
         found = "not a PNG or JPEG" if unknown else f"{type(error).__name__}: {one_line(error)[:200]}"
         raise UserError(
@@ -74,10 +82,11 @@ def _checked(path: Path, content: bytes) -> bytes:
 
 
 def _gray(path: Path, image: Image.Image, content: bytes) -> Image.Image:
-    if image.format == "PNG" and is_deep(parts := list(chunks(path, content))):
-        image.load()  # refuses damaged files: torchvision would talk of them
-        samples = np.asarray(image)[None] if image.mode.startswith("I") else deep_samples(parts)
-        if len(samples) in (2, 4):
+    parts = list(chunks(path, content)) if image.format == "PNG" else []
+    depth, color = depth_and_color(parts)
+    if depth == 16:
+        samples = np.asarray(image)[None] if color == GRAY else deep_samples(content, color)
+        if color in (GRAY_ALPHA, COLOUR_ALPHA):
             _refuse_picture_in_alpha(path, samples[:-1], samples[-1])
             samples = samples[:-1]
         return Image.fromarray(deep_gray(samples, parts))

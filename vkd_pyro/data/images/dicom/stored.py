@@ -92,7 +92,8 @@ def stored_values(
     if not shift and _smoother(whole, values):
         if codestream is None:
             raise UserError(
-                f"{path}: pixel values up to {whole.max()}, more than BitsStored {bits} can hold; correct the tag"
+                f"{path}: pixel values up to {whole.max()}, more than BitsStored {bits} can hold"
+                f"{' with a sign' if signed else ''}; correct the header"
             )
         # The codestream knows better than the header how many bits were coded, or that they have a sign.
         values, bits, signed = raw, codestream.precision, codestream.signed
