@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,8 @@ def test_what_says_that_it_is_an_image_is_told_of_where_it_is_none(folders, fold
     (tmp_path / "login.dicom").write_text("<html>")
     Image.new("L", (9, 9)).save(tmp_path / "x.tiff")
     (tmp_path / "notes").write_text("not an image")
-    code, _, err = vkd("predict", folders["a"], tmp_path, "--num_samples", "2", "--format", "csv")
+    with warnings.catch_warnings(action="default"):
+        code, _, err = vkd("predict", folders["a"], tmp_path, "--num_samples", "2", "--format", "csv")
     first, *others = err.splitlines()
     assert code == 2
     assert first == f"vkd: warning: {tmp_path}: 1 file is no PNG, JPEG or DICOM, and left out: notes"

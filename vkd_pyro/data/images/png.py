@@ -53,7 +53,8 @@ def deep_samples(content: bytes, color: int) -> NDArray[np.uint16]:
         return np.moveaxis(gray_alpha, -1, 0)
     mode = "RGBA" if color == COLOUR_ALPHA else "RGB"
     high, low = (_decoded(content, f"{mode};16{order}").astype(np.uint16) for order in "BL")
-    return np.moveaxis(high << 8 | low, -1, 0)
+    colours: NDArray[np.uint16] = high << np.uint16(8) | low
+    return np.moveaxis(colours, -1, 0)
 
 
 def _decoded(content: bytes, layout: str) -> NDArray[np.uint8]:
