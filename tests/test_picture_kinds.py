@@ -256,11 +256,12 @@ def test_padding_above_the_stored_bits_is_not_the_greatest_value(tmp_path):
     close(gray[~FRAME], (pixels[~FRAME] / 4095 * 255).round())
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 @pytest.mark.parametrize("value", [63488, -2048])
-def test_a_padding_value_is_known_with_and_without_its_sign(value, tmp_path):
+def test_a_padding_value_is_known_with_and_without_its_sign(value, syntax, tmp_path):
     pixels = CHEST.astype(np.int16) - 2048
     pixels[FRAME] = -2048
-    made = dataset(pixels, stored=16)
+    made = dataset(pixels, stored=16, syntax=syntax)
     made.add_new("PixelPaddingValue", "US" if value > 0 else "SS", value)
     gray = read(written(made, tmp_path / "a.dcm"))
     close(gray[~FRAME], stretched(CHEST[~FRAME]))
