@@ -1,5 +1,6 @@
 """Pictures that say of themselves what they are not, by kind: read right all the same, or refused in a line."""
 
+import contextlib
 import struct
 import zlib
 
@@ -363,6 +364,14 @@ def test_values_that_were_scaled_to_16_bits_have_them_whatever_sbit_says(tmp_pat
 def test_sbit_tells_the_bits_of_a_dark_picture(tmp_path):
     dark = CHEST // 5
     close(gray_of(deep_png(dark[..., None], 0, chunk(b"sBIT", b"\x0c")), tmp_path), (dark / 4095 * 255).round())
+
+
+@pytest.mark.parametrize("colors", [(0, 2), (2, 0), (4, 2), (6, 0), (0, 6)])
+def test_a_second_header_is_read_or_refused(colors, tmp_path):
+    second = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 16, colors[1], 0, 0, 0))
+    content = png(9, 9, second, chunk(b"IDAT", zlib.compress(bytes(9 * 73))), depth=16, color=colors[0])
+    with contextlib.suppress(UserError):
+        assert gray_of(content, tmp_path).shape == (9, 9)
 
 
 def test_colours_of_16_bits_are_weighted_as_those_of_8(tmp_path):

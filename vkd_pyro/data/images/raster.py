@@ -84,7 +84,7 @@ def _checked(path: Path, content: bytes) -> bytes:
 def _gray(path: Path, image: Image.Image, content: bytes) -> Image.Image:
     parts = list(chunks(path, content)) if image.format == "PNG" else []
     depth, color = depth_and_color(parts)
-    if depth == 16:
+    if depth == 16 and image.mode.startswith("I") == (color == GRAY):  # a second header may say something else
         samples = np.asarray(image)[None] if color == GRAY else deep_samples(content, color)
         if color in (GRAY_ALPHA, COLOUR_ALPHA):
             _refuse_picture_in_alpha(path, samples[:-1], samples[-1])
