@@ -376,6 +376,20 @@ def test_corrupt_images_are_counted_and_the_first_are_named(copy):
     assert "bad_images" in check.fix
 
 
+@pytest.mark.parametrize(("number", "verdict"), [(0, "ok"), (2, "warning"), (5, "failure")])
+def test_pictures_with_hardly_any_gray_levels_are_counted_and_named(number, verdict, copy):
+    root = copy("chestxray14")
+    images = sorted(image for study in ChestXray14(root).studies() for image in study.images)
+    for place, image in enumerate(images[:number]):
+        dark = Image.open(image).convert("L").point(lambda gray: gray // 16)
+        (dark if place % 2 else Image.new("L", dark.size)).save(image)
+    diagnosis = examine(root, 100)
+    check = check_of(diagnosis, "image files")
+    assert (check.verdict, diagnosis.can_train) == (verdict, number < 5)
+    if number:
+        assert check.found.startswith(f"{number} of 60 opened have hardly any gray levels, fewer than 32: {images[0]}")
+
+
 @every_layout
 @pytest.mark.parametrize("form", ["zip", "tgz"])
 def test_archives_left_packed_are_named(copy, layout, form):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vkd_pyro.data.images import transforms
+from vkd_pyro.data.images import raster
 from vkd_pyro.data.images.dicom import pixels as dicom_pixels
 from vkd_pyro.data.images.dicom.header import DicomHeader, is_dicom, mismatches, read_header
 from vkd_pyro.data.images.dicom.pixels import read_dicom
@@ -125,7 +125,7 @@ def test_monochrome1_is_inverted(tmp_path):
 
 
 @pytest.mark.parametrize("interpretation", ["MONOCHROME1", "MONOCHROME2"])
-@pytest.mark.parametrize("tags", [{}, {"WindowCenter": 50, "WindowWidth": 100}, {"RescaleSlope": 0}])
+@pytest.mark.parametrize("tags", [{}, {"WindowCenter": 50, "WindowWidth": 100}])
 def test_a_constant_image_stays_constant(interpretation, tags, tmp_path):
     pixels = np.full((3, 4), 70, np.uint16)
     gray = read(write(tmp_path / "a.dcm", pixels, PhotometricInterpretation=interpretation, **tags))
@@ -166,13 +166,10 @@ def test_the_first_of_several_windows_is_used(tmp_path):
     assert read(one).tolist() == read(two).tolist()
 
 
-def test_a_window_of_one_is_a_step(tmp_path):
-    assert read(write(tmp_path / "a.dcm", RAMP, WindowCenter=8, WindowWidth=1)).tolist() == [[0] * 8, [255] * 8]
-
-
-def test_a_window_of_one_is_dark_up_to_its_middle(tmp_path):
-    path = write(tmp_path / "a.dcm", RAMP, RescaleSlope="0.5", RescaleIntercept=0, WindowCenter=4, WindowWidth=1)
-    assert read(path).ravel().tolist() == [0] * 8 + [255] * 8  # of the values 0, 0.5, ... 7.5 those up to 3.5
+def test_the_step_of_a_window_is_dark_up_to_its_middle(tmp_path):
+    tags = {"RescaleSlope": "0.5", "RescaleIntercept": 0, "WindowCenter": 4, "WindowWidth": 2}
+    path = write(tmp_path / "a.dcm", RAMP, **tags)  # of the values 0, 0.5, ... 7.5 those up to 3 are black
+    assert read(path).ravel().tolist() == [0] * 7 + [128] + [255] * 8
 
 
 def test_a_blank_window_is_none(tmp_path):
@@ -331,13 +328,13 @@ def test_transfer_syntaxes_of_no_use_are_refused(syntax, reason, tmp_path):
         ({"PixelData": RAMP.tobytes()[:-4]}, "less than expected"),
         ({"Rows": 3}, "less than expected"),
         ({"WindowCenter": 3, "WindowWidth": 0}, "window of width 0"),
-        ({"WindowCenter": 3, "WindowWidth": 5, "VOILUTFunction": "CUBIC"}, "function CUBIC"),
+        ({"WindowCenter": 3, "WindowWidth": 5, "VOILUTFunction": "CUBIC"}, "function CUBIC; expected LINEAR"),
         ({"WindowCenter": "1e308", "WindowWidth": "1e-308", "VOILUTFunction": "LINEAR_EXACT"}, None),
         ({"RescaleSlope": "1e308", "RescaleIntercept": "1e308"}, "without finite values"),
         ({"RescaleSlope": "1e308", "RescaleIntercept": 0, "VOILUTSequence": table(range(16))}, "without finite values"),
-        ({"VOILUTSequence": table(range(16), data=b"\0\0")}, "gray scale"),
-        ({"VOILUTSequence": table(range(16), bits=40)}, "gray scale"),
-        ({"VOILUTSequence": Sequence([Dataset()])}, "gray scale"),
+        ({"VOILUTSequence": table(range(16), data=b"\0\0")}, "table that says 16 entries of 16 bits, and has 2"),
+        ({"VOILUTSequence": table(range(16), bits=40)}, "table that says 16 entries of 40 bits, and has 16"),
+        ({"VOILUTSequence": Sequence([Dataset()])}, "damaged lookup table"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_file_and_without_the_patient(tags, reason, tmp_path):
@@ -421,9 +418,16 @@ def test_the_header_says_what_it_is(tmp_path):
 
 def test_a_header_is_no_way_into_a_terminal(tmp_path):
     header = read_header(
-        write(tmp_path / "a.dcm", RAMP, Modality="\x1b[31mCT\n" + "x" * 90, BodyPartExamined=["A", "B"])
+        write(tmp_path / "a.dcm", RAMP, Modality="\x1b[31mCT\n" + "x" * 90, BodyPartExamined="DOE^JANE")
     )
-    assert (len(header.modality), header.modality.isprintable(), header.body_part) == (16, True, "A")
+    assert mismatches(header) == [
+        "modality that is no code is not an X-ray (CR, DX, RG)",
+        "body part that is no code is not the chest",
+    ]
+
+
+def test_the_first_of_several_codes_counts(tmp_path):
+    assert read_header(write(tmp_path / "a.dcm", RAMP, BodyPartExamined=["Chest", "ARM"])).body_part == "CHEST"
 
 
 @pytest.mark.parametrize(
@@ -485,7 +489,7 @@ def test_a_transparent_colour_changes_nothing(mode, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
-@pytest.mark.parametrize("turn", [None, *transforms.TURNS])
+@pytest.mark.parametrize("turn", [None, *raster.TURNS])
 def test_an_image_on_its_side_is_set_upright(turn, form, tmp_path):
     exif = Image.Exif()
     if turn:

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def bundle(folders) -> Bundle:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Seven X-rays, of all kinds of file, and what is none."""
+    """Seven X-rays, of all kinds of file, and what is passed over."""
     root = tmp_path_factory.mktemp("xrays")
     (root / "deep" / "er").mkdir(parents=True)
     pixels = [study.images[0] for study in DATA.studies("test")]
@@ -81,8 +82,7 @@ def folder(tmp_path_factory) -> Path:
         Image.fromarray(image).resize((40, 36)).save(root / name)
     write_dicom(root / "e.dcm", Modality="DX", ViewPosition="PA")
     write_dicom(root / "deep" / "1.2.840.1", Modality="DX")
-    for name in ("notes.txt", "README", "deep/12.5", "deep/.hidden.png"):
-        (root / name).write_text("not an image")
+    (root / "deep" / ".hidden.png").write_text("not an image")
     shutil.copy(root / "deep" / "1.2.840.1", root / "DICOMDIR")  # has the magic, and no image
     return root
 
@@ -117,10 +117,62 @@ def test_a_folder_is_searched_for_images_by_name_and_by_content(folder):
     assert [str(path.relative_to(folder)) for path in find_images([folder])] == IMAGES
 
 
+def test_images_of_a_folder_are_known_by_their_content_whatever_their_name(folder, tmp_path):
+    names = ["x.DICOM", "x.dc3", "x.ima", "x.IMG", "x.abc", "IM000001", "CR.1.2.840.113", "x.JPE", "a.jfif", "noname"]
+    for name in names:
+        shutil.copy(folder / ("e.dcm" if name[0] in "xIC" and "JPE" not in name else "b.JPG"), tmp_path / name)
+    headless = (folder / "e.dcm").read_bytes()
+    (tmp_path / "without_preamble.dicom2").write_bytes(headless[headless.index(b"\x08\0\x16\0") :])
+    assert [path.name for path in find_images([tmp_path])] == sorted([*names, "without_preamble.dicom2"])
+
+
+def test_files_of_a_folder_that_are_no_image_are_counted_and_named_escaped(folder, tmp_path):
+    shutil.copy(folder / "a.png", tmp_path)
+    (tmp_path / "deep").mkdir()
+    names = ["README", "a\x1b[2J.txt", "deep/12.5", "page.html", "x.ima"]
+    for name in names:
+        (tmp_path / name).write_text("not an image")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with pytest.warns(UserWarning, match="left out") as warned:
+        assert [path.name for path in find_images([tmp_path])] == ["a.png"]
+    said = f"{tmp_path}: 7 files are no PNG, JPEG or DICOM, and left out: README, a\\x1b[2J.txt, deep/12.5 and 4 more"
+    assert [str(warning.message) for warning in warned] == [said]
+
+
+def test_what_says_that_it_is_an_image_is_told_of_where_it_is_none(folders, folder, tmp_path):
+    shutil.copy(folder / "a.png", tmp_path)
+    (tmp_path / "login.dicom").write_text("<html>")
+    Image.new("L", (9, 9)).save(tmp_path / "x.tiff")
+    (tmp_path / "notes").write_text("not an image")
+    with warnings.catch_warnings(action="default"):
+        code, _, err = vkd("predict", folders["a"], tmp_path, "--num_samples", "2", "--format", "csv")
+    first, *others = err.splitlines()
+    assert code == 2
+    assert first == f"vkd: warning: {tmp_path}: 1 file is no PNG, JPEG or DICOM, and left out: notes"
+    assert [line.split(": ")[1] for line in others] == [f"{tmp_path}/login.dicom", f"{tmp_path}/x.tiff"]
+
+
+def test_an_empty_name_is_not_the_folder_that_one_is_in(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match="images: found an empty name"):
+        find_images([""])
+
+
+def test_a_pipe_and_a_device_are_a_line_each(bundle, folder, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.dcm").symlink_to("/dev/zero")
+    images = [tmp_path / "pipe.png", folder / "a.png", tmp_path / "zero.dcm"]
+    pipe, said, zero = predict_files(bundle, images, FEW)
+    assert isinstance(said, Predicted)
+    problem = "unreadable or truncated image (no regular file); expected a PNG, JPEG or DICOM file"
+    assert (pipe.problem, zero.problem) == (problem, problem)
+
+
 def test_a_pattern_is_expanded_and_a_file_is_taken_as_named(folder, tmp_path):
     assert [path.name for path in find_images([f"{folder}/*.[pj]*"])] == ["a.png", "c.jpeg"]
     assert [path.parent.name for path in find_images([f"{folder}/**/a.png"])] == [folder.name, "er"]
-    assert find_images([folder / "notes.txt", "no/such.png"]) == [folder / "notes.txt", Path("no/such.png")]
+    assert find_images([tmp_path / "notes.txt", "no/such.png"]) == [tmp_path / "notes.txt", Path("no/such.png")]
     odd = tmp_path / "x[1].png"
     shutil.copy(folder / "a.png", odd)
     assert find_images([odd]) == [odd]

@@ -729,6 +729,24 @@ def test_too_many_bad_images_are_refused(small_shards, tmp_path):
     assert_same_data(data_of(files, bad_images=few), data_of(files, tmp_path / "store", bad_images=few), WORDS)
 
 
+def darken(folder, number):
+    for path in sorted(folder.glob("*.png"))[:number]:
+        Image.fromarray(np.asarray(Image.open(path)) // 16).save(path)
+
+
+def test_pictures_with_hardly_any_gray_levels_are_counted_and_beyond_a_share_refused(small_shards, tmp_path):
+    files = Files(write_files(tmp_path / "files"))
+    darken(tmp_path / "files", 2)
+    found = r"2 of 30 images looked at have hardly any gray levels \(fewer than 32\)"
+    with pytest.raises(UserError, match=rf"data.selection.bad_images: {found}, more than max_flat_share 0.05 allows"):
+        write(tmp_path / "store", files)
+    with pytest.warns(UserWarning, match=found):
+        write(tmp_path / "store", files, bad_images=BadImages(max_flat_share=0.1))
+    for folder in (None, tmp_path / "store"):
+        with pytest.raises(UserError, match=r"\d of 2\d images looked at have hardly any .* max_flat_share 0 allows"):
+            data_of(files, folder, bad_images=BadImages(max_flat_share=0)).check_pictures()
+
+
 def test_an_error_policy_does_not_take_what_was_skipped(small_shards, tmp_path):
     files = Files(write_files(tmp_path / "files"))
     damage_three(tmp_path / "files")

@@ -67,6 +67,31 @@ def train(run, method=None, training=SETTINGS, data=None, objective=None, **opti
     return fit(method, data or make_data(), run, training=training, progress=False, **settings)
 
 
+class Darker(TinyCorpus):
+    """So many of its first studies have pictures of eight gray levels; they are not of the test split."""
+
+    def __init__(self, num_studies: int = 60, dark: int = 60) -> None:
+        super().__init__(num_studies)
+        self.dark = dark
+
+    def studies(self):
+        dark = [replace(study, images=(study.images[0] // 32,)) for study in super().studies()]
+        seen = [number for number, study in enumerate(dark) if study.split != "test"][: self.dark]
+        return [dark[number] if number in seen else study for number, study in enumerate(super().studies())]
+
+
+def test_pictures_with_hardly_any_gray_levels_are_warned_of_and_beyond_a_share_refused(tmp_path):
+    def data(dark):
+        return study_data(Darker(dark=dark), image_size=32, batch_size=8)
+
+    found = r"of \d\d images looked at have hardly any gray levels \(fewer than 32\)"
+    with pytest.raises(UserError, match=rf"data.selection.bad_images: 5 {found}, more than max_flat_share 0.05 allows"):
+        train(tmp_path / "run", data=data(5))
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+    with pytest.warns(UserWarning, match=rf"^2 {found}; see which by vkd doctor"):
+        train(tmp_path / "run", data=data(2))
+
+
 def test_a_run_holds_what_it_says(tmp_path):
     network = train(tmp_path / "run", config="seed: 0\n")
     files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}

@@ -1,6 +1,7 @@
 """Which studies of a corpus are used, and what of each: its views, its report's text, its labels."""
 
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
+from vkd_pyro.data.images.levels import FEWEST_LEVELS
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.labels.outside import read_outside_labels
 from vkd_pyro.data.reports import ReportText
@@ -23,15 +25,18 @@ Views = Literal["frontal", "lateral", "all"]
 
 @dataclass(frozen=True)
 class BadImages:
-    """What to do with images that cannot be read.
+    """What to do with images that cannot be read, and with those in which nothing is to be seen.
 
     Attributes:
-        policy: "error" stops at the first; "skip" leaves them out, and lists them.
+        policy: "error" stops at the first that cannot be read; "skip" leaves them out, and lists them.
         max_share: of the images that may be skipped; more is an error all the same.
+        max_flat_share: of the images that may have hardly any gray levels, fewer than 32 in 99 % of the pixels: a few
+            are warned of, more is an error, since a scale is read wrongly then, as a rule.
     """
 
     policy: Literal["error", "skip"] = "error"
     max_share: float = 0.01
+    max_flat_share: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -187,6 +192,24 @@ def check_share(bad: int, images: int, policy: BadImages) -> None:
             f"data.selection.bad_images: {bad:,} of {images:,} images cannot be read, more than max_share "
             f"{policy.max_share:g} allows; fetch them again, or raise it"
         )
+
+
+def check_flat(flat: int, images: int, policy: BadImages) -> None:
+    """Warns of images with hardly any gray levels; raises `UserError` where their share is more than allowed."""
+    if not flat:
+        return
+    found = f"{flat:,} of {images:,} images looked at have hardly any gray levels (fewer than {FEWEST_LEVELS})"
+    if flat > policy.max_flat_share * images:
+        raise UserError(
+            f"data.selection.bad_images: {found}, more than max_flat_share {policy.max_flat_share:g} allows; see which "
+            "by vkd doctor, and mend them, or raise it"
+        )
+    warnings.warn(f"{found}; see which by vkd doctor", stacklevel=3)
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many of the numbers from 0 to `count`, evenly spaced, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist()
 
 
 def reindex_labels(studies: Sequence[Study], have: Sequence[str], want: Sequence[str]) -> np.ndarray:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -15,15 +16,19 @@ from torch.utils.data import DataLoader
 
 from vkd_pyro.data.batch import Example
 from vkd_pyro.data.controls import labels_as_report, prepare_once, shuffled_reports
+from vkd_pyro.data.images.levels import is_flat
 from vkd_pyro.data.loading.dataset import ALONE, Share, StudyDataset
 from vkd_pyro.data.loading.settings import CPU, Loader, Loading
 from vkd_pyro.data.preparation import Preparation
-from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.selection import Selection, check_flat, spread
 from vkd_pyro.data.source import Kind, RawSource, Source
 from vkd_pyro.data.store import Store
 from vkd_pyro.data.study import Study
 from vkd_pyro.data.task import Task
 from vkd_pyro.utils.errors import UserError
+
+PICTURES = 100
+"""So many are looked at before training."""
 
 
 class StudyData:
@@ -116,6 +121,14 @@ class StudyData:
     def with_images(self) -> "StudyData":
         """The same data, whose batches hold images even where they held features."""
         return StudyData(self.selection, self.task, replace(self.loading, features=False))
+
+    def check_pictures(self) -> None:
+        """Looks at images of training and validation, at most 100, evenly spaced, for gray levels: `check_flat`."""
+        images = [image for split in ("train", "validation") for study in self.studies(split) for image in study.images]
+        chosen = spread(len(images), PICTURES)
+        with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
+            flat = sum(pool.map(lambda number: is_flat(self.transform(images[number]).numpy()), chosen))
+        check_flat(flat, len(chosen), self.selection.bad_images)
 
     def check_features(self, encoder: object) -> None:
         """Raises `UserError` where batches hold features, and not those that this image encoder takes."""

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,11 +13,18 @@ from typing import Literal
 from torch import Tensor
 
 from vkd_pyro.data.images.dicom.header import is_dicom, mismatches, read_header
+from vkd_pyro.data.images.files import opened
+from vkd_pyro.data.images.raster import is_raster
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import sha256_of
+from vkd_pyro.utils.text import printable
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".dcm", ".dicom", ".dic")
+"""Of files that say they are images of a kind that is read; as those of `OTHERS` say that they are of another."""
+OTHERS = (".bmp", ".gif", ".jp2", ".j2k", ".tif", ".tiff", ".webp")
+NAMED = 3
+"""So many of the files that are left out are named."""
 READERS = 4
 """Threads that read files while the network works."""
 
@@ -28,8 +36,13 @@ def find_images(inputs: Iterable[str | Path]) -> list[Path]:
     """The image files that are meant, in the order of the inputs, each once.
 
     Args:
-        inputs: files, taken as named; folders, searched with those below them for *.png, *.jpg, *.jpeg and *.dcm in
-            any case and for DICOM files without such a name, sorted; patterns such as "xrays/**/*.png", sorted.
+        inputs: files, taken as named; folders, searched with those below them, sorted: for files whose content is a
+            PNG, a JPEG or a DICOM file, whatever their name, and files whose name says that they are images, sound or
+            not; patterns such as "xrays/**/*.png", sorted.
+
+    Warns:
+        UserWarning: of files in a folder that are no image: how many, and the first of them. Hidden ones and
+            DICOMDIR, a table of contents, are passed over.
 
     Raises:
         UserError: an input has no image, or a folder may not be read.
@@ -42,6 +55,8 @@ def find_images(inputs: Iterable[str | Path]) -> list[Path]:
 
 
 def _meant_by(given: str) -> list[Path]:
+    if not given:
+        raise UserError("images: found an empty name; expected a PNG, JPEG or DICOM file, a folder, or a pattern")
     is_pattern = glob.has_magic(given) and not os.path.lexists(given)
     named = [Path(match) for match in sorted(glob.glob(given, recursive=True))] if is_pattern else [Path(given)]
     found = [path for each in named for path in (_in_folder(each) if each.is_dir() else [each])]
@@ -57,19 +72,30 @@ def _in_folder(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: {error.strerror}; expected a folder that may be read") from error
 
-    found = []
+    found: list[Path] = []
+    left_out: list[Path] = []
     for parent, below, names in os.walk(folder, onerror=refuse):
         below[:] = [name for name in below if not name.startswith(".")]
-        found += [path for name in names if _is_image(path := Path(parent, name))]
+        for path in (Path(parent, name) for name in names if not name.startswith(".") and name != "DICOMDIR"):
+            (found if _is_image(path) else left_out).append(path)
+    if left_out:
+        first = ", ".join(printable(path.relative_to(folder)) for path in sorted(left_out)[:NAMED])
+        more = f" and {len(left_out) - NAMED:,} more" if len(left_out) > NAMED else ""
+        number = "1 file is" if len(left_out) == 1 else f"{len(left_out):,} files are"
+        warnings.warn(f"{printable(folder)}: {number} no PNG, JPEG or DICOM, and left out: {first}{more}", stacklevel=4)
     return sorted(found)
 
 
 def _is_image(path: Path) -> bool:
-    """By its name; or, of a file without a suffix, or named by a number as 1.2.840.113, by its content."""
-    suffix = path.suffix.lower()
-    if path.name.startswith(".") or path.name == "DICOMDIR":  # what a camera's or a Mac's disk has; a table of contents
+    """By its content; or by its name, so that a damaged image, or one of a kind that is not read, is told of."""
+    if path.suffix.lower() in (*SUFFIXES, *OTHERS):
+        return True
+    try:
+        with opened(path) as file:
+            head = file.read(16)
+    except UserError:
         return False
-    return suffix in SUFFIXES or ((not suffix or suffix[1:].isdigit()) and path.is_file() and is_dicom(path))
+    return is_raster(head) or is_dicom(path)
 
 
 # --------------------------------------------------------------------------------------- what is read
@@ -118,7 +144,7 @@ def read_image(
     """
     path = Path(image)
     try:
-        mismatch = "; ".join(mismatches(read_header(path), views)) if path.is_file() and is_dicom(path) else ""
+        mismatch = "; ".join(mismatches(read_header(path), views)) if is_dicom(path) else ""
         if mismatch and on_mismatch == "error":
             return Unread(path, f"{mismatch}; to predict all the same, --on_mismatch warn")
         pixels = transform(path)

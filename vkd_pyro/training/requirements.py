@@ -25,6 +25,7 @@ def check_trainable(method: Method, data: StudyData) -> None:
             "them; use NoReport or ImageOnly, or check data.selection.report and where the reports are"
         )
     check_validation_labels(data)
+    data.check_pictures()
 
 
 def check_labels_fit(method: Method, data: StudyData) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vkd_pyro.data.doctor.diagnosis import SHOWN, Check, failure
+from vkd_pyro.data.doctor.diagnosis import SHOWN, Check, failure, some
+from vkd_pyro.data.images.levels import FEWEST_LEVELS, is_flat
 from vkd_pyro.data.images.transforms import ImageTransform
-from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.selection import BadImages, Selection, spread
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.utils.errors import UserError
@@ -75,19 +76,26 @@ def _split_check(data: StudyData) -> Check:
 
 
 def _image_check(images: Sequence[Path | NDArray[np.uint8]], num_images: int, progress: bool) -> Check:
-    """Whether so many images, evenly spaced, can be read."""
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(num_images, len(images))).round().astype(int))
-    problems = []
+    """Whether so many images, evenly spaced, can be read, and something is to be seen in them."""
+    chosen = spread(len(images), num_images)
+    problems, flat = [], []
     for number in tqdm(chosen, desc="images", unit="image", disable=not progress):
+        image = images[number]
         try:
-            ImageTransform(SIZE)(images[number])
+            if is_flat(ImageTransform(SIZE)(image).numpy()):
+                flat.append(str(image) if isinstance(image, Path) else f"number {number}")
         except UserError as error:
             problems.append(str(error))
-    if not problems:
+    if problems:
+        found = f"{len(problems)} of {len(chosen)} opened are unreadable: {'; '.join(problems[:SHOWN])}"
+        fix = "fetch them again, or train with --data.selection.bad_images.policy skip"
+        return Check("image files", "failure", found, fix)
+    if not flat:
         return Check("image files", "ok", f"{len(chosen)} opened, all readable")
-    found = f"{len(problems)} of {len(chosen)} opened are unreadable: {'; '.join(problems[:SHOWN])}"
-    fix = "fetch them again, or train with --data.selection.bad_images.policy skip"
-    return Check("image files", "failure", found, fix)
+    found = f"{len(flat)} of {len(chosen)} opened have hardly any gray levels, fewer than {FEWEST_LEVELS}: {some(flat)}"
+    fix = "look at them: they are empty, or say more bits, or another window, than they have"
+    many = len(flat) > BadImages().max_flat_share * len(chosen)
+    return Check("image files", "failure" if many else "warning", found, fix)
 
 
 def disk_check(folder: Path, studies: Sequence[Study]) -> Check:

@@ -1,35 +1,23 @@
 """From an image file to a tensor, the same way in training and in deployment; and augmentation."""
 
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from vkd_pyro.data.images.dicom.header import is_dicom
 from vkd_pyro.data.images.dicom.pixels import read_dicom
-from vkd_pyro.data.images.quiet import quiet_readers
-from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.data.images.raster import read_raster
+from vkd_pyro.utils.errors import UserError
 
 MAX_PIXELS = 40_000_000
 MAX_SIZE = 2048
 """Side of the square that a model reads, at most: DenseNet-121 takes about a GiB for one such image."""
-READABLE_FORMATS = ("PNG", "JPEG")
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF orientation to what sets the image upright."""
 
 
 @dataclass(frozen=True)
@@ -75,43 +63,7 @@ def read_gray(path: Path) -> Image.Image:
     Raises:
         UserError: the file is missing, truncated, not an image, of another type, or too large.
     """
-    return Image.fromarray(read_dicom(path, MAX_PIXELS)) if is_dicom(path) else _open_gray(path)
-
-
-def _open_gray(path: Path) -> Image.Image:
-    try:
-        with quiet_readers(), Image.open(path, formats=READABLE_FORMATS) as image:
-            if image.width * image.height <= MAX_PIXELS:
-                return _upright(_gray(image), image)
-            found = f"{image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}"
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image file") from error
-    except Image.DecompressionBombError as error:  # PIL's own limit is higher
-        raise UserError(f"{path}: more than the limit of {MAX_PIXELS:,} pixels; make it smaller") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        unknown = isinstance(error, UnidentifiedImageError)
-        found = "not a PNG or JPEG" if unknown else f"{type(error).__name__}: {one_line(error)}"
-        raise UserError(
-            f"{path}: unreadable or truncated image ({found}); expected a whole PNG, JPEG or DICOM file"
-        ) from error
-    raise UserError(f"{path}: {found}; make it smaller")
-
-
-def _gray(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bit: PIL's own conversion to gray would clip, not scale
-        pixels = np.asarray(image, dtype=np.float32)
-        return Image.fromarray((pixels / 65535 * 255).round().clip(0, 255).astype(np.uint8))
-    # By way of RGBA, since PIL warns where a palette has transparency.
-    return (image.convert("RGBA") if image.mode == "P" else image).convert("L")
-
-
-def _upright(gray: Image.Image, image: Image.Image) -> Image.Image:
-    """Turned as the image's EXIF says. A hospital's exports have none; a photograph of a film may lie on its side."""
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except (OSError, SyntaxError, ValueError, struct.error):  # EXIF that cannot be read says nothing of the pixels
-        return gray
-    return gray.transpose(TURNS[orientation]) if orientation in TURNS else gray
+    return Image.fromarray(read_dicom(path, MAX_PIXELS)) if is_dicom(path) else read_raster(path, MAX_PIXELS)
 
 
 class Augmentation:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from vkd_pyro.data.images.levels import is_flat
 from vkd_pyro.data.images.quiet import quiet_readers
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.preparation import Preparation
@@ -56,7 +57,8 @@ def write_images(
 def _image_table(
     studies: Sequence[Study], part: range, transform: ImageTransform, policy: BadImages, pool: ThreadPoolExecutor
 ) -> pa.Table:
-    """A row an image: its study, its number there, its pixels, null where it cannot be read, and why; its source."""
+    """A row an image: its study, its number there, its pixels, null where it cannot be read, and why;
+    whether it has hardly any gray levels; its source."""
     places = [(i, j) for i in part for j in range(len(studies[i].images))]
     images = [studies[i].images[j] for i, j in places]
     pixels = np.zeros((len(images), transform.size**2), np.uint8)
@@ -66,12 +68,14 @@ def _image_table(
 
     parts = [slice(start, start + PART) for start in range(0, len(images), PART)]
     problems = list(chain(*pool.map(read, parts)))
-    _, readable = pa.array([not problem for problem in problems]).buffers()
+    sound = [not problem for problem in problems]
+    _, readable = pa.array(sound).buffers()
     columns = {
         "study": pa.array([i for i, _ in places], pa.int32()),
         "image": pa.array([j for _, j in places], pa.int32()),
         "pixels": pa.Array.from_buffers(pa.binary(pixels.shape[1]), len(places), [readable, pa.py_buffer(pixels)]),
         "problem": pa.array(problems, pa.string()),
+        "flat": pa.array([ok and is_flat(row) for ok, row in zip(sound, pixels, strict=True)], pa.bool_()),
         "source": pa.array(map(image_source, images), pa.string()),
     }
     return pa.table(columns)

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from vkd_pyro.data.preparation import Preparation
-from vkd_pyro.data.selection import BadImages, Selected, Selection, check_share, keep_images
+from vkd_pyro.data.selection import BadImages, Selected, Selection, check_flat, check_share, keep_images
 from vkd_pyro.data.source import Kind
 from vkd_pyro.data.store.features import ImageFeatures, write_features
 from vkd_pyro.data.store.layout import (
@@ -56,7 +56,8 @@ def prepare(
         features: makes features of the images; None leaves them out.
 
     Raises:
-        UserError: the folder holds something else, another process writes to it, or images cannot be read.
+        UserError: the folder holds something else, another process writes to it, images cannot be read, or too many
+            have hardly any gray levels.
     """
     folder, policy = Path(folder), bad_images or BadImages()
     selected = selection.read()
@@ -146,15 +147,17 @@ def _check_images(folder: Path, selected: Selected, policy: BadImages, complete:
 def _finish(folder: Path, selected: Selected, plan: dict[str, Any], policy: BadImages) -> dict[str, Any]:
     """Writes the table of studies, and the mark that the store is whole."""
     kept: list[list[int]] = [[] for _ in selected.studies]
-    bad = []
+    bad, flat = [], 0
     for number in range(plan["shards"]):
-        table = open_arrow(shard_path(folder, number, "images"), "study", "image", "problem").to_pydict()
+        table = open_arrow(shard_path(folder, number, "images"), "study", "image", "problem", "flat").to_pydict()
+        flat += sum(table.pop("flat"))
         for study, image, problem in zip(*table.values(), strict=True):
             if problem:
                 bad.append((selected.studies[study].study_id, problem))
             else:
                 kept[study].append(image)
     check_share(len(bad), sum(map(len, kept)) + len(bad), policy)
+    check_flat(flat, sum(map(len, kept)), policy)
     rows = [(i, text is not None) for i, text in enumerate(selected.texts) if kept[i]]
     selected = keep_images(selected, kept)
     studies = selected.studies

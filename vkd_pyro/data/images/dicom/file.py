@@ -3,20 +3,28 @@
 Only tags that are named are read, so that nothing about the patient is ever in memory, let alone in an error.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
+from vkd_pyro.data.images.files import opened
 from vkd_pyro.data.images.quiet import quiet_readers
-from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.errors import UserError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.uid import UID
 
 MAGIC = b"DICM"  # after 128 bytes that mean nothing
-DEFLATED = "1.2.840.10008.1.2.1.99"
+BARE_STARTS = (b"\2\0", b"\x08\0", b"\0\2", b"\0\x08")
+"""How a file without the magic may begin: with a tag on the file, or on what it shows; little or big-endian."""
+CODE = re.compile(r"[A-Z0-9 _.,/()-]{1,16}")
+"""DICOM's code strings, and what is often written in their place."""
+PIXEL_DATA = 0x7FE00010
+MAX_READS = 100_000
+"""Of a file, by pydicom: one or two for each tag, however deep it lies in sequences."""
 
 
 def require_pydicom(path: Path) -> None:
@@ -27,24 +35,42 @@ def require_pydicom(path: Path) -> None:
         raise UserError(f"{path}: reading DICOM needs pydicom 3 or newer; pip install 'vkd-pyro[dicom]'") from error
 
 
-def has_magic(path: Path) -> bool:
-    """Whether a file begins as DICOM does."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == MAGIC
-
-
 def load(path: Path, tags: Sequence[str], pixels: bool = False) -> "Dataset":
-    """Some tags of a file; its transfer syntax is guessed from its bytes if it says none."""
-    from pydicom import dcmread
-    from pydicom.filereader import read_file_meta_info
+    """Some tags of a file; its transfer syntax is guessed from its bytes if it says none.
 
-    # To read any tag of a deflated file is to inflate all of it, to who knows what size.
-    if has_magic(path) and read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
-        raise UserError(f"{path}: a deflated DICOM file; export it with another transfer syntax")
-    dataset = dcmread(path, stop_before_pixels=not pixels, force=True, specific_tags=list(tags))
+    Args:
+        path: of the file.
+        tags: by their keywords; nothing behind the pixels is read.
+        pixels: whether `PixelData` is among them.
+    """
+    from pydicom.filereader import read_partial
+    from pydicom.tag import BaseTag, Tag
+
+    last = PIXEL_DATA if pixels else PIXEL_DATA - 1
+    with opened(path) as file:
+        source = cast(BinaryIO, _Source(path, file))
+        wanted: list[BaseTag | int] = [Tag(tag) for tag in tags]
+        dataset = read_partial(source, lambda tag, vr, length: tag > last, force=True, specific_tags=wanted)
     if not dataset.file_meta.get("TransferSyntaxUID"):
         dataset.file_meta.TransferSyntaxUID = _guessed_syntax(*dataset.original_encoding)
     return dataset
+
+
+class _Source:
+    """A file as pydicom reads it, in so many parts at most: a damaged one may have millions of tags."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.file, self.left = path, file, MAX_READS
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        if size < 0:  # To read any tag of such a file is to inflate all of it, to who knows what size.
+            raise UserError(f"{self.path}: a deflated DICOM file; export it with another transfer syntax")
+        self.left -= 1
+        if self.left < 0:
+            raise UserError(f"{self.path}: more tags than a DICOM image has; export it without those that are private")
+        return self.file.read(size)
 
 
 def _guessed_syntax(implicit: bool, little: bool) -> "UID":
@@ -56,35 +82,32 @@ def _guessed_syntax(implicit: bool, little: bool) -> "UID":
 
 
 @contextmanager
-def blame(path: Path, part: str, quote: bool = False) -> Iterator[None]:
+def blame(path: Path, part: str) -> Iterator[None]:
     """Makes whatever pydicom trips over a `UserError` that names file and part, and silences its warnings.
+
+    pydicom's words are not repeated, since they may hold text of the header: in a damaged file the patient's too.
 
     Args:
         path: the file.
         part: of the file, as the error names it.
-        quote: whether the error repeats pydicom's words. Those on headers may hold the header's text.
     """
     try:
         with quiet_readers():
             yield
     except UserError:
         raise
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image file") from error
     # pydicom, and the decoders behind it, name no classes of exception for damaged bytes and raise nearly any.
     except Exception as error:
-        found = (
-            f"{type(error).__name__}: {one_line(error)[:200]}" if quote and str(error).strip() else type(error).__name__
-        )
+        found = type(error).__name__
         raise UserError(f"{path}: damaged DICOM {part} ({found}); expected a whole DICOM file") from error
 
 
 def code(value: object) -> str:
-    """A code string: the first if several, upper case, at most the 16 characters that DICOM allows."""
+    """A code string: the first if several, upper case."""
     first = value if isinstance(value, str) else next(iter(value), "") if isinstance(value, Sequence) else ""
-    return printable(first, 16).strip().upper()
+    return str(first).strip().upper()
 
 
-def printable(value: object, length: int) -> str:
-    """Text of a file made fit for one line of a terminal."""
-    return "".join(character for character in str(value) if character.isprintable())[:length]
+def shown(text: str) -> str:
+    """A code string to be repeated in an error; what is none, as in a damaged file, is not repeated."""
+    return text if CODE.fullmatch(text) else "that is no code"

@@ -3,14 +3,18 @@
 stored value -> modality table, or slope and intercept -> VOI table, or window, or range -> inverted or not -> 0..255
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vkd_pyro.data.images.dicom.file import code
+from vkd_pyro.data.images.dicom.file import code, shown
+from vkd_pyro.data.images.dicom.numbers import number, numbers
+from vkd_pyro.data.images.dicom.stored import Stored
+from vkd_pyro.data.images.dicom.tables import LookupTable
 from vkd_pyro.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,70 +29,110 @@ GRAY_TAGS = (
     "WindowWidth",
     "VOILUTFunction",
 )
+FEWEST_GRAYS = 3
+"""A table or window that leaves fewer of more values shows nothing of the image: the next one is taken."""
 
 
-def to_gray(path: Path, dataset: "Dataset", pixels: NDArray[Any]) -> NDArray[np.uint8]:
+def to_gray(path: Path, dataset: "Dataset", stored: Stored) -> NDArray[np.uint8]:
     """Gray bytes of stored values.
 
     Args:
         path: of the file, for errors.
         dataset: with `GRAY_TAGS`, as far as the file has them, and the photometric interpretation.
-        pixels: stored values, integers [height, width].
+        stored: values; padding is black, and of no weight for the range.
 
     Returns:
         uint8 [height, width].
 
     Raises:
-        UserError: a window that the standard does not know, or numbers without a finite result.
+        UserError: numbers that are none, a window that the standard does not know, a table that is damaged, or what
+            has no finite result.
     """
-    from pydicom.pixels import apply_modality_lut
-
-    least = int(pixels.min())
+    inside = stored.values if stored.padding is None else stored.values[~stored.padding]
+    least, most = int(inside.min()), int(inside.max())
+    there = np.zeros(most - least + 1, bool)
+    there[inside.ravel() - least] = True
     # Gray depends on the stored value alone, so it is worked out once a value, not once a pixel.
-    values = np.arange(least, int(pixels.max()) + 1)
-    with np.errstate(all="ignore"):  # what is not finite is refused below
-        values = apply_modality_lut(values, _modality(dataset))
-        shares = _shares(path, dataset, values) if np.isfinite(values).all() else values
-    if not np.isfinite(shares).all():
-        raise UserError(f"{path}: rescale or window without finite values")
-    if code(dataset.PhotometricInterpretation) == "MONOCHROME1":
-        shares = 1 - shares
-    return (shares * 255).round().astype(np.uint8)[pixels.astype(np.int32) - least]
+    grays = np.zeros(len(there), np.uint8)
+    grays[there] = _grays(path, dataset, stored, np.flatnonzero(there) + least)
+    shown = grays[(stored.values - least).clip(0, most - least)]
+    if stored.padding is not None:
+        shown[stored.padding] = 0
+    return shown
 
 
-def _modality(dataset: "Dataset") -> "Dataset":
-    """What `apply_modality_lut` is to do: the file's table, or its slope and intercept, 1 and 0 where blank."""
+def _grays(path: Path, dataset: "Dataset", stored: Stored, values: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Of stored values, [N], each once: by the first scale that shows something of them."""
+    rescaled = _rescaled(path, dataset, stored, values)
+    possible = [0, 0xFFFF]  # of a modality table
+    if not dataset.get("ModalityLUTSequence"):
+        possible = _rescaled(path, dataset, stored, np.array(stored.possible)).tolist()
+    inverted = code(dataset.PhotometricInterpretation) == "MONOCHROME1"
+    for shares in _scales(path, dataset, rescaled, (min(possible), max(possible))):
+        if not np.isfinite(shares).all():
+            raise UserError(f"{path}: rescale or window without finite values; correct it, or export the file again")
+        grays = ((1 - shares if inverted else shares) * 255).round().astype(np.uint8)
+        if len(np.unique(grays)) >= min(FEWEST_GRAYS, len(values)):
+            return grays
+    return grays  # by the range: there are no more values
+
+
+def _rescaled(path: Path, dataset: "Dataset", stored: Stored, values: NDArray[Any]) -> NDArray[Any]:
+    """By the file's modality table, or its slope and intercept, 1 and 0 where blank."""
     from pydicom import Dataset
+    from pydicom.pixels import apply_modality_lut
 
     settled = Dataset()
     if tables := dataset.get("ModalityLUTSequence"):
-        settled.ModalityLUTSequence = [_table(dataset, tables[0])[0]]
-        settled.file_meta = _little_endian()
+        table = LookupTable.of(path, dataset, tables[0], stored.possible)
+        settled.ModalityLUTSequence, settled.file_meta = [table.for_pydicom()], _little_endian()
     else:
-        slope = _first(dataset, "RescaleSlope")
+        slope = number(path, dataset, "RescaleSlope", "rescale")
+        if slope == 0:
+            raise UserError(f"{path}: a rescale slope of 0 makes one value of all; correct it, or export it again")
         settled.RescaleSlope = 1.0 if slope is None else slope
-        settled.RescaleIntercept = _first(dataset, "RescaleIntercept") or 0.0
-    return settled
+        settled.RescaleIntercept = number(path, dataset, "RescaleIntercept", "rescale") or 0.0
+    with np.errstate(all="ignore"):
+        rescaled = apply_modality_lut(values, settled)
+    if not np.isfinite(rescaled).all():
+        raise UserError(f"{path}: rescale without finite values; correct it, or export the file again")
+    return rescaled
 
 
-def _shares(path: Path, dataset: "Dataset", values: NDArray[Any]) -> NDArray[np.float64]:
-    """Shares of white in [0, 1], by the first VOI table, or the first window, or the range of the values, [N]."""
-    from pydicom.pixels import apply_voi, apply_windowing
-
-    if tables := dataset.get("VOILUTSequence"):
-        table, bits = _table(dataset, tables[0])
-        first = table.LUTDescriptor[1]
-        # pydicom looks up whole numbers alone, and counts from the first one in 16 bits.
-        whole = np.floor(values).clip(first, first + 0xFFFF).astype(np.int64)
-        entries = apply_voi(whole, _view(VOILUTSequence=[table]))
-        return (entries / (2**bits - 1)).clip(0, 1)
-    center, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
-    if center is None or width is None:
+def _scales(
+    path: Path, dataset: "Dataset", values: NDArray[Any], possible: tuple[float, float]
+) -> Iterator[NDArray[np.float64]]:
+    """Shares of white in [0, 1] of rescaled values, [N]: by each VOI table, by each window, by the range."""
+    for item in dataset.get("VOILUTSequence") or []:
+        yield _by_table(LookupTable.of(path, dataset, item, possible), values)
+    tags = ("WindowCenter", "WindowWidth")
+    for center, width in zip_longest(*(numbers(path, dataset, tag, "window") for tag in tags)):
+        if center is not None and width is not None:
+            yield _by_window(path, dataset, values, center, width)
+    with np.errstate(all="ignore"):
         spread = values.max() - values.min()
-        return (values - values.min()) / (spread or 1.0)
+        yield (values - values.min()) / (spread or 1.0)
+
+
+def _by_table(table: LookupTable, values: NDArray[Any]) -> NDArray[np.float64]:
+    from pydicom.pixels import apply_voi
+
+    # pydicom looks up whole numbers alone, and counts from the first one in 16 bits.
+    whole = np.floor(values).clip(table.first, table.first + 0xFFFF).astype(np.int64)
+    return apply_voi(whole, _view(VOILUTSequence=[table.for_pydicom()])) / table.white
+
+
+def _by_window(
+    path: Path, dataset: "Dataset", values: NDArray[Any], center: float, width: float
+) -> NDArray[np.float64]:
+    from pydicom.pixels import apply_windowing
+
     function = code(dataset.get("VOILUTFunction")) or "LINEAR"
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise UserError(f"{path}: window of function {shown(function)}; expected LINEAR, LINEAR_EXACT or SIGMOID")
     try:
-        return apply_windowing(values, _view(WindowCenter=center, WindowWidth=width, VOILUTFunction=function))
+        with np.errstate(all="ignore"):
+            return apply_windowing(values, _view(WindowCenter=center, WindowWidth=width, VOILUTFunction=function))
     except ValueError as error:
         raise UserError(
             f"{path}: window of width {width:g} and function {function}; expected a width of 1 or more"
@@ -107,32 +151,6 @@ def _view(**tags: Any) -> "Dataset":
     return view
 
 
-def _table(dataset: "Dataset", table: "Dataset") -> tuple["Dataset", int]:
-    """A lookup table as pydicom reads any: its entries as little-endian words; and the bits that it says they have.
-
-    Of a file, pydicom reads neither bytes packed two to a word nor, of a modality table, entries of 9 to 15 bits, and
-    it counts the entries of a VOI table of 8 bits in 8 bits.
-
-    Raises:
-        ValueError: fewer entries than it says, or other bits than there are.
-    """
-    from pydicom import Dataset
-
-    count, first, bits = (int(number) for number in table.LUTDescriptor)
-    count = count or 0x10000  # as DICOM writes what does not fit 16 bits
-    data: Any = table.LUTData
-    if isinstance(data, bytes):
-        little = dataset.original_encoding[1] is not False
-        data = np.frombuffer(data, ("<u2" if little else ">u2") if len(data) >= 2 * count else "u1")
-    entries = np.atleast_1d(data)[:count]
-    if len(entries) < count or not 8 <= bits <= 16:
-        raise ValueError("a lookup table of fewer entries, or other bits, than it says")
-    words = Dataset()
-    words.LUTDescriptor = [count % 0x10000, first, 16]
-    words.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
-    return words, bits
-
-
 def _little_endian() -> Any:
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
@@ -140,11 +158,3 @@ def _little_endian() -> Any:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return meta
-
-
-def _first(dataset: "Dataset", tag: str) -> float | None:
-    """The first number of a tag, None if absent or blank."""
-    value = dataset.get(tag)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        value = next(iter(value), None)
-    return None if value in (None, "") else float(value)

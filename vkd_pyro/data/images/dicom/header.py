@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vkd_pyro.data.images.dicom.file import blame, code, has_magic, load, require_pydicom
+from vkd_pyro.data.images.dicom.file import BARE_STARTS, MAGIC, blame, code, load, require_pydicom, shown
 from vkd_pyro.data.images.dicom.pixels import NEEDED_TAGS
+from vkd_pyro.data.images.files import opened
 from vkd_pyro.utils.errors import UserError
 
 HEADER_TAGS = ("Modality", "BodyPartExamined", "ViewPosition")
@@ -31,17 +32,19 @@ class DicomHeader:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file has the DICOM magic, or is named .dcm and has the tags of an image; not if it cannot be opened.
+    """Whether a file has the DICOM magic, or begins with tags and has those of an image; not if it cannot be opened.
 
     Raises:
-        UserError: the file is named .dcm, lacks the magic, and there is no pydicom to look closer.
+        UserError: the file begins with tags, lacks the magic, and there is no pydicom to look closer.
     """
     try:
-        if has_magic(path):
-            return True
-    except OSError:
+        with opened(path) as file:
+            head = file.read(132)
+    except (UserError, OSError):
         return False
-    if path.suffix.lower() != ".dcm":
+    if head[128:] == MAGIC:
+        return True
+    if not head.startswith(BARE_STARTS):
         return False
     require_pydicom(path)
     try:
@@ -75,10 +78,10 @@ def mismatches(header: DicomHeader, views: Sequence[str] = ("frontal", "lateral"
     """
     reasons = []
     if header.modality and header.modality not in MODALITIES:
-        reasons.append(f"modality {header.modality} is not an X-ray ({', '.join(MODALITIES)})")
+        reasons.append(f"modality {shown(header.modality)} is not an X-ray ({', '.join(MODALITIES)})")
     if header.body_part and not any(word in header.body_part for word in CHEST_WORDS):
-        reasons.append(f"body part {header.body_part} is not the chest")
+        reasons.append(f"body part {shown(header.body_part)} is not the chest")
     if header.view and VIEWS.get(header.view) not in views:
         kind = VIEWS.get(header.view, "neither frontal nor lateral")
-        reasons.append(f"view position {header.view} is {kind}, not {' or '.join(views)}")
+        reasons.append(f"view position {shown(header.view)} is {kind}, not {' or '.join(views)}")
     return reasons

@@ -1,14 +1,16 @@
 """From a DICOM file to gray pixels: what its header refuses, then the decoders of pydicom, then the gray scale."""
 
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vkd_pyro.data.images.dicom.file import blame, code, load, printable, require_pydicom
+from vkd_pyro.data.images.codestream import Codestream, read_codestream
+from vkd_pyro.data.images.dicom.file import blame, code, load, require_pydicom
 from vkd_pyro.data.images.dicom.gray_scale import GRAY_TAGS, to_gray
+from vkd_pyro.data.images.dicom.stored import STORED_TAGS, Layout, Stored, stored_values
+from vkd_pyro.data.images.files import check_bytes
 from vkd_pyro.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,14 +25,18 @@ NEEDED_TAGS = (
     "BitsStored",
     "PixelRepresentation",
 )
-WANTED_TAGS = (*NEEDED_TAGS, "NumberOfFrames", *GRAY_TAGS)
+WANTED_TAGS = (*NEEDED_TAGS, "NumberOfFrames", *STORED_TAGS, *GRAY_TAGS)
+INTERPRETATIONS = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "HSV", "CMYK", "ARGB")
+"""Those of colour images that may be repeated in an error."""
+MAX_FRAGMENTS, FRAGMENT = 10_000, b"\xfe\xff\x00\xe0"
+"""Parts in which a compressed image may come, one is usual; and how each begins."""
 
 
 def read_dicom(path: Path, max_pixels: int) -> NDArray[np.uint8]:
     """Gray pixels: stored values, through the modality's and the viewer's lookup tables or scales, to 0..255.
 
-    The viewer's scale is the VOI table, or the first window, or else from the least to the greatest value.
-    MONOCHROME1 is inverted, so that bone is bright in all.
+    The viewer's scale is the first of these that shows something: the VOI tables, the windows, from the least to the
+    greatest value. MONOCHROME1 is inverted, so that bone is bright in all; padding is black.
 
     Args:
         path: of a file with one gray frame, compressed or not.
@@ -45,11 +51,11 @@ def read_dicom(path: Path, max_pixels: int) -> NDArray[np.uint8]:
     require_pydicom(path)
     with blame(path, "header"):
         _check(path, load(path, WANTED_TAGS), max_pixels)
-    with blame(path, "pixel data", quote=True):
+    with blame(path, "pixel data"):
         dataset = load(path, (*WANTED_TAGS, "PixelData"), pixels=True)
-        values = _decode(path, dataset)
+        stored = _decode(path, dataset)
     with blame(path, "gray scale"):
-        return to_gray(path, dataset, values)
+        return to_gray(path, dataset, stored)
 
 
 def _check(path: Path, dataset: "Dataset", max_pixels: int) -> None:
@@ -63,8 +69,10 @@ def _check(path: Path, dataset: "Dataset", max_pixels: int) -> None:
         raise UserError(f"{path}: {columns} x {rows} pixels, more than the limit of {max_pixels:,}; make it smaller")
     if (frames := int(dataset.get("NumberOfFrames") or 1)) != 1:
         raise UserError(f"{path}: {frames} frames, a film or a volume; expected a single X-ray image")
-    if interpretation not in ("MONOCHROME1", "MONOCHROME2") or int(dataset.SamplesPerPixel) != 1:
-        raise UserError(f"{path}: {interpretation}, no gray image; expected MONOCHROME1 or MONOCHROME2 of one sample")
+    samples = int(dataset.SamplesPerPixel)
+    if interpretation not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
+        found = interpretation if interpretation in INTERPRETATIONS else f"an unknown kind, {samples} samples a pixel"
+        raise UserError(f"{path}: {found}, no gray image; expected MONOCHROME1 or MONOCHROME2 of one sample")
     bits, stored, sign = (int(dataset[tag].value) for tag in ("BitsAllocated", "BitsStored", "PixelRepresentation"))
     if bits not in (8, 16) or not 1 <= stored <= bits or sign not in (0, 1):
         raise UserError(
@@ -73,53 +81,64 @@ def _check(path: Path, dataset: "Dataset", max_pixels: int) -> None:
         )
 
 
-def _decode(path: Path, dataset: "Dataset") -> NDArray[np.int64]:
-    """Stored values, int64 [height, width]."""
+def _decode(path: Path, dataset: "Dataset") -> Stored:
     from pydicom.pixels import get_decoder, pixel_array
+    from pydicom.uid import UID_dictionary
 
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
-        name = printable(syntax.name, 64)
+        name = syntax.name if syntax in UID_dictionary else "of an unknown number"
         raise UserError(f"{path}: transfer syntax {name} is not of a still image; export it with another") from error
     if not decoder.is_available:
         package = "pylibjpeg-openjpeg" if "JPEG 2000" in syntax.name else "pylibjpeg-libjpeg"
         raise UserError(f"{path}: compressed as {syntax.name}, and no decoder; pip install pylibjpeg {package}")
     if dataset.get("PixelData") is None:
         raise UserError(f"{path}: no DICOM tag PixelData; expected a DICOM file with an image")
-    if "JPEG" in syntax.name:
-        _check_codestream(path, dataset)
-    signed = bool(dataset.PixelRepresentation)
-    # Signed values may need their sign extended; of unsigned ones any bit above those stored is looked at here.
-    pixels = pixel_array(dataset, index=0, correct_unused_bits=signed, allow_excess_frames=False)
-    if not signed and pixels.max() >> dataset.BitsStored:
-        raise UserError(
-            f"{path}: pixel values up to {pixels.max()}, more than BitsStored {dataset.BitsStored} can hold"
-        )
-    return pixels
+    layout, codestream = Layout.of(dataset), None
+    if syntax.is_encapsulated:
+        codestream = _checked_frame(path, dataset)
+    else:
+        _check_length(path, dataset)
+    # What the decoder gives is taken as it is; what bits and sign mean is said by `stored_values`.
+    dataset.PixelRepresentation = 0
+    if codestream is not None:
+        dataset.PixelRepresentation, dataset.BitsStored = int(codestream.signed), codestream.precision
+        dataset.BitsAllocated = 8 if codestream.precision <= 8 else 16
+        dataset.HighBit = codestream.precision - 1
+    pixels = pixel_array(dataset, index=0, correct_unused_bits=False, allow_excess_frames=False)
+    return stored_values(path, dataset, layout, codestream, pixels)
 
 
-def _check_codestream(path: Path, dataset: "Dataset") -> None:
-    """Refuses a compressed image of another size than the header says, before a decoder makes room for it."""
+def _check_length(path: Path, dataset: "Dataset") -> None:
+    expected = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
+    if (found := len(dataset.PixelData)) < expected:
+        raise UserError(f"{path}: {found:,} bytes of pixel data, less than expected ({expected:,}); fetch it again")
+
+
+def _checked_frame(path: Path, dataset: "Dataset") -> Codestream | None:
+    """What the compressed image is, None where it is coded in runs; refused before a decoder makes room for it.
+
+    Raises:
+        UserError: it is of another size than the header says, or no gray image, or would take too long.
+    """
     from pydicom.encaps import get_frame
+    from pydicom.uid import RLELossless
 
-    size = _codestream_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
-    if size != (dataset.Columns, dataset.Rows):
-        found = f"{size[0]} x {size[1]} pixels" if size else "damaged"
-        raise UserError(f"{path}: compressed image {found}; expected {dataset.Columns} x {dataset.Rows} pixels")
-
-
-def _codestream_size(frame: bytes) -> tuple[int, int] | None:
-    """(width, height) by the first frame header of a JPEG, JPEG-LS or JPEG 2000 image; None if there is none."""
-    if (start := frame.find(b"\xff\x4f\xff\x51")) in range(128) and len(frame) >= start + 24:  # 128: boxes before it
-        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-        return right - left, bottom - top
-    position = 2
-    while position + 9 <= len(frame) and frame[position] == 0xFF:
-        marker, (length,) = frame[position + 1], struct.unpack_from(">H", frame, position + 2)
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            height, width = struct.unpack_from(">HH", frame, position + 5)
-            return width, height
-        position += 1 if marker == 0xFF else 2 + length  # 0xFF: padding
-    return None
+    check_bytes(path, len(dataset.PixelData), int(dataset.Rows) * int(dataset.Columns))
+    if dataset.PixelData.count(FRAGMENT) > MAX_FRAGMENTS:
+        raise UserError(f"{path}: a compressed image in more than {MAX_FRAGMENTS:,} fragments; save it anew")
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if dataset.file_meta.TransferSyntaxUID == RLELossless:
+        return None
+    found, size = read_codestream(path, frame), (int(dataset.Columns), int(dataset.Rows))
+    if found is None:
+        raise UserError(f"{path}: compressed image damaged; expected {size[0]} x {size[1]} pixels")
+    if (found.width, found.height) != size:
+        what = f"{found.width} x {found.height} pixels"
+        raise UserError(f"{path}: compressed image {what}; expected {size[0]} x {size[1]} pixels")
+    if found.components != 1 or not 2 <= found.precision <= 16:
+        what = f"of {found.components} samples a pixel and {found.precision} bits"
+        raise UserError(f"{path}: compressed image {what}; expected a gray image of at most 16 bits")
+    return found

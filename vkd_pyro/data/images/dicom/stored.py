@@ -1,0 +1,143 @@
+"""From what a decoder gives to stored values: how many bits they have, whether they have a sign, which are padding.
+
+The bits of a pixel beside those that `BitsStored` and `HighBit` say are not the image's: overlays were kept there.
+Where header and codestream disagree, the reading whose neighbouring pixels differ least is the picture.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vkd_pyro.data.images.codestream import Codestream
+from vkd_pyro.data.images.dicom.numbers import number
+from vkd_pyro.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+STORED_TAGS = ("HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a header says of the bits of a pixel.
+
+    Attributes:
+        allocated: 8 or 16.
+        bits: that are stored.
+        signed: whether the highest of them is a sign.
+        shift: how many bits lie below them.
+    """
+
+    allocated: int
+    bits: int
+    signed: bool
+    shift: int
+
+    @classmethod
+    def of(cls, dataset: "Dataset") -> "Layout":
+        """By the tags of a file; a high bit that cannot be is as if absent."""
+        allocated, bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
+        high = dataset.get("HighBit")
+        shift = high - bits + 1 if isinstance(high, int) and bits <= high < allocated else 0
+        return cls(allocated, bits, bool(dataset.PixelRepresentation), shift)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Stored values of an image.
+
+    Attributes:
+        values: int32 [height, width].
+        bits, signed: what values there could be.
+        padding: bool [height, width], pixels that are outside the image; None where all are inside.
+    """
+
+    values: NDArray[np.int32]
+    bits: int
+    signed: bool
+    padding: NDArray[np.bool_] | None
+
+    @property
+    def possible(self) -> tuple[int, int]:
+        """The least and the greatest value that could be stored."""
+        return (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1) if self.signed else (0, (1 << self.bits) - 1)
+
+
+def stored_values(
+    path: Path, dataset: "Dataset", layout: Layout, codestream: Codestream | None, pixels: NDArray[Any]
+) -> Stored:
+    """Stored values of what a decoder gave.
+
+    Args:
+        path: of the file, for errors.
+        dataset: with `STORED_TAGS`, as far as the file has them.
+        layout: by the header.
+        codestream: of a compressed image; None where the pixels are as the file has them.
+        pixels: integers [height, width], with all bits that the decoder gave.
+
+    Raises:
+        UserError: pixels have more bits than the header says, and these are no overlay.
+    """
+    raw, bits, signed, shift = pixels.astype(np.int32), layout.bits, layout.signed, layout.shift
+    if codestream is not None:
+        bits, shift = min(codestream.precision, bits), shift if codestream.precision == layout.allocated else 0
+    if (raw & ((1 << shift) - 1)).any():  # the pixels are not where the high bit says
+        shift = 0
+    values = _interpreted(raw >> shift, bits, signed)
+    whole = raw if codestream else _interpreted(raw, layout.allocated, signed)
+    if not shift and _smoother(whole, values):
+        if codestream is None:
+            raise UserError(
+                f"{path}: pixel values up to {whole.max()}, more than BitsStored {bits} can hold"
+                f"{' with a sign' if signed else ''}; correct the header"
+            )
+        # The codestream knows better than the header how many bits were coded, or that they have a sign.
+        values, bits, signed = raw, codestream.precision, codestream.signed
+    allocated = layout.allocated if bits <= layout.allocated else 16
+    return Stored(values, bits, signed, _padding(path, dataset, allocated, raw, values, bits, signed))
+
+
+def _interpreted(raw: NDArray[np.int32], bits: int, signed: bool) -> NDArray[np.int32]:
+    """The low bits of each number, as a number of their own."""
+    low = raw & ((1 << bits) - 1)
+    return low - ((low >> (bits - 1)) << bits) if signed else low
+
+
+def _smoother(one: NDArray[np.int32], other: NDArray[np.int32]) -> bool:
+    """Whether neighbours differ less in one reading of an image than in the other."""
+    return not np.array_equal(one, other) and _roughness(one) < _roughness(other)
+
+
+def _roughness(values: NDArray[np.int32]) -> int:
+    return int(np.abs(np.diff(values.ravel())).sum(dtype=np.int64))
+
+
+def _padding(
+    path: Path,
+    dataset: "Dataset",
+    allocated: int,
+    raw: NDArray[np.int32],
+    values: NDArray[np.int32],
+    bits: int,
+    signed: bool,
+) -> NDArray[np.bool_] | None:
+    """Pixels from the padding value to the limit of its range, whichever way round; None where none or all are.
+
+    A padding value is written with or without its sign, and with or without the bits that are not stored. One that
+    fits the stored bits is looked for among values, another among whole pixels.
+    """
+    first = number(path, dataset, "PixelPaddingValue", "padding", whole=True)
+    if first is None:
+        return None
+    last = number(path, dataset, "PixelPaddingRangeLimit", "padding", whole=True)
+    ends = np.array([first, first if last is None else last]).astype(np.int64) & ((1 << allocated) - 1)
+    above = set((ends >> bits).tolist())
+    fits = above <= {0, (1 << (allocated - bits)) - 1 if signed else 0}
+    where, width = (values, bits) if fits else (_interpreted(raw, allocated, signed), allocated)
+    least, most = sorted(_interpreted(ends.astype(np.int32), width, signed).tolist())
+    padding = (where >= least) & (where <= most)
+    return padding if padding.any() and not padding.all() else None
