@@ -10,6 +10,7 @@ from vkd_pyro.data.doctor.files import (
     archive_check,
     archives,
     count_check,
+    doubt_checks,
     file_checks,
     how_to_unpack,
     release_check,
@@ -83,6 +84,7 @@ def _corpus_checks(kind: Kind, folder: Path, num_images: int, progress: bool) ->
     missing = corpus.left_out["images listed, but no file"]
     yield archive_check(path.parent if path.is_file() else folder, missing > 0 or not studies)
     yield count_check(studies)
+    yield from doubt_checks(reader)
     if kind.published:
         yield release_check(kind, studies)
     yield from file_checks(kind, path, corpus, studies)

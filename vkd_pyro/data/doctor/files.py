@@ -46,6 +46,15 @@ def count_check(studies: Sequence[Study]) -> Check:
     return Check("studies", "ok" if studies else "failure", found, "" if studies else "no image file was found")
 
 
+def doubt_checks(corpus: Corpus) -> Iterator[Check]:
+    """What may be wrong in the tables; training warns of it."""
+    for doubt in corpus.doubts:
+        found, _, fix = doubt.rpartition("; ")
+        yield Check("cells", "warning", found, fix)
+    if not corpus.doubts:
+        yield Check("cells", "ok", "nothing strange in the tables")
+
+
 def release_check(kind: Kind, studies: Sequence[Study]) -> Check:
     """Compares images, studies and patients with what the full release has."""
     counts = _counts(studies)

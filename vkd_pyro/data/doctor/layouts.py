@@ -7,6 +7,7 @@ from pathlib import Path
 from vkd_pyro.data.corpora.chestxray14 import TABLES as NIH_TABLES
 from vkd_pyro.data.corpora.chestxray14 import ChestXray14
 from vkd_pyro.data.corpora.chexpert import CheXpert
+from vkd_pyro.data.corpora.common.csv_files import header_of
 from vkd_pyro.data.corpora.manifest import REQUIRED, Manifest
 from vkd_pyro.data.corpora.mimic_cxr import HAND_LABELS, PATIENT_COLUMNS, PATIENTS, PREFIX, MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
@@ -126,15 +127,6 @@ def kind_of(folder: Path) -> Kind | None:
 def manifest_in(folder: Path) -> Path | None:
     """The CSV file itself, or the single one in a folder if its header is that of a manifest."""
     if folder.is_file():
-        return folder if folder.name.endswith((".csv", ".csv.gz")) else None
+        return folder if folder.name.lower().endswith((".csv", ".csv.gz", ".tsv")) else None
     tables = sorted(folder.glob("*.csv"))
-    return tables[0] if len(tables) == 1 and set(REQUIRED) <= set(_header(tables[0])) else None
-
-
-def _header(path: Path) -> list[str]:
-    """The names in the first line of a CSV file; none where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return file.readline(10_000).strip().replace('"', "").split(",")
-    except (OSError, UnicodeDecodeError):
-        return []
+    return tables[0] if len(tables) == 1 and set(REQUIRED) <= set(header_of(tables[0], REQUIRED)) else None
