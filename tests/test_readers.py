@@ -1062,7 +1062,7 @@ def test_a_report_may_be_a_text_file(tmp_path, manifest):
     assert study.report == {"report": "The heart is large."}
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+@pytest.mark.parametrize("content", [None, b"caf\xe9", b"\xff\xfea"])
 def test_a_text_file_that_cannot_be_read_is_named(tmp_path, manifest, content):
     if content is not None:
         (tmp_path / "one.txt").write_bytes(content)
@@ -1088,18 +1088,6 @@ MANIFESTS = {
     "another age": (
         "image,patient,study,age,Edema\na.png,p1,s1,58,0\nb.png,p1,s1,59,0\n",
         "row 2: rows of its study differ",
-    ),
-    "a strange sex": (
-        "image,patient,sex,Edema\na.png,p1,F,0\nb.png,p1,woman,0\n",
-        "row 3, column 'sex': expected F, M, female, male or blank for unknown",
-    ),
-    "a strange age": (
-        "image,patient,age,Edema\na.png,p1,,0\nb.png,p1,58,0\na2.png,p2,old,0\n",
-        "row 4, column 'age': expected years, from 0 to 120, or blank for unknown",
-    ),
-    "an impossible age": (
-        "image,patient,age,Edema\na.png,p1,999,0\n",
-        "row 2, column 'age': expected years, from 0 to 120",
     ),
     "no patient": ("image,Edema\na.png,0\n", "column 'patient' not found"),
     "a nameless column": ("image,patient,,Edema\na.png,p1,0,0\n", "a column without a name"),

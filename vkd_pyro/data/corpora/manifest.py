@@ -112,16 +112,17 @@ class Manifest(Corpus):
         check_names(self.path, table, "patient")
         if "study" in self._table:
             check_names(self.path, table, "study")
-            self.doubts.extend(strange_studies(self.path, table["study"]))
+            self.doubts.extend(strange_studies(self.path, table["study"].tolist()))
         table["split"] = self._splits(table)
-        self.doubts.extend(strange_patients(self.path, table["patient"], table["split"]))
+        patients, splits = table["patient"].tolist(), table["split"].tolist()
+        self.doubts.extend(strange_patients(self.path, patients, splits))
         self._understand(table)
         files = [file_of(self.path.parent, name) for name in table["image"]]
         table["file"] = pd.Series(files, dtype=object)
         unlabelled = np.full((len(table), len(findings)), np.nan, dtype=np.float32)
         labels = self._labels(table) if self._columns else unlabelled
-        exists = check_images(self.path, files, table["patient"], table["split"])
-        self.doubts.extend(missing_images(self.path, table["image"], exists))
+        exists = check_images(self.path, files, patients, splits)
+        self.doubts.extend(missing_images(self.path, table["image"].tolist(), exists))
         self.left_out["images listed, but no file"] += exists.count(False)
         used = table[["file", *REQUIRED, *OPTIONAL]][exists]
         return [
@@ -182,7 +183,7 @@ class Manifest(Corpus):
             ("sex", says_sex, sex_of, "F, M, female, male, O"),
             ("age", says_age, age_of, f"years from 0 to {OLDEST:g}, 058Y, 90+"),
         ):
-            self.doubts.extend(not_understood(self.path, column, table[column], known, expected))
+            self.doubts.extend(not_understood(self.path, column, table[column].tolist(), known, expected))
             table[column] = pd.Series([of(cell) for cell in table[column]], dtype=object)
 
     def _splits(self, table: pd.DataFrame) -> list[str]:

@@ -71,7 +71,8 @@ def _near(folder: Path) -> Iterator[Path]:
 def _corpus_checks(kind: Kind, folder: Path, num_images: int, progress: bool) -> Iterator[Check]:
     path = kind.place(folder)
     yield Check("corpus", "ok", f"{kind.name}, read by {kind.class_path}")
-    tables = [table_check(folder, table) for table in kind.tables]
+    folders = [folder, *sorted(folder.glob(kind.folders))] if kind.folders else [folder]
+    tables = [table_check(folders, table) for table in kind.tables]
     yield from tables
     try:
         corpus = _AlreadyRead(reader := kind.reader(path), reader.findings, reader.studies())

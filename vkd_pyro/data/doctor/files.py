@@ -14,14 +14,15 @@ from vkd_pyro.utils.errors import UserError
 IMAGES, ARCHIVES = (".png", ".jpg", ".jpeg"), (".zip", ".tgz", ".tar.gz", ".tar")
 
 
-def table_check(folder: Path, table: Table) -> Check:
-    """Checks that a table is there and has its columns; a failure where training needs it."""
+def table_check(folders: Sequence[Path], table: Table) -> Check:
+    """Checks that a table is in one of the folders and has its columns; a failure where training needs it."""
     name = table.names[0]
-    path = next((found for each in table.names if (found := find_table(folder, each))), None)
+    places = ((folder, each) for folder in folders for each in table.names)
+    path = next((found for folder, each in places if (found := find_table(folder, each))), None)
     if path is None and table.wanted_by:
         return Check(name, "ok", f"not there; wanted only for {table.wanted_by}")
     if path is None:
-        return Check(name, "failure", f"not found in {folder}", f"fetch it (or {name}.gz) into {folder}")
+        return Check(name, "failure", f"not found in {folders[0]}", f"fetch it (or {name}.gz) into {folders[0]}")
     try:
         return Check(path.name, "ok", f"{len(read_table(path, table.columns)):,} rows")
     except UserError as error:

@@ -17,6 +17,11 @@ def file_of(folder: Path, cell: str) -> Path:
     return folder / cell.replace("\\", "/")
 
 
+def none_of(folder: Path, images: int, expected: str) -> list[str]:
+    """What to do where a table lists images and none of them is there: where they are looked for."""
+    return [f"{folder}: none of the {images:,} images is there; move them so that one is {expected}"]
+
+
 def near_miss(folder: Path, cell: str) -> str:
     """How a cell that names no file would name one; "" where that is not seen."""
     return next((words for words, path in _others(folder, cell) if path != folder / cell and os.path.isfile(path)), "")

@@ -6,7 +6,6 @@ from math import isnan, nan
 from vkd_pyro.data.study import Sex
 
 SEXES: dict[str, Sex] = {"f": "female", "female": "female", "m": "male", "male": "male"}
-SEXES |= {"w": "female", "woman": "female", "girl": "female", "man": "male", "boy": "male"}
 BLANK = {
     *("", "nan", "na", "n/a", "<na>", "none", "null", "nil", "#n/a", ".", "-", "--", "?", "u", "unk", "unknown"),
     *("missing", "not available", "not stated", "not known", "unspecified", "undisclosed", "unbekannt"),
@@ -34,7 +33,7 @@ OLDEST = 120.0
 
 
 def sex_of(cell: str) -> Sex:
-    """ "F", "female" or "woman" is female, "M", "male" or "man" male, in any case; anything else is unknown."""
+    """ "F" or "female" is female, "M" or "male" male, in any case; anything else is unknown."""
     return SEXES.get(cell.strip().lower(), "unknown")
 
 

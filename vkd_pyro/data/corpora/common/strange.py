@@ -27,12 +27,12 @@ def check_names(path: Path, table: pd.DataFrame, column: str) -> None:
     nobody = np.flatnonzero([names_nobody(cell) for cell in table[column]])
     if len(nobody):
         raise UserError(
-            f"{path}: row {nobody[0] + 2} names no {column} (it is blank, or a word for none such as nan), as do "
+            f"{path}: row {nobody[0] + 2}: its {column!r} is blank, or a word for none such as nan, as in "
             f"{len(nobody):,} of {len(table):,} rows; give each its {column}, a name of its own where it is not known"
         )
     if how := rounded(table[column]):
         raise UserError(
-            f"{path}: column {column!r} has {how}, so different ones may have become one; save the column as text anew, "
+            f"{path}: column {column!r} has {how}, so different ones may have become one; save the column as text, "
             "from where it comes"
         )
 
