@@ -204,5 +204,6 @@ class Manifest(Corpus):
             try:
                 cell = read_text(path)
             except UserError as error:
-                raise UserError(f"{self.path}: row {row + 2}: its report {path} is not a readable text file") from error
+                shown = f" {path}" if cell.isprintable() and " " not in cell else ""  # else it may be the text itself
+                raise UserError(f"{self.path}: row {row + 2}: its report{shown} is not a readable text file") from error
         return {WHOLE: " ".join(cell.split())} if cell else {}
