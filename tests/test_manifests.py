@@ -121,6 +121,11 @@ def test_a_name_that_many_rows_share_is_told(manifest):
     assert doubts_of(manifest(patient=[f"{number // 4}" for number in range(NUM_ROWS)])) == []
 
 
+def test_names_that_became_dates_are_told(manifest):
+    (doubt,) = doubts_of(manifest(patient=["04-Mar", "2024-03-05", *(f"{number}-99" for number in range(22))]))
+    assert "2 patients have dates for names" in doubt
+
+
 def test_formulas_of_a_spreadsheet_are_names(manifest):
     corpus = manifest(patient=[f'"=""{number:05d}"""' for number in range(NUM_ROWS)])
     assert len({study.patient_id for study in corpus.studies()}) == NUM_ROWS
@@ -167,6 +172,20 @@ def test_one_file_of_two_patients_by_a_link_is_refused(tmp_path, manifest, link)
         manifest(image=images(row4="copy.png")).studies()
     same = [f"p{number if number != 4 else 0}" for number in range(NUM_ROWS)]
     assert len(manifest(image=images(row4="copy.png"), patient=same).studies()) == NUM_ROWS
+
+
+def test_a_copy_of_a_file_as_another_patient_is_told_by_the_doctor(tmp_path, manifest):
+    path = manifest().path
+    for number in range(NUM_ROWS):
+        image = np.random.default_rng(number).integers(256, size=(16, 16)).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / "images" / f"{number:03d}.png")
+    (copies,) = [check for check in examine(path, 1).checks if check.name == "copies"]
+    assert copies.verdict == "ok"
+    (tmp_path / "images" / "007.png").write_bytes((tmp_path / "images" / "003.png").read_bytes())
+    (copies,) = [check for check in examine(path, 1).checks if check.name == "copies"]
+    assert copies.verdict == "warning"
+    assert "2 images of several patients are 1, as " in copies.found
+    assert copies.found.endswith("003.png and " + str(tmp_path / "images" / "007.png"))
 
 
 # Views ----------------------------------------------------------------------------------------------------------------
@@ -313,7 +332,8 @@ def test_tables_in_any_unicode_and_with_any_separator(manifest, encoding, separa
 
 def test_the_line_that_tells_excel_the_separator_and_decimal_commas(tmp_path, manifest):
     path = manifest(separator=";", Edema=["1,0", "-1,0"] * 12).path
-    path.write_text("sep=;\n" + path.read_text() + ";;;\n\n")
+    lines = [f"{line};;" for line in path.read_text().splitlines()]  # and blank columns, as spreadsheets leave them
+    path.write_text("\n".join(["sep=;", *lines, ";;;;;", ""]))
     assert [study.labels.tolist() for study in Manifest(path).studies()[:2]] == [[1], [-1]]
 
 
@@ -326,6 +346,8 @@ def test_the_line_that_tells_excel_the_separator_and_decimal_commas(tmp_path, ma
         ("images/000", "with the suffix .png"),
         ("images/000.jpg", "with the suffix .png"),
         ("C:/Users/me/000.png", None),
+        ("..", None),
+        ("a\0b", None),
     ],
 )
 def test_images_that_are_not_found_are_named_by_what_is_wrong(manifest, cell, how):

@@ -33,6 +33,11 @@ NONE = {
 ERROR = re.compile(r"#(?:N/?[AV]|N/A N/A|REF!|VALUE!|WERT!|NAME\?|NULL!|NUM!|ZAHL!|DIV/0!|BEZUG!|SPILL!|#*)", re.I)
 """What spreadsheets write where a formula fails, or a column is too narrow."""
 SCIENTIFIC = re.compile(r"[+-]?\d(?:[.,]\d+)?e\+\d+", re.I)
+DATE = re.compile(
+    r"\d{1,2}[-. ](Jan|Feb|Mar|Mrz|Apr|May|Mai|Jun|Jul|Aug|Sep|Oct|Okt|Nov|Dec|Dez)\.?([-. ]\d{2,4})?"
+    r"|\d{4}-\d{2}-\d{2}( 00:00(:00)?)?|\d{1,2}/\d{1,2}/\d{4}"
+)
+"""What spreadsheets make of a name such as 3-4 or MAR4."""
 NUMBERED = re.compile(r"([^\W\d_]*)[ _-]*0*(\d+)")
 """A number, after letters or not, of which leading zeros and what stands between say nothing."""
 DIGITS = 15
@@ -74,6 +79,11 @@ def rounded(names: Iterable[str]) -> str:
     if len(long) > 3 and not any(name.lstrip("0")[DIGITS:].strip("0") for name in long):
         return f"numbers of more than {DIGITS} digits, all of which end in zeros, as a spreadsheet rounds them"
     return ""
+
+
+def dated(names: Iterable[str]) -> int:
+    """How many of the names look like dates."""
+    return sum(DATE.fullmatch(name) is not None for name in set(names))
 
 
 def crowded(names: Sequence[str]) -> int:

@@ -148,6 +148,8 @@ class Manifest(Corpus):
                 f"data.selection.corpus.path: no file at {self.path}; expected a CSV file with {', '.join(REQUIRED)}"
             )
         table = read_table(self.path, REQUIRED).apply(lambda column: column.str.strip())
+        spare = [not name and (table.iloc[:, i] == "").all() for i, name in enumerate(table.columns)]
+        table = table.loc[:, ~np.array(spare)]  # as spreadsheets leave them behind the last
         if (blank := table["image"] == "").any():
             raise UserError(f"{self.path}: row {int(np.flatnonzero(blank)[0]) + 2} names no image; take it out")
         return table

@@ -9,6 +9,7 @@ from vkd_pyro.data.doctor.diagnosis import Check, Diagnosis, failure, some
 from vkd_pyro.data.doctor.files import (
     archive_check,
     archives,
+    copies_check,
     count_check,
     doubt_checks,
     file_checks,
@@ -88,6 +89,8 @@ def _corpus_checks(kind: Kind, folder: Path, num_images: int, progress: bool) ->
     yield from doubt_checks(reader)
     if kind.published:
         yield release_check(kind, studies)
+    if kind.name == "manifest":
+        yield copies_check(studies)
     yield from file_checks(kind, path, corpus, studies)
     yield from content_checks(kind.has_reports, corpus, studies)
     yield from training_checks(corpus, num_images, progress)

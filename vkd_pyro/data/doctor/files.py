@@ -1,6 +1,8 @@
 """Checks of tables and files: what is there, what is missing, what nothing leads to, what may not be read."""
 
+import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -11,6 +13,7 @@ from vkd_pyro.data.doctor.layouts import PEOPLE, PROJECTIONS, Kind, Table
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.utils.errors import UserError
 
+COMPARED, BEGINNING = 5000, 2**20
 IMAGES, ARCHIVES = (".png", ".jpg", ".jpeg"), (".zip", ".tgz", ".tar.gz", ".tar")
 
 
@@ -85,6 +88,28 @@ def file_checks(kind: Kind, path: Path, corpus: Corpus, studies: Sequence[Study]
         yield Check("further reports", "warning", f"{len(texts):,} without a study that has images", fix)
     refused = [name for name in sorted(files) if not os.access(name, os.R_OK)]
     yield _permission_check(refused, [str(error.filename) for error in closed], bool(used & set(refused)))
+
+
+def copies_check(studies: Sequence[Study]) -> Check:
+    """Whether a patient's image is another's, too, under another name: of images of a size, and of 5,000 at most."""
+    sizes: dict[int, list[tuple[str, Path]]] = defaultdict(list)
+    for study in studies:
+        for image in study.images:
+            if isinstance(image, Path) and os.path.isfile(image):
+                sizes[image.stat().st_size].append((study.patient_id, image))
+    contents: dict[tuple[int, str], list[tuple[str, Path]]] = defaultdict(list)
+    alike = [(size, *pair) for size, pairs in sizes.items() if len(pairs) > 1 for pair in pairs]
+    for size, patient, image in alike[:COMPARED]:
+        if os.access(image, os.R_OK):
+            with image.open("rb") as file:
+                contents[size, hashlib.sha256(file.read(BEGINNING)).hexdigest()].append((patient, image))
+    same = [pairs for pairs in contents.values() if len({patient for patient, _ in pairs}) > 1]
+    if not same:
+        return Check("copies", "ok", "no patient has another's image")
+    found = (
+        f"{sum(map(len, same)):,} images of several patients are {len(same):,}, as {same[0][0][1]} and {same[0][1][1]}"
+    )
+    return Check("copies", "warning", found, "leave one of each, or it may be in two splits; or all are empty")
 
 
 def _permission_check(files: Sequence[str], folders: Sequence[str], used: bool) -> Check:

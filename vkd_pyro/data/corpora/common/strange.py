@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vkd_pyro.data.corpora.common.files import near_miss
-from vkd_pyro.data.ids import crowded, names_nobody, rounded, spelled_twice
+from vkd_pyro.data.ids import crowded, dated, names_nobody, rounded, spelled_twice
 from vkd_pyro.utils.errors import UserError
 
 ALIKE = "differ only in case, leading zeros, separators or a .0"
@@ -56,6 +56,11 @@ def strange_patients(path: Path, patients: Sequence[str], splits: Sequence[str])
         if apart := sum(len({splits[row] for name in group for row in rows[name]}) > 1 for group in groups):
             raise UserError(f"{told}, and {apart:,} of them would be in two splits; {fix}")
         found.append(f"{told}, and count as {sum(map(len, groups)):,}; {fix}")
+    if dates := dated(patients):
+        found.append(
+            f"{path}: {dates:,} patients have dates for names, which a spreadsheet makes of others such as 3-4 and which "
+            "several people may share; save the column as text, from where it comes"
+        )
     if most := crowded(patients):
         found.append(
             f"{path}: one patient has {most:,} of the {len(patients):,} rows; if that is a word for people who are not "

@@ -77,7 +77,7 @@ def mismatches(header: DicomHeader, views: Sequence[str] = ("frontal", "lateral"
         reasons.append(f"modality {header.modality} is not an X-ray ({', '.join(MODALITIES)})")
     if header.body_part and not any(word in header.body_part for word in CHEST_WORDS):
         reasons.append(f"body part {header.body_part} is not the chest")
-    if header.view and (kind := view_of(header.view)) not in views:
-        kind = "neither frontal nor lateral" if kind == "unknown" else kind
+    if header.view and (view := view_of(header.view)) not in views:
+        kind = "neither frontal nor lateral" if view == "unknown" else view
         reasons.append(f"view position {header.view} is {kind}, not {' or '.join(views)}")
     return reasons
