@@ -99,10 +99,13 @@ class Selection:
         studies = [chosen for study in found if (chosen := self._choose_views(study, left_out)) is not None]
         if not studies:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count) or "none found"
-            raise UserError(
-                f"{self.corpus.name}: no study is left ({reasons}); see data.selection.views and unknown_views, "
-                "or run vkd doctor on the folder"
-            )
+            fix = "".join(f"; {doubt}" for doubt in self.corpus.doubts)
+            fix += "; see data.selection.views and unknown_views, or run vkd doctor on the folder"
+            if left_out["images of unknown view"]:
+                fix += ", or keep images of unknown view by data.selection.unknown_views keep"
+            raise UserError(f"{self.corpus.name}: no study is left ({reasons}){fix}")
+        for doubt in self.corpus.doubts:
+            warnings.warn(doubt, stacklevel=2)
         if self.labels is not None:
             labels = read_outside_labels(Path(self.labels), studies, self.corpus.findings)
             studies = [replace(study, labels=row) for study, row in zip(studies, labels, strict=True)]

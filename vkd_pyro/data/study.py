@@ -73,3 +73,11 @@ class Corpus(abc.ABC):
     def left_out(self) -> Counter[str]:
         """Why the reader left studies or images out, and how many; filled by `studies`."""
         return Counter()
+
+    @cached_property
+    def doubts(self) -> list[str]:
+        """What may be wrong in the tables, a line each, with what to do after the last semicolon; filled by `studies`.
+
+        Training warns of them.
+        """
+        return []

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vkd_pyro.data.controls import Control
+from vkd_pyro.data.ids import spelling
 from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.selection import reindex_labels
 from vkd_pyro.data.splits import Folds, keeps_labels
@@ -74,7 +75,8 @@ class Task:
         """Numbers of the studies of each split; no patient is in two of them.
 
         Raises:
-            UserError: an unknown split, a study_id that occurs twice, a patient in two splits.
+            UserError: an unknown split, a study_id that occurs twice, a patient in two splits, by one name or two
+                spellings of it.
         """
         splits: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
         for number, study in enumerate(studies):
@@ -85,9 +87,15 @@ class Task:
         if len({study.study_id for study in studies}) < len(studies):
             raise UserError(f"{corpus.name}: two studies have the same study_id; give each its own")
         patients = {split: {studies[i].patient_id for i in rows} for split, rows in splits.items()}
+        spelled = {split: {spelling(name) for name in names} for split, names in patients.items()}
         for one, other in combinations(splits, 2):
             if shared := len(patients[one] & patients[other]):
                 raise UserError(f"{corpus.name}: {shared} patients are in both {one} and {other}; split by patient")
+            if shared := len(spelled[one] & spelled[other]):
+                raise UserError(
+                    f"{corpus.name}: {shared} patients are in both {one} and {other}, spelled in two ways, as 3 and "
+                    "003, 3 and 3.0, or p3 and P3; write each in one way"
+                )
         splits["train"] = splits["train"][: self.max_train_studies]
         return splits
 

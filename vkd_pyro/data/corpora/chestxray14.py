@@ -6,14 +6,18 @@ from typing import Literal
 
 import numpy as np
 
+from vkd_pyro.data.corpora.common.files import SUFFIXES, none_of
 from vkd_pyro.data.corpora.common.patients import age_of, sex_of
 from vkd_pyro.data.corpora.common.tables import cells_of, check_known, find_table, read_table
+from vkd_pyro.data.corpora.common.text import read_text
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHESTXRAY14_WIDER, CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.utils.errors import UserError
 
+LISTS = {"train_val_list": "", "test_list": "test"}
+"""The official lists, whose names end in _NIH in a copy at 224 pixels, and the split of each; "" is to be split."""
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 NO_FINDING = "No Finding"
 
@@ -26,7 +30,8 @@ class ChestXray14(Corpus):
 
     Args:
         root: the folder with `Data_Entry_2017_v2020.csv` (or `Data_Entry_2017.csv`), the two lists, and the images in
-            `images/` or `images_001/images/` to `images_012/images/`.
+            `images/`, `images_001/images/` to `images_012/images/`, or `images-224/images-224/`, a copy at 224 pixels
+            whose lists are `train_val_list_NIH.txt` and `test_list_NIH.txt`; as .png, or .jpg of the same name.
         vocabulary: "chexpert": the seven findings that it shares with CheXpert, by their names there; "own": its 14.
         wider: findings of CheXpert to add that are only nearly the same: "Lung Opacity" (for Infiltration),
             "Lung Lesion" (Mass or Nodule), "Pleural Other" (Pleural_Thickening).
@@ -70,21 +75,24 @@ class ChestXray14(Corpus):
             )
         table = read_table(path, ("Image Index", "Finding Labels", "Patient ID", "View Position"))
         check_known(path, table, "Image Index", r"\S+\.png")
+        check_known(path, table, "Patient ID", r"\d+")
         official, files = self._official_splits(), self._image_files()
         self.left_out.clear()
+        self.doubts.clear()
         studies = []
         names = ("Image Index", "Finding Labels", "Patient ID", "View Position", "Patient Gender", "Patient Age")
         rows = zip(*(cells_of(table, name) for name in names), strict=True)
         for row, (image, present, patient, position, sex, age) in enumerate(rows, start=2):
+            patient = patient.lstrip("0") or "0"
             if image not in official:
                 self.left_out["images in neither train_val_list.txt nor test_list.txt"] += 1
-            elif image not in files:
+            elif (file := files.get(image.removesuffix(".png"))) is None:
                 self.left_out["images listed, but no file"] += 1
             else:
                 study = Study(
                     study_id=image.removesuffix(".png"),
                     patient_id=patient,
-                    images=(files[image],),
+                    images=(file,),
                     views=(view_of(position),),
                     report={},
                     labels=self._labels(path, row, present),
@@ -93,6 +101,8 @@ class ChestXray14(Corpus):
                     age=age_of(age),
                 )
                 studies.append(study)
+        if not studies and self.left_out["images listed, but no file"]:
+            self.doubts.extend(none_of(self.root, len(table), "images/00000001_000.png"))
         return studies
 
     def _labels(self, path: Path, row: int, cell: str) -> np.ndarray:
@@ -104,11 +114,12 @@ class ChestXray14(Corpus):
     def _official_splits(self) -> dict[str, str]:
         """Image -> "test", or "" for what is to be split into train and validation."""
         splits: dict[str, str] = {}
-        for name, split in (("train_val_list.txt", ""), ("test_list.txt", "test")):
-            path = self.root / name
+        for name, split in LISTS.items():
+            paths = (self.root / f"{name}.txt", self.root / f"{name}_NIH.txt")
+            path = next(filter(os.path.isfile, paths), paths[0])
             try:
-                images = path.read_text(encoding="utf-8").split()
-            except (OSError, UnicodeDecodeError) as error:
+                images = read_text(path).split()
+            except UserError as error:
                 raise UserError(f"{path}: not readable; fetch the official list into {self.root}") from error
             if both := sum(image in splits for image in images):
                 raise UserError(f"{path}: {both:,} of its images are in train_val_list.txt too; fetch both lists again")
@@ -116,12 +127,12 @@ class ChestXray14(Corpus):
         return splits
 
     def _image_files(self) -> dict[str, Path]:
-        """Name -> file, over `images/` and `images_001/images/` to `images_012/images/`."""
-        folders = sorted(self.root.glob("images*"))
-        return {
-            name: Path(folder, name)
-            for top in folders
-            for folder, _, names in os.walk(top, followlinks=True)
-            for name in names
-            if name.endswith(".png")
-        }
+        """Name without suffix -> file, over the folders `images*` and what is in them; a PNG before another."""
+        files: dict[str, tuple[int, Path]] = {}
+        for top in sorted(self.root.glob("images*")):
+            for folder, _, names in os.walk(top, followlinks=True):
+                for stem, suffix, name in ((*os.path.splitext(name), name) for name in names):
+                    if suffix.lower() in SUFFIXES:
+                        place = SUFFIXES.index(suffix.lower())
+                        files[stem] = min((place, Path(folder, name)), files.get(stem, (len(SUFFIXES), top)))
+        return {stem: path for stem, (_, path) in files.items()}

@@ -2,20 +2,33 @@
 
 import os
 import re
+from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
+from vkd_pyro.data.corpora.common.files import none_of
 from vkd_pyro.data.corpora.common.patients import age_of, sex_of
-from vkd_pyro.data.corpora.common.tables import cells_of, check_known, group_rows, need_table, read_labels, read_table
+from vkd_pyro.data.corpora.common.tables import (
+    cells_of,
+    check_known,
+    find_table,
+    group_rows,
+    need_table,
+    read_labels,
+    read_table,
+)
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.utils.errors import UserError
 
-PATH = re.compile(r"(?:.*/)?((?:train|valid)/((patient\d+)/study\d+)/[^/]+)")
+PATH = re.compile(r"(?:(?:.*/)?(?:train|valid|[^/]*batch[^/]*)/)?(((patient\d+)/study\d+)/[^/]+)")
+BATCHES = "CheXpert*batch*"
+"""What the full size comes as: "CheXpert-v1.0 batch 1 (validate & csv)" with the tables and valid/, and "batch 2 (train
+1)" to "batch 4 (train 3)" with the patients of train/."""
 USED = ("file", "study", "patient", "view", "sex", "age")
 
 
@@ -27,7 +40,8 @@ class CheXpert(Corpus):
     age of 0 (it stands beside the sex Unknown) is unknown.
 
     Args:
-        root: the folder with `train.csv`, `valid.csv`, `train/` and `valid/`.
+        root: the folder with `train.csv`, `valid.csv`, `train/` and `valid/`; or with the folders to which the archives
+            of the full size unpack, "CheXpert-v1.0 batch 2 (train 1)" and so on, as they are.
     """
 
     name = "chexpert"
@@ -41,25 +55,32 @@ class CheXpert(Corpus):
         if not self.root.is_dir():
             raise UserError(f"data.selection.corpus.root: no folder at {self.root}; expected a CheXpert download")
         self.left_out.clear()
+        self.doubts.clear()
         return [*self._read("train"), *self._read("valid")]
 
     def _read(self, part: str) -> list[Study]:
-        path = need_table(self.root, f"{part}.csv")
+        folders = [self.root, *self._batches()]
+        found = (path for folder in folders if (path := find_table(folder, f"{part}.csv")))
+        path = next(found, None) or need_table(self.root, f"{part}.csv")
         table = read_table(path, ("Path", "Frontal/Lateral", "AP/PA", *self.findings))
+        table["Path"] = table["Path"].str.replace("\\", "/")
         check_known(path, table, "Path", PATH.pattern)
         # The first component of Path is the download's own name.
-        table[["file", "study", "patient"]] = table["Path"].str.extract(PATH)
+        table[["name", "study", "patient"]] = table["Path"].str.extract(PATH)
+        table["file"] = self._files(part, table["name"].tolist(), table["patient"].tolist())
         table["view"] = table["Frontal/Lateral"]
         table["sex"] = [sex_of(cell) for cell in cells_of(table, "Sex")]
         table["age"] = [age_of(cell) or nan for cell in cells_of(table, "Age")]
         labels = read_labels(path, table, self.findings)
-        exists = np.array([os.path.isfile(self.root / file) for file in table["file"]])
+        exists = table["file"].notna().to_numpy()
         self.left_out["images listed, but no file"] += int((~exists).sum())
+        if not exists.any():
+            self.doubts.extend(none_of(self.root, len(table), f"{part}/patient.../study1/view1_frontal.jpg"))
         return [
             Study(
                 study_id=study,
                 patient_id=rows[0].patient,
-                images=tuple(self.root / row.file for row in rows),
+                images=tuple(row.file for row in rows),
                 views=tuple(view_of(row.view) for row in rows),
                 report={},
                 labels=labels[rows[0].Index],
@@ -69,3 +90,21 @@ class CheXpert(Corpus):
             )
             for study, rows in group_rows(table[list(USED)][exists], "study").items()
         ]
+
+    def _files(self, part: str, names: Sequence[str], patients: Sequence[str]) -> pd.Series:
+        """The file of each row, in whichever folder has its patient; None where there is none."""
+        places = [folder / part for folder in (self.root, *self._batches())]
+        places += [folder for folder in self._batches() if part in folder.name]
+        folders: dict[str, list[Path]] = {}
+        for place in filter(os.path.isdir, places):
+            for patient in os.listdir(place):
+                folders.setdefault(patient, []).append(place)
+        files = (
+            next((place / name for place in folders.get(patient, ()) if os.path.isfile(place / name)), None)
+            for name, patient in zip(names, patients, strict=True)
+        )
+        return pd.Series(list(files), dtype=object)
+
+    def _batches(self) -> list[Path]:
+        """The folders of the archives; one may lie in another of its name."""
+        return [path for mark in (BATCHES, f"{BATCHES}/{BATCHES}") for path in sorted(self.root.glob(mark))]

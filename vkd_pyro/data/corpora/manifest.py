@@ -1,8 +1,6 @@
 """A corpus of one's own, described by one CSV file."""
 
-import os
 import re
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vkd_pyro.data.corpora.common.patients import OLDEST, age_of, sex_of
+from vkd_pyro.data.corpora.common.files import file_of
+from vkd_pyro.data.corpora.common.patients import BLANK, OLDEST, age_of, says_age, says_sex, sex_of
+from vkd_pyro.data.corpora.common.strange import (
+    check_images,
+    check_names,
+    missing_images,
+    not_understood,
+    strange_patients,
+    strange_studies,
+)
 from vkd_pyro.data.corpora.common.tables import group_rows, read_labels, read_table
+from vkd_pyro.data.corpora.common.text import read_text
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.reports import read_report, says_nothing
 from vkd_pyro.data.splits import split_of
-from vkd_pyro.data.study import Corpus, Sex, Study
+from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import sha256_of
 
@@ -30,17 +38,33 @@ SPLITS = {
     "val": "validation",
     "test": "test",
 }
+NAMED_LIKE: dict[str, str] = (
+    dict.fromkeys(("images", "imagepath", "imagefile", "imagename", "path", "file", "filename", "filepath"), "image")
+    | dict.fromkeys(("patients", "patientid", "subject", "subjectid", "mrn", "pid"), "patient")
+    | dict.fromkeys(("reports", "reporttext", "text"), "report")
+    | dict.fromkeys(("views", "viewposition", "projection"), "view")
+    | dict.fromkeys(("splits", "fold", "partition", "subset"), "split")
+    | dict.fromkeys(("studies", "studyid", "studyuid", "accession", "accessionnumber", "exam", "examid"), "study")
+    | dict.fromkeys(("gender", "patientsex"), "sex")
+    | dict.fromkeys(("ages", "patientage"), "age")
+    | {name: name for name in (*REQUIRED, *OPTIONAL)}
+)
+"""What the columns are called elsewhere, without capitals and separators: no names of findings."""
+VIEWS = "AP, PA, frontal, lateral, LL, RL, L or words for these"
 
 
 class Manifest(Corpus):
     """Reader of a CSV file with a row an image: `image,report,patient,sex,age,view,split,<findings...>`.
 
     * `image`: a file, relative to the CSV file's folder;
-    * `patient`: any name; what is split, and never shared between splits;
+    * `patient`: any name; what is split, and never shared between splits; a cell that names nobody (blank, nan, #N/A),
+      numbers that a spreadsheet rounded, and a name spelled in two ways (3 and 003) that is in two splits, are refused;
     * `report`: the text itself, or the name of a `.txt` file; may be blank, or left out;
-    * `sex`: F, M, female or male, in any case, or blank; may be left out;
-    * `age`: at the examination, in years, or as DICOM writes it (058Y, 006M), or blank; may be left out;
-    * `view`: AP, PA, frontal, lateral, LL, RL, or blank; may be left out;
+    * `sex`: F, M, female or male, in any case; O, U, blank and what is not understood is unknown; may be left out;
+    * `age`: at the examination, in years, or as DICOM writes it (058Y, 006M); 90+ and >89 are 90; blank and what is not
+      understood is unknown; may be left out;
+    * `view`: AP, PA, frontal, lateral, LL, RL or words for these (`view_of`); blank and what is not understood is
+      unknown; may be left out;
     * `split`: train, validation or test for every row; without the column, patients are split 70 / 10 / 20 by hash;
     * `study`: rows of the same study are its images, with the same report and labels; without it each row is a study;
     * every other column is a finding: 1 present, 0 absent, -1 uncertain, blank not mentioned (`LabelPolicy.blank` says
@@ -58,8 +82,18 @@ class Manifest(Corpus):
     @cached_property
     def findings(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the labels."""
-        if "" in self._columns:
-            raise UserError(f"{self.path}: a column without a name; give it that of a finding, or leave it out")
+        names: dict[str, str] = {}
+        for column in self._columns:
+            plain = re.sub(r"[\W_]", "", column).casefold()
+            if not plain:
+                raise UserError(f"{self.path}: a column without a name; give it that of a finding, or leave it out")
+            if plain in NAMED_LIKE:
+                raise UserError(
+                    f"{self.path}: column {column!r} would be a finding (did you mean {NAMED_LIKE[plain]!r}?); rename "
+                    "it, or take it out"
+                )
+            if names.setdefault(plain, column) != column:
+                raise UserError(f"{self.path}: columns {names[plain]!r} and {column!r} are alike; leave one of them")
         return self._columns or CHEXPERT_FINDINGS
 
     def fingerprint(self) -> str:
@@ -68,24 +102,28 @@ class Manifest(Corpus):
 
     def studies(self) -> list[Study]:
         """Studies with at least one image file, in the order of the file."""
-        table = self._table.copy()
+        table, findings = self._table.copy(), self.findings
         self.left_out.clear()
+        self.doubts.clear()
+        table["study"] = self._table.get("study", table["image"])
         for column in OPTIONAL:
             if column not in table:
                 table[column] = ""
-        if (self._table.get("study", table["image"]) == "").any():
-            raise UserError(f"{self.path}: a cell of the column 'study' is blank; name it, or leave the column out")
-        if (twice := table["image"].duplicated()).any():
-            raise UserError(f"{self.path}: row {int(np.flatnonzero(twice)[0]) + 2}: its image is in an earlier row too")
-        table["study"] = self._table.get("study", table["image"])
+        check_names(self.path, table, "patient")
+        if "study" in self._table:
+            check_names(self.path, table, "study")
+            self.doubts.extend(strange_studies(self.path, table["study"].tolist()))
         table["split"] = self._splits(table)
-        table["sex"], table["age"] = self._sexes(table["sex"].tolist()), self._ages(table["age"].tolist())
-        files = [self.path.parent / name.replace("\\", "/") for name in table["image"]]
+        patients, splits = table["patient"].tolist(), table["split"].tolist()
+        self.doubts.extend(strange_patients(self.path, patients, splits))
+        self._understand(table)
+        files = [file_of(self.path.parent, name) for name in table["image"]]
         table["file"] = pd.Series(files, dtype=object)
-        unlabelled = np.full((len(table), len(self.findings)), np.nan, dtype=np.float32)
+        unlabelled = np.full((len(table), len(findings)), np.nan, dtype=np.float32)
         labels = self._labels(table) if self._columns else unlabelled
-        exists = np.array([os.path.isfile(file) for file in files], dtype=bool)
-        self.left_out["images listed, but no file"] += int((~exists).sum())
+        exists = check_images(self.path, files, patients, splits)
+        self.doubts.extend(missing_images(self.path, table["image"].tolist(), exists))
+        self.left_out["images listed, but no file"] += exists.count(False)
         used = table[["file", *REQUIRED, *OPTIONAL]][exists]
         return [
             self._study(study, rows, labels[[row.Index for row in rows]])
@@ -110,8 +148,10 @@ class Manifest(Corpus):
                 f"data.selection.corpus.path: no file at {self.path}; expected a CSV file with {', '.join(REQUIRED)}"
             )
         table = read_table(self.path, REQUIRED).apply(lambda column: column.str.strip())
-        if (blank := (table[list(REQUIRED)] == "").any(axis=1)).any():
-            raise UserError(f"{self.path}: row {int(np.flatnonzero(blank)[0]) + 2} names no image or no patient")
+        spare = [not name and (table.iloc[:, i] == "").all() for i, name in enumerate(table.columns)]
+        table = table.loc[:, ~np.array(spare)]  # as spreadsheets leave them behind the last
+        if (blank := table["image"] == "").any():
+            raise UserError(f"{self.path}: row {int(np.flatnonzero(blank)[0]) + 2} names no image; take it out")
         return table
 
     def _study(self, name: str, rows: list[Any], labels: NDArray[np.float32]) -> Study:
@@ -126,7 +166,7 @@ class Manifest(Corpus):
             study_id=name,
             patient_id=first.patient,
             images=tuple(row.file for row in rows),
-            views=tuple(view_of(row.view) for row in rows),
+            views=tuple(row.view for row in rows),
             report=self._report(first.report, first.Index),
             labels=labels[0],
             split=first.split,
@@ -134,22 +174,19 @@ class Manifest(Corpus):
             age=first.age,
         )
 
-    def _sexes(self, cells: Sequence[str]) -> list[Sex]:
-        sexes = [sex_of(cell) for cell in cells]
-        self._check_read("sex", cells, [sex == "unknown" for sex in sexes], "F, M, female, male")
-        return sexes
+    def _understand(self, table: pd.DataFrame) -> None:
+        """Views, sexes and ages in place of what the cells say of them; tells of those that were not understood."""
 
-    def _ages(self, cells: Sequence[str]) -> list[float]:
-        ages = [age_of(cell) for cell in cells]
-        self._check_read("age", cells, np.isnan(ages).tolist(), f"years, from 0 to {OLDEST:g},")
-        return ages
+        def says_view(cell: str) -> bool:
+            return cell.lower() in BLANK or view_of(cell) != "unknown"
 
-    def _check_read(self, column: str, cells: Sequence[str], unread: Sequence[bool], expected: str) -> None:
-        """Raises `UserError` naming the first cell that says something which was not understood."""
-        strange = [no and cell.lower() not in ("", "unknown") for cell, no in zip(cells, unread, strict=True)]
-        if any(strange):
-            row = strange.index(True) + 2
-            raise UserError(f"{self.path}: row {row}, column {column!r}: expected {expected} or blank for unknown")
+        for column, known, of, expected in (
+            ("view", says_view, view_of, VIEWS),
+            ("sex", says_sex, sex_of, "F, M, female, male, O"),
+            ("age", says_age, age_of, f"years from 0 to {OLDEST:g}, 058Y, 90+"),
+        ):
+            self.doubts.extend(not_understood(self.path, column, table[column].tolist(), known, expected))
+            table[column] = pd.Series([of(cell) for cell in table[column]], dtype=object)
 
     def _splits(self, table: pd.DataFrame) -> list[str]:
         if "split" not in self._table:
@@ -170,11 +207,12 @@ class Manifest(Corpus):
                 "the text itself or the name of a .txt file; save the report as text"
             )
         if cell.lower().endswith(".txt") and "\n" not in cell:
-            path = self.path.parent / cell
+            path = file_of(self.path.parent, cell)
             try:
-                cell = path.read_text(encoding="utf-8")
-            except (OSError, ValueError) as error:  # also where it is no name of a file, or no text
-                raise UserError(f"{self.path}: row {row + 2}: its report {path} is not a readable text file") from error
+                cell = read_text(path)
+            except UserError as error:
+                shown = f" {path}" if cell.isprintable() and " " not in cell else ""  # else it may be the text itself
+                raise UserError(f"{self.path}: row {row + 2}: its report{shown} is not a readable text file") from error
         if cell.strip() and says_nothing(cell):
             self.left_out["reports that say there is none (nan, none, a number, to follow)"] += 1
         return read_report(cell)

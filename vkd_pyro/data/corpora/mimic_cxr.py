@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vkd_pyro.data.corpora.common.files import none_of
 from vkd_pyro.data.corpora.common.patients import known_age, sex_of
 from vkd_pyro.data.corpora.common.tables import (
     cells_of,
@@ -25,6 +26,7 @@ from vkd_pyro.data.corpora.common.tables import (
     read_labels,
     read_table,
 )
+from vkd_pyro.data.corpora.common.text import decode
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.reports import LAST_PARAGRAPH, split_sections
@@ -37,6 +39,8 @@ PREFIX = "mimic-cxr-2.0.0"
 PATIENTS = "patients.csv"
 PATIENT_COLUMNS = ("subject_id", "gender", "anchor_age", "anchor_year")
 """The table of patients, and its columns that are read; it is of MIMIC-IV, a separate download."""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".dcm")
+"""Of images: -JPG's, those of copies of other sizes, those of MIMIC-CXR itself."""
 OVER_89 = 91
 """What MIMIC-IV writes for every age over 89 in the anchor year."""
 HAND_LABELS = "mimic-cxr-2.1.0-test-set-labeled.csv"
@@ -59,7 +63,8 @@ class MimicCXR(Corpus):
     year of the study.
 
     Args:
-        root: the folder with `files/` and the tables `mimic-cxr-2.0.0-*.csv.gz` (or gunzipped).
+        root: the folder with `files/` and the tables `mimic-cxr-2.0.0-*.csv.gz` (or gunzipped); the images as .jpg, or
+            as .png or .dcm of the same name, as in copies of another size and in MIMIC-CXR itself.
         reports: where the texts are, a separate download: the folder it was unpacked to (`files/` in it or not),
             `mimic-cxr-reports.zip` itself, or `mimic_cxr_sectioned.csv`. None looks for these under `root`;
             "none" reads no report.
@@ -119,19 +124,29 @@ class MimicCXR(Corpus):
         splits = read_table(splits_path, (*keys, "split"))
         for key in keys[:2]:
             check_known(metadata_path, metadata, key, r"\d+")
+            check_known(splits_path, splits, key, r"\d+")
         check_known(splits_path, splits, "split", "|".join(SPLITS))
         self.left_out.clear()
+        self.doubts.clear()
         metadata["StudyDate"] = cells_of(metadata, "StudyDate")
         images = metadata[[*keys, "ViewPosition", "StudyDate"]].merge(splits[[*keys, "split"]], on=keys)
         self.left_out["images in no split"] += len(metadata) - len(images)
-        files = [
-            self.root / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{study}" / f"{dicom}.jpg"
-            for subject, study, dicom in images[keys].itertuples(index=False)
-        ]
+        files = [self._image_file(*names) for names in images[keys].itertuples(index=False)]
         images["file"] = pd.Series(files, dtype=object)
-        exists = np.array([os.path.isfile(file) for file in files], dtype=bool)
+        exists = images["file"].notna().to_numpy()
         self.left_out["images listed, but no file"] += int((~exists).sum())
+        if len(images) and not exists.any():
+            expected = "files/p10/p10000032/s50414267/02aa804e-bde0afdd-112c0b34-7bc16630-4e384014.jpg (or .dcm)"
+            self.doubts.extend(none_of(self.root, len(images), expected))
         return images[exists]
+
+    def _image_file(self, subject: str, study: str, dicom: str) -> Path | None:
+        for top in (self.root / "files", self.root):
+            folder = top / f"p{subject[:2]}" / f"p{subject}" / f"s{study}"
+            for suffix in SUFFIXES:
+                if os.path.isfile(path := folder / (dicom + suffix)):
+                    return path
+        return None
 
     def _labels(self) -> dict[str, NDArray[np.float32]]:
         path = need_table(self.root, f"{PREFIX}-{self.labels}.csv")
@@ -238,10 +253,14 @@ def _sectioned_reader(path: Path) -> ReportOf:
     """Reads reports from a table of their sections, as the publisher's own code writes it."""
     names = ("findings", "impression", LAST_PARAGRAPH, "comparison")
     table = read_table(path, ("study", *names))
-    cells = {study: dict(zip(names, map(str, row), strict=True)) for study, *row in table[["study", *names]].values}
+    check_known(path, table, "study", r"s?\d+")
+    cells = {
+        study.removeprefix("s"): dict(zip(names, map(str, row), strict=True))
+        for study, *row in table[["study", *names]].values
+    }
 
     def report_of(_: str, study: str) -> Mapping[str, str]:
-        sections = {name: " ".join(text.split()) for name, text in cells.get(f"s{study}", {}).items() if text.strip()}
+        sections = {name: " ".join(text.split()) for name, text in cells.get(study, {}).items() if text.strip()}
         if sections.keys() & {"findings", "impression"}:
             sections.pop(LAST_PARAGRAPH, None)
         return sections
@@ -251,6 +270,6 @@ def _sectioned_reader(path: Path) -> ReportOf:
 
 def _decode(content: bytes, path: Path) -> str:
     try:
-        return content.decode("utf-8")
+        return decode(content)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: a report is not text in UTF-8; fetch it again") from error
+        raise UserError(f"{path}: a report is not text in UTF-8 or UTF-16; fetch it again") from error

@@ -13,6 +13,7 @@ import pandas as pd
 from defusedxml import DefusedXmlException, ElementTree
 
 from vkd_pyro.data.corpora.common.tables import check_known, read_table
+from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study, View
@@ -178,9 +179,8 @@ class OpenI(Corpus):
         projections = self._projections()
         if projections is None:
             return {}
-        known: dict[str, View] = {"Frontal": "frontal", "Lateral": "lateral"}
         pairs = zip(projections["image_id"], projections["projection"], strict=True)
-        return {image_id: known.get(projection, "unknown") for image_id, projection in pairs}
+        return {image_id: view_of(projection) for image_id, projection in pairs}
 
     def _image_files(self) -> dict[str, Path]:
         """Image id -> file, whatever the folder and whichever of the two ways of naming it; a PNG before a DICOM."""

@@ -9,7 +9,9 @@ from vkd_pyro.data.doctor.diagnosis import Check, Diagnosis, failure, some
 from vkd_pyro.data.doctor.files import (
     archive_check,
     archives,
+    copies_check,
     count_check,
+    doubt_checks,
     file_checks,
     how_to_unpack,
     release_check,
@@ -70,7 +72,8 @@ def _near(folder: Path) -> Iterator[Path]:
 def _corpus_checks(kind: Kind, folder: Path, num_images: int, progress: bool) -> Iterator[Check]:
     path = kind.place(folder)
     yield Check("corpus", "ok", f"{kind.name}, read by {kind.class_path}")
-    tables = [table_check(folder, table) for table in kind.tables]
+    folders = [folder, *sorted(folder.glob(kind.folders))] if kind.folders else [folder]
+    tables = [table_check(folders, table) for table in kind.tables]
     yield from tables
     try:
         corpus = _AlreadyRead(reader := kind.reader(path), reader.findings, reader.studies())
@@ -83,8 +86,11 @@ def _corpus_checks(kind: Kind, folder: Path, num_images: int, progress: bool) ->
     missing = corpus.left_out["images listed, but no file"]
     yield archive_check(path.parent if path.is_file() else folder, missing > 0 or not studies)
     yield count_check(studies)
+    yield from doubt_checks(reader)
     if kind.published:
         yield release_check(kind, studies)
+    if kind.name == "manifest":
+        yield copies_check(studies)
     yield from file_checks(kind, path, corpus, studies)
     yield from content_checks(kind.has_reports, corpus, studies)
     yield from training_checks(corpus, num_images, progress)

@@ -1,6 +1,8 @@
 """Checks of tables and files: what is there, what is missing, what nothing leads to, what may not be read."""
 
+import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -11,17 +13,19 @@ from vkd_pyro.data.doctor.layouts import PEOPLE, PROJECTIONS, Kind, Table
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.utils.errors import UserError
 
+COMPARED, BEGINNING = 5000, 2**20
 IMAGES, ARCHIVES = (".png", ".jpg", ".jpeg"), (".zip", ".tgz", ".tar.gz", ".tar")
 
 
-def table_check(folder: Path, table: Table) -> Check:
-    """Checks that a table is there and has its columns; a failure where training needs it."""
+def table_check(folders: Sequence[Path], table: Table) -> Check:
+    """Checks that a table is in one of the folders and has its columns; a failure where training needs it."""
     name = table.names[0]
-    path = next((found for each in table.names if (found := find_table(folder, each))), None)
+    places = ((folder, each) for folder in folders for each in table.names)
+    path = next((found for folder, each in places if (found := find_table(folder, each))), None)
     if path is None and table.wanted_by:
         return Check(name, "ok", f"not there; wanted only for {table.wanted_by}")
     if path is None:
-        return Check(name, "failure", f"not found in {folder}", f"fetch it (or {name}.gz) into {folder}")
+        return Check(name, "failure", f"not found in {folders[0]}", f"fetch it (or {name}.gz) into {folders[0]}")
     try:
         return Check(path.name, "ok", f"{len(read_table(path, table.columns)):,} rows")
     except UserError as error:
@@ -44,6 +48,15 @@ def count_check(studies: Sequence[Study]) -> Check:
     counts = _counts(studies)
     found = ", ".join(f"{counts[name]:,} {name}" for name in ("images", "studies", "patients"))
     return Check("studies", "ok" if studies else "failure", found, "" if studies else "no image file was found")
+
+
+def doubt_checks(corpus: Corpus) -> Iterator[Check]:
+    """What may be wrong in the tables; training warns of it."""
+    for doubt in corpus.doubts:
+        found, _, fix = doubt.rpartition("; ")
+        yield Check("cells", "warning", found, fix)
+    if not corpus.doubts:
+        yield Check("cells", "ok", "nothing strange in the tables")
 
 
 def release_check(kind: Kind, studies: Sequence[Study]) -> Check:
@@ -75,6 +88,28 @@ def file_checks(kind: Kind, path: Path, corpus: Corpus, studies: Sequence[Study]
         yield Check("further reports", "warning", f"{len(texts):,} without a study that has images", fix)
     refused = [name for name in sorted(files) if not os.access(name, os.R_OK)]
     yield _permission_check(refused, [str(error.filename) for error in closed], bool(used & set(refused)))
+
+
+def copies_check(studies: Sequence[Study]) -> Check:
+    """Whether a patient's image is another's, too, under another name: of images of a size, and of 5,000 at most."""
+    sizes: dict[int, list[tuple[str, Path]]] = defaultdict(list)
+    for study in studies:
+        for image in study.images:
+            if isinstance(image, Path) and os.path.isfile(image):
+                sizes[image.stat().st_size].append((study.patient_id, image))
+    contents: dict[tuple[int, str], list[tuple[str, Path]]] = defaultdict(list)
+    alike = [(size, *pair) for size, pairs in sizes.items() if len(pairs) > 1 for pair in pairs]
+    for size, patient, image in alike[:COMPARED]:
+        if os.access(image, os.R_OK):
+            with image.open("rb") as file:
+                contents[size, hashlib.sha256(file.read(BEGINNING)).hexdigest()].append((patient, image))
+    same = [pairs for pairs in contents.values() if len({patient for patient, _ in pairs}) > 1]
+    if not same:
+        return Check("copies", "ok", "no patient has another's image")
+    found = (
+        f"{sum(map(len, same)):,} images of several patients are {len(same):,}, as {same[0][0][1]} and {same[0][1][1]}"
+    )
+    return Check("copies", "warning", found, "leave one of each, or it may be in two splits; or all are empty")
 
 
 def _permission_check(files: Sequence[str], folders: Sequence[str], used: bool) -> Check:

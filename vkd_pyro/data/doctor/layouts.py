@@ -6,7 +6,8 @@ from pathlib import Path
 
 from vkd_pyro.data.corpora.chestxray14 import TABLES as NIH_TABLES
 from vkd_pyro.data.corpora.chestxray14 import ChestXray14
-from vkd_pyro.data.corpora.chexpert import CheXpert
+from vkd_pyro.data.corpora.chexpert import BATCHES, CheXpert
+from vkd_pyro.data.corpora.common.csv_files import header_of
 from vkd_pyro.data.corpora.manifest import REQUIRED, Manifest
 from vkd_pyro.data.corpora.mimic_cxr import HAND_LABELS, PATIENT_COLUMNS, PATIENTS, PREFIX, MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
@@ -35,6 +36,7 @@ class Kind:
         tables: that belong to it.
         published: how much of what the full release has.
         has_reports: whether it ships any.
+        folders: pattern of those in which tables may lie, too.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Kind:
     published: dict[str, int] = field(default_factory=dict)
     argument: str = "root"
     has_reports: bool = True
+    folders: str = ""
 
     @property
     def class_path(self) -> str:
@@ -67,7 +70,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "mimic-cxr",
         MimicCXR,
-        ("mimic-cxr-2.*.csv", "mimic-cxr-2.*.csv.gz"),
+        ("mimic-cxr-2.*.csv", "mimic-cxr-2.*.csv.gz", "cxr-record-list.csv*"),
         (
             Table((f"{PREFIX}-metadata.csv",), (*MIMIC_KEYS, "ViewPosition")),
             Table((f"{PREFIX}-split.csv",), (*MIMIC_KEYS, "split")),
@@ -95,7 +98,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "chestxray14",
         ChestXray14,
-        ("Data_Entry_2017*.csv", "train_val_list.txt", "test_list.txt"),
+        ("Data_Entry_2017*.csv", "train_val_list*.txt", "test_list*.txt"),
         (Table(NIH_TABLES, ("Image Index", "Finding Labels", "Patient ID", "View Position")),),
         {"images": 112_120, "patients": 30_805},
         has_reports=False,
@@ -104,10 +107,11 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "chexpert",
         CheXpert,
-        ("train.csv", "train.csv.gz", "valid.csv", "valid.csv.gz", "train/patient*"),
+        ("train.csv", "train.csv.gz", "valid.csv", "valid.csv.gz", "train/patient*", f"{BATCHES}/*"),
         (Table(("train.csv",), CHEXPERT_COLUMNS), Table(("valid.csv",), CHEXPERT_COLUMNS)),
         {"images": 223_414, "patients": 64_540},
         has_reports=False,
+        folders=BATCHES,
     ),
 )
 """The corpora, in the order in which they are tried. CheXpert's published numbers are those of `train.csv`."""
@@ -126,15 +130,6 @@ def kind_of(folder: Path) -> Kind | None:
 def manifest_in(folder: Path) -> Path | None:
     """The CSV file itself, or the single one in a folder if its header is that of a manifest."""
     if folder.is_file():
-        return folder if folder.name.endswith((".csv", ".csv.gz")) else None
+        return folder if folder.name.lower().endswith((".csv", ".csv.gz", ".tsv")) else None
     tables = sorted(folder.glob("*.csv"))
-    return tables[0] if len(tables) == 1 and set(REQUIRED) <= set(_header(tables[0])) else None
-
-
-def _header(path: Path) -> list[str]:
-    """The names in the first line of a CSV file; none where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return file.readline(10_000).strip().replace('"', "").split(",")
-    except (OSError, UnicodeDecodeError):
-        return []
+    return tables[0] if len(tables) == 1 and set(REQUIRED) <= set(header_of(tables[0], REQUIRED)) else None

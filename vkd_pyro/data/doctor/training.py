@@ -53,7 +53,9 @@ def training_checks(
     try:
         selected = Selection(corpus, SIZE, views, unknown).read()
         kinds = "frontal images" if views == "frontal" else "images"
-        yield Check("views", "ok", f"{len(selected.studies):,} studies have {kinds}")
+        left = "".join(f"; left out: {n:,} {reason}" for reason, n in selected.left_out.items() if "view" in reason)
+        left += " (unknown_views keep keeps them)" * (selected.left_out["images of unknown view"] > 0)
+        yield Check("views", "ok", f"{len(selected.studies):,} studies have {kinds}{left}")
     except UserError as error:
         unknown = "keep"
         try:

@@ -1,4 +1,4 @@
-"""CSV files of a corpus: read by column name, plain or gzipped, with an error that names what is wrong.
+"""Tables of a corpus: read by column name, plain or gzipped, with an error that names what is wrong.
 
 No cell is quoted in an error: it may be a patient's.
 """
@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import csv
 
+from vkd_pyro.data.corpora.common.csv_files import read_cells
 from vkd_pyro.data.labels.findings import UNMENTIONED
 from vkd_pyro.utils.errors import UserError
 
 CODES = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": -1.0, "-1.0": -1.0, "": UNMENTIONED}
+CODES |= {"1,0": 1.0, "0,0": 0.0, "-1,0": -1.0}  # with a decimal comma, as tables separated by semicolons have it
 
 
 def find_table(folder: Path, name: str) -> Path | None:
@@ -37,20 +38,20 @@ def need_table(folder: Path, name: str) -> Path:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """All of a CSV file as text, blank cells as "".
+    """All of a CSV file as text, blank cells as "": `read_cells`.
+
+    Names of columns are stripped; rows at the end whose cells are all blank are dropped.
 
     Raises:
-        UserError: not readable, a row of another length than the header, a column missing or twice, or no row.
+        UserError: not readable, a row of another length than the header, a quote that swallows rows, a column missing
+            or twice, or no row.
     """
-    options = csv.ParseOptions(newlines_in_values=True)
     try:
-        with csv.open_csv(path, csv.ReadOptions(use_threads=False), options) as reader:
-            names = reader.schema.names
-        as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-        table = csv.read_csv(path, csv.ReadOptions(use_threads=False, block_size=1 << 26), options, as_text).to_pandas()
+        table = read_cells(path, columns)
     except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         found = _what_is_wrong(error)
         raise UserError(f"{path}: not readable as CSV ({found}); fetch it again, or save it as CSV in UTF-8") from error
+    table.columns = names = [name.strip() for name in table.columns]
     if twice := [name for name, count in Counter(table.columns).items() if name and count > 1]:
         raise UserError(f"{path}: {len(twice)} of its columns stand there twice; leave one of each")
     if missing := [column for column in columns if column not in table]:
@@ -58,9 +59,12 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             f"{path}: column {missing[0]!r} not found among the {len(table.columns)} of its first line"
             f"{_hint(missing[0], names)}; expected {', '.join(columns)}"
         )
-    if table.empty:
+    told = len(table)
+    while told and not "".join(table.iloc[told - 1]).strip():
+        told -= 1
+    if not told:
         raise UserError(f"{path}: no row below its header; fetch it again")
-    return table
+    return table[:told]
 
 
 def _what_is_wrong(error: Exception) -> str:
@@ -75,9 +79,7 @@ def _what_is_wrong(error: Exception) -> str:
 
 def _hint(missing: str, names: Sequence[str]) -> str:
     """What may be wrong where a column is missing. A name that is not near is not told: it may be a patient's cell."""
-    if len(names) == 1 and (separator := next((s for s in ";\t|" if s in names[0]), "")):
-        return f", which are separated by {separator!r} and not by commas"
-    lower = {name.strip().lower(): name for name in names}
+    lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(missing.lower(), lower, n=1, cutoff=0.7)
     return f" (did you mean {lower[near[0]]!r}?)" if near else ""
 

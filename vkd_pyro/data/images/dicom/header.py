@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.images.dicom.file import BARE_STARTS, MAGIC, blame, code, load, require_pydicom, shown
 from vkd_pyro.data.images.dicom.pixels import NEEDED_TAGS
 from vkd_pyro.data.images.files import opened
@@ -12,8 +13,6 @@ from vkd_pyro.utils.errors import UserError
 HEADER_TAGS = ("Modality", "BodyPartExamined", "ViewPosition")
 MODALITIES = ("CR", "DX", "RG")
 CHEST_WORDS = ("CHEST", "THORAX", "TORAX", "TORACE", "LUNG")
-VIEWS = {"AP": "frontal", "PA": "frontal"} | dict.fromkeys(("LL", "RL", "LAT", "LATERAL"), "lateral")
-"""View position to kind of view."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def mismatches(header: DicomHeader, views: Sequence[str] = ("frontal", "lateral"
         reasons.append(f"modality {shown(header.modality)} is not an X-ray ({', '.join(MODALITIES)})")
     if header.body_part and not any(word in header.body_part for word in CHEST_WORDS):
         reasons.append(f"body part {shown(header.body_part)} is not the chest")
-    if header.view and VIEWS.get(header.view) not in views:
-        kind = VIEWS.get(header.view, "neither frontal nor lateral")
+    if header.view and (view := view_of(header.view)) not in views:
+        kind = "neither frontal nor lateral" if view == "unknown" else view
         reasons.append(f"view position {shown(header.view)} is {kind}, not {' or '.join(views)}")
     return reasons
