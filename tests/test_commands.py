@@ -264,7 +264,8 @@ def write_hospital(folder, sign):
     folder.mkdir()
     rows = [(f"{number}.png", f"p{number}", "PA", number % 2 ^ sign) for number in range(80)]
     for name, *_, bright in rows:
-        Image.fromarray(np.full((32, 32), 60 + 120 * bright, np.uint8)).save(folder / name)
+        ramp = np.arange(32 * 32).reshape(32, 32) // 16
+        Image.fromarray((60 + 120 * bright + ramp).astype(np.uint8)).save(folder / name)
     table = pd.DataFrame(rows, columns=["image", "patient", "view", "Bright"])
     table.to_csv(folder / "studies.csv", index=False)
 
