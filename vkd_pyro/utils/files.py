@@ -24,7 +24,8 @@ from vkd_pyro.utils.reading import read_json
 
 UNFINISHED = re.compile(r"\..*\.[0-9a-f]{16}\.unfinished", re.DOTALL)
 """The names of what is not finished: hidden, and random, so that nobody can put something in their place."""
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (*map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)), "iostream error")
+"""What is said where there is no room: by the system, and by libraries in C++ of any write that failed."""
 
 
 def private_folder(path: Path) -> None:
@@ -235,9 +236,9 @@ def full_disk(path: Path) -> Iterator[None]:
 def _no_room(error: BaseException | None) -> str:
     """What an error, or one that it was made of, says of a lack of room; "" where it says nothing of it."""
     while error is not None:
-        for number in NO_ROOM:
-            if os.strerror(number) in str(error) or (isinstance(error, OSError) and error.errno == number):
-                return os.strerror(number)
+        said = f"{error} {error.strerror}" if isinstance(error, OSError) else str(error)
+        if found := [text for text in NO_ROOM if text in said]:
+            return found[0]
         error = error.__cause__ or error.__context__
     return ""
 

@@ -46,7 +46,7 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
 
 
 def read_text(path: Path, largest: int = LARGEST) -> str:
-    """The text of a plain file in UTF-8, with a byte order mark or without; raises as `read_bytes`, and if it is none."""
+    """The text of a plain file in UTF-8, with or without a byte order mark; raises as `read_bytes`, or if none."""
     try:
         return read_bytes(path, largest).decode("utf-8-sig")
     except UnicodeDecodeError as error:
