@@ -121,12 +121,13 @@ def test_nobody_else_may_write_and_files_are_private(umask, tmp_path):
     try:
         with written(tmp_path / "a") as unfinished, written_folder(tmp_path / "b") as folder:
             modes = [stat.S_IMODE(path.stat().st_mode) for path in (unfinished, folder)]
-        private_folder(tmp_path / "c")
+        private_folder(tmp_path / "c" / "d")
     finally:
         os.umask(before)
     assert modes == [0o600, 0o700]
     found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert found == {"a": 0o600, "b": 0o755 & ~umask, "c": 0o700}
+    assert found == {"a": 0o600, "b": 0o755 & ~umask, "c": 0o755 & ~umask}
+    assert stat.S_IMODE((tmp_path / "c" / "d").stat().st_mode) == 0o700
 
 
 def test_a_name_may_be_as_long_as_a_name_may_be(tmp_path):

@@ -29,8 +29,16 @@ NO_ROOM = (*map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)), "iostre
 
 
 def private_folder(path: Path) -> None:
-    """Makes a folder that only its owner may enter; those above it that are missing are made as usual."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Makes a folder that only its owner may enter, and those above it that are missing, which others may enter."""
+    folders_above(path)
+    path.mkdir(mode=0o700, exist_ok=True)
+
+
+def folders_above(path: Path) -> None:
+    """Makes the folders above a file or folder that are missing: 0755 less the umask."""
+    for folder in reversed(path.parents):
+        if not folder.exists():
+            folder.mkdir(mode=0o755, exist_ok=True)
 
 
 # ------------------------------------------------------------------------------------ written whole
@@ -70,7 +78,7 @@ def written_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folders_above(path)
     _remove_once(os.path.abspath(path.parent))
     with full_disk(path), _held(path, _new_folder) as unfinished:
         mode = stat.S_IMODE(unfinished.stat().st_mode)

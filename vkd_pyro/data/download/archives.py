@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from vkd_pyro.data.download.fetching import fetch, forget
 from vkd_pyro.utils.errors import UserError
-from vkd_pyro.utils.files import full_disk, sha256_of, written
+from vkd_pyro.utils.files import full_disk, private_folder, sha256_of, written
 
 OPENI_URL = "https://openi.nlm.nih.gov/imgs/collections"
 SUMS = "SHA256SUMS"
@@ -68,7 +68,7 @@ def download(
     _check_url(url)
     _check_hashes(archives, sha256)
     with full_disk(output):
-        output.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(output)
         return [_download(archive, output, url.rstrip("/"), progress, sha256) for archive in archives]
 
 

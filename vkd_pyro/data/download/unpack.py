@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from vkd_pyro.utils.errors import UserError, one_line
-from vkd_pyro.utils.files import check_space, full_disk
+from vkd_pyro.utils.files import check_space, full_disk, private_folder
 
 MAX_HEADER = 1 << 16
 """Bytes of headers per member of an archive. More than a name needs; little enough to hold in memory."""
@@ -47,7 +47,7 @@ def unpack(
         raise UserError(f"{archive}: no such file; download it first")
     with _damage(archive), full_disk(output):
         sizes = _check_archive(archive, max_bytes, max_members)
-        output.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(output)
         check_space(output, sum(sizes.values()))
         hidden = output / f".{archive.name}.unfinished"
         shutil.rmtree(hidden, ignore_errors=True)
