@@ -20,6 +20,7 @@ from vkd_pyro.data.download.archives import OPENI, SUMS, Archive, download
 from vkd_pyro.data.download.fetching import TRIES
 from vkd_pyro.data.download.unpack import MAX_PADDING, unpack
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.locks import locked
 
 CONTENT = bytes(range(256)) * 4096 + b"the end"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -134,10 +135,25 @@ def break_off(site, output, after=1000):
 def test_a_file_comes_whole_and_private(site, output):
     path = get(site, output)
     assert path.read_bytes() == CONTENT
-    assert sorted(os.listdir(output)) == [SUMS, NAME]
+    assert sorted(os.listdir(output)) == [".lock", SUMS, NAME]
     assert (output / SUMS).read_text() == f"{SHA256}  {NAME}\n"
     assert stat.S_IMODE(output.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in output.iterdir()} == {0o600}
+
+
+def test_a_second_download_into_the_same_folder_is_refused(site, output):
+    output.mkdir()
+    with locked(output, "vkd download"):
+        fail("openi: another vkd download is writing to it; wait until it has ended, or stop it", site, output)
+    assert site.seen == []
+
+
+def test_what_stands_in_the_place_of_a_partial_file_is_not_followed(site, output, tmp_path):
+    output.mkdir()
+    (tmp_path / "precious").write_text("mine")
+    (output / f"{NAME}.partial").symlink_to(tmp_path / "precious")
+    get(site, output)
+    assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_a_complete_file_is_not_fetched_again(site, output):
@@ -173,7 +189,7 @@ def test_a_later_run_asks_for_the_rest(site, output, etag, validator):
     break_off(site, output)
     assert get(site, output).read_bytes() == CONTENT
     assert site.seen == [("bytes=1000-", validator)]
-    assert sorted(os.listdir(output)) == [SUMS, NAME]
+    assert sorted(os.listdir(output)) == [".lock", SUMS, NAME]
 
 
 def test_a_server_without_ranges_starts_again(site, output):
@@ -296,7 +312,7 @@ def test_a_known_size(site, output):
 @pytest.mark.parametrize("known", [{"sha256": {NAME: "0" * 64}}, {"archive": Archive(NAME, sha256="0" * 64)}])
 def test_a_wrong_hash(site, output, known):
     fail(f"sha256 is {SHA256}, expected 0000", site, output, **known)
-    assert os.listdir(output) == []
+    assert os.listdir(output) == [".lock"]
     get(site, output)
     with pytest.raises(UserError, match="delete the file"):
         get(site, output, **known)
@@ -573,7 +589,11 @@ def test_a_kill_leaves_whole_files_only(tmp_path, monkeypatch, step):
             patch.setattr(Path, "replace", interrupted(replace))
         with pytest.raises(KeyboardInterrupt):
             unpack(archive, out, progress=False)
-    left = {name: data for name, data in tree(out).items() if not name.startswith(".a.tgz.unfinished")}
+    left = {
+        name: data
+        for name, data in tree(out).items()
+        if not name.endswith(".unfinished") and ".unfinished/" not in name
+    }
     assert left.items() <= UNPACKED.items()
     assert not list(out.rglob("ecgen-radiology/*.xml")) or step == "_move"
     assert unpack(archive, out, progress=False) == 3

@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
 import torch
 import yaml
 from jsonargparse import Namespace
@@ -30,11 +29,12 @@ from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.methods.base import Method
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import UNFINISHED, private_folder, remove_unfinished
+from vkd_pyro.utils.locks import LOCK, locked
 from vkd_pyro.utils.reading import read_text
 
 CHECKPOINTS, BUNDLE, CONFIG, METRICS = "checkpoints", "bundle", "config.yaml", "metrics.csv"
-DATA, BAD_IMAGES, LOCK = "data.json", "bad_images.csv", ".lock"
-LIVE = "another vkd train is writing to it; wait until it has ended, or stop it"
+DATA, BAD_IMAGES = "data.json", "bad_images.csv"
+COMMAND = "vkd train"
 OF_THE_RUN = ("loading.store", "selection.labels", "task.max_train_studies")
 """Settings of a run's data that make no sense with any other."""
 
@@ -82,8 +82,7 @@ def claimed(run: Path, resume: bool) -> Iterator[None]:
     """The folder of a run, and no other process that writes to it while the block lasts.
 
     Where a new run fails before its first checkpoint, what was written of it is removed; of a run that was there
-    before, and of what others put there, nothing is. The end of a process, however it comes, releases the lock. On a
-    file system without locks `filelock` warns, and takes a file that names the process in place of one.
+    before, and of what others put there, nothing is.
 
     Raises:
         UserError: another process trains into it; or as `check_ready`.
@@ -91,27 +90,22 @@ def claimed(run: Path, resume: bool) -> Iterator[None]:
     check_ready(run, resume)
     made = not run.exists()
     private_folder(run)
-    try:
-        with filelock.FileLock(run / LOCK, timeout=0, mode=0o600):
-            check_ready(run, resume)  # again: another may have begun, or ended, a moment ago
-            remove_unfinished(run)
-            remove_unfinished(run / CHECKPOINTS)
-            try:
-                yield
-            except BaseException:
-                if not resume and not any((run / CHECKPOINTS).glob("*.ckpt")):
-                    _remove(run, made)
-                raise
-    except filelock.Timeout as error:
-        raise UserError(f"{run}: {LIVE}") from error
+    with locked(run, COMMAND):
+        check_ready(run, resume)  # again: another may have begun, or ended, a moment ago
+        remove_unfinished(run)
+        remove_unfinished(run / CHECKPOINTS)
+        try:
+            yield
+        except BaseException:
+            if not resume and not any((run / CHECKPOINTS).glob("*.ckpt")):
+                _remove(run, made)
+            raise
 
 
 def check_not_live(run: Path) -> None:
     """Raises `UserError` where another process trains into a run: better before the data is read than after."""
-    try:
-        filelock.FileLock(run / LOCK, timeout=0, mode=0o600).acquire().lock.release()
-    except filelock.Timeout as error:
-        raise UserError(f"{run}: {LIVE}") from error
+    with locked(run, COMMAND):
+        pass
 
 
 def _remove(run: Path, made: bool) -> None:

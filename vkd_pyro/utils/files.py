@@ -78,19 +78,26 @@ def written_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full.
     """
-    folders_above(path)
-    _remove_once(os.path.abspath(path.parent))
-    with full_disk(path), _held(path, _new_folder) as unfinished:
+    with full_disk(path), scratch_folder(path) as unfinished:
         mode = stat.S_IMODE(unfinished.stat().st_mode)
         unfinished.chmod(0o700)
+        yield unfinished
+        if path.exists():
+            path.rmdir()
+        unfinished.chmod(mode)
+        unfinished.rename(path)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path`, which is removed when the block ends; folders above it that are missing are made."""
+    folders_above(path)
+    _remove_once(os.path.abspath(path.parent))
+    with _held(path, _new_folder) as folder:
         try:
-            yield unfinished
-            if path.exists():
-                path.rmdir()
-            unfinished.chmod(mode)
-            unfinished.rename(path)
+            yield folder
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_unfinished(folder: str | Path) -> None:
