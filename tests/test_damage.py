@@ -4,8 +4,10 @@ The damage is drawn from fixed seeds, so a failing case can be run again by its 
 """
 
 import gzip
+import os
 import random
 import shutil
+import traceback
 import zipfile
 from pathlib import Path
 
@@ -17,10 +19,12 @@ from vkd_pyro.data.corpora.chexpert import CheXpert
 from vkd_pyro.data.corpora.manifest import Manifest
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
+from vkd_pyro.data.doctor import examine
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.synthetic.layouts import synthesize
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.reading import LARGEST_REPORT
 
 SIZE = 16
 ROUNDS = 300
@@ -224,3 +228,58 @@ def test_a_folder_in_the_place_of_a_file(corpora, tmp_path, name):
     (root / name).mkdir()
     result, _ = outcome(OpenI(root), root)
     assert result == "refused"
+
+
+# ------------------------------------------------------------------------------------- no plain files
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def device(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+REPORTS = {
+    "mimic-cxr": "files/p1*/p*/s*.txt",
+    "openi": "ecgen-radiology/1.xml",
+    "manifest": "3.txt",
+    "openi-kaggle": "indiana_reports.csv",
+    "chestxray14": "Data_Entry_2017*.csv",
+    "chexpert": "train.csv",
+}
+
+
+@pytest.mark.parametrize("harm", [pipe, device])
+@pytest.mark.parametrize("layout", REPORTS)
+def test_a_report_or_table_that_is_no_plain_file_is_refused(layout, harm, corpora, tmp_path):
+    """It would be waited for, or has no end; `vkd doctor` says it too."""
+    root = Path(shutil.copytree(corpora / layout, tmp_path / layout))
+    for path in sorted(root.glob(REPORTS[layout])):
+        harm(path)
+    assert outcome(READERS[layout](root), root) == ("refused", 0)
+    assert not examine(root, 1).can_train
+
+
+def test_a_report_is_of_a_reports_size(corpora, tmp_path):
+    root = Path(shutil.copytree(corpora / "manifest", tmp_path / "manifest"))
+    (root / "3.txt").write_text("no " * LARGEST_REPORT)
+    with pytest.raises(UserError, match=r"row 5: its report ends in \.txt, and is not the name of a plain text file"):
+        READERS["manifest"](root).studies()
+
+
+@pytest.mark.parametrize(
+    "text", ["No effusion. Seen by Dr. Miller, see notes.txt", "Miller" * 2000 + ".txt", "\0Miller.txt"]
+)
+def test_no_report_is_printed_where_it_ends_in_txt(text, corpora, tmp_path):
+    root = Path(shutil.copytree(corpora / "manifest", tmp_path / "manifest"))
+    table = pd.read_csv(root / "manifest.csv")
+    table.loc[3, "report"] = text
+    table.to_csv(root / "manifest.csv", index=False)
+    with pytest.raises(UserError, match=r"row 5: its report") as error:
+        READERS["manifest"](root).studies()
+    said = "".join(traceback.format_exception(error.value))
+    assert "Miller" not in said

@@ -283,6 +283,75 @@ def test_a_server_that_falls_silent(site, output, monkeypatch):
     fail("2 tries .*timed out", site, output)
 
 
+class Clock:
+    """Time that passes when it is asked for."""
+
+    def __init__(self, step):
+        self.step, self.now = step, 0.0
+
+    def monotonic(self):
+        self.now += self.step
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(site, output, monkeypatch):
+    monkeypatch.setattr(fetching, "time", Clock(step=30.0))
+    monkeypatch.setattr(fetching, "CHUNK", 1)
+    fail(
+        rf"could not be fetched in {TRIES} tries \(\d bytes came in \d\d seconds\); .* bytes that came are kept",
+        site,
+        output,
+    )
+
+
+def test_an_answer_whose_head_never_ends_is_given_up(site, output, monkeypatch):
+    over = threading.Event()
+
+    def send_half_a_header(self):
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Endless: a")
+        over.wait(10)
+
+    monkeypatch.setattr(Handler, "do_GET", send_half_a_header)
+    monkeypatch.setattr(fetching, "WINDOW", 0.05)
+    monkeypatch.setattr(fetching, "TRIES", 1)
+    threading.Timer(1.0, over.set).start()
+    fail("could not be fetched in 1 tries", site, output)
+    assert not over.is_set()
+
+
+def test_a_file_that_takes_too_long_is_given_up_and_gone_on_with(site, output, monkeypatch):
+    monkeypatch.setattr(fetching, "time", Clock(step=3600.0))
+    monkeypatch.setattr(fetching, "LEAST", 0)
+    monkeypatch.setattr(fetching, "CHUNK", 1000)
+    fail("not whole after 48 hours; run again to go on with it", site, output)
+    kept = (output / f"{NAME}.partial").stat().st_size
+    assert 0 < kept < len(CONTENT)
+    monkeypatch.undo()
+    get(site, output)
+    assert site.seen[-1] == (f"bytes={kept}-", '"one"')
+
+
+@pytest.mark.parametrize("length", ["none", "chunked"])
+def test_a_body_without_end_is_given_up(site, output, monkeypatch, length):
+    site.length = length
+    monkeypatch.setattr(fetching, "LARGEST", 100_000)
+    fail("goes on after 100,000 bytes, where it should end", site, output, sha256={NAME: SHA256})
+    assert not (output / f"{NAME}.partial").exists()
+
+
+def test_a_file_that_is_announced_too_large_is_not_fetched(site, output, monkeypatch):
+    monkeypatch.setattr(fetching, "LARGEST", 100_000)
+    fail(f"{len(CONTENT):,} bytes, more than the 100,000 allowed", site, output)
+
+
+def test_more_than_a_file_should_have_is_not_taken(site, output):
+    site.length = "none"
+    fail("goes on after 10 bytes, where it should end", site, output, Archive(NAME, size=10))
+
+
 def test_a_wrong_length(site, output):
     site.length = len(CONTENT) + 1
     site.ranges = False

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import sys
 import time
 import warnings
@@ -17,10 +18,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import get_worker_info
 
 from tests.conftest import TinyCorpus, study_data
 from tests.test_cli import CONFIG, vkd
 from vkd_pyro.artifacts.run import check_not_live, check_ready, claimed
+from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.distributions import MLP, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.methods.no_report import NoReport
@@ -328,3 +331,41 @@ def test_an_export_without_room_is_not_written(size, format, trained, tmp_path):
         pytest.importorskip(format, reason="the export extra is not installed")
     no_room(size, "export", trained / "run/bundle", "--format", format, "--output", tmp_path / "export")
     assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------------------------- a loader's process
+
+
+def end_a_reader(number, folder, connection):
+    """In a process of its own: `vkd train`, whose loader's process gets a signal."""
+    read = ImageTransform.__call__
+
+    def ended(self, image):
+        if get_worker_info() is not None:
+            os.kill(os.getpid(), number)
+        return read(self, image)
+
+    ImageTransform.__call__ = ended
+    multiprocessing.set_start_method("fork", force=True)  # of loaders, which inherit this
+    options = ("--data.loading.num_workers=1", "--data.loading.timeout=2", "--run", folder / "run")
+    connection.send(vkd("train", "--config", folder / "config.yaml", *options))
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+def test_a_loaders_process_that_gives_no_more_is_one_line(number, tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.test_interruption"])
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=end_a_reader, args=(number, tmp_path, sender))
+    process.start()
+    sender.close()
+    code, _, err = receiver.recv()
+    process.kill()
+    process.join()
+    assert code == 2
+    last = err.splitlines()[-1]
+    assert re.fullmatch(r"vkd: data\.loading\.num_workers: DataLoader .*: a process that reads images was .*", last), (
+        err
+    )
+    assert not (tmp_path / "run").exists()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vkd_pyro.utils.errors import UserError
-from vkd_pyro.utils.reading import read_json
+from vkd_pyro.utils.reading import open_plain, read_json
 
 UNFINISHED = re.compile(r"\..*\.[0-9a-f]{16}\.unfinished", re.DOTALL)
 """The names of what is not finished: hidden, and random, so that nobody can put something in their place."""
@@ -227,8 +227,8 @@ def hash_of(content: dict[str, Any]) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of the content of a plain file, in hexadecimal; raises as `open_plain`."""
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

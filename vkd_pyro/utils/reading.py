@@ -8,6 +8,8 @@ from typing import Any, BinaryIO
 
 from vkd_pyro.utils.errors import UserError, one_line
 
+LARGEST_REPORT = 1 << 20
+"""Bytes of the largest report: far more than a radiologist writes."""
 LARGEST = 1 << 26
 """Bytes of the largest text or JSON file that is read whole: 64 MiB."""
 

@@ -13,6 +13,7 @@ from vkd_pyro.data.labels.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHAR
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.reading import read_text
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 NO_FINDING = "No Finding"
@@ -107,8 +108,8 @@ class ChestXray14(Corpus):
         for name, split in (("train_val_list.txt", ""), ("test_list.txt", "test")):
             path = self.root / name
             try:
-                images = path.read_text().split()
-            except (OSError, UnicodeDecodeError) as error:
+                images = read_text(path).split()
+            except (OSError, UserError) as error:
                 raise UserError(f"{path}: not readable; fetch the official list into {self.root}") from error
             if both := sum(image in splits for image in images):
                 raise UserError(f"{path}: {both:,} of its images are in train_val_list.txt too; fetch both lists again")

@@ -19,6 +19,7 @@ from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Sex, Study
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import sha256_of
+from vkd_pyro.utils.reading import LARGEST_REPORT, read_text
 
 REQUIRED, OPTIONAL = ("image", "patient"), ("report", "view", "split", "study", "sex", "age")
 SPLITS = {
@@ -164,9 +165,12 @@ class Manifest(Corpus):
     def _report(self, cell: str, row: int) -> dict[str, str]:
         cell = cell.strip()
         if cell.endswith(".txt") and "\n" not in cell:
-            path = self.path.parent / cell
             try:
-                cell = path.read_text(encoding="utf-8")
-            except (OSError, ValueError) as error:  # also where it is no name of a file, or no text
-                raise UserError(f"{self.path}: row {row + 2}: its report {path} is not a readable text file") from error
+                cell = read_text(self.path.parent / cell, LARGEST_REPORT)
+            except (OSError, ValueError):  # also where it is no name of a file, or no text
+                raise UserError(
+                    f"{self.path}: row {row + 2}: its report ends in .txt, and is not the name of a plain text file in "
+                    f"UTF-8 of at most {LARGEST_REPORT:,} bytes, from {self.path.parent}; correct it, or, if it is the "
+                    "text itself, end it otherwise"
+                ) from None  # which says the cell, and that may be a report
         return {WHOLE: " ".join(cell.split())} if cell else {}

@@ -12,6 +12,8 @@ from vkd_pyro.data.corpora.mimic_cxr import HAND_LABELS, PATIENT_COLUMNS, PATIEN
 from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.study import Corpus
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.reading import open_plain
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def manifest_in(folder: Path) -> Path | None:
 def _header(path: Path) -> list[str]:
     """The names in the first line of a CSV file; none where it cannot be read."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            return file.readline(10_000).strip().replace('"', "").split(",")
-    except (OSError, UnicodeDecodeError):
+        with open_plain(path) as file:
+            return file.readline(10_000).decode("utf-8-sig").strip().replace('"', "").split(",")
+    except (OSError, UserError, UnicodeDecodeError):
         return []

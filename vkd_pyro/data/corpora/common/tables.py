@@ -19,6 +19,7 @@ from pyarrow import csv
 
 from vkd_pyro.data.labels.findings import UNMENTIONED
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.reading import check_plain
 
 CODES = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": -1.0, "-1.0": -1.0, "": UNMENTIONED}
 
@@ -44,6 +45,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """
     options = csv.ParseOptions(newlines_in_values=True)
     try:
+        check_plain(path)
         with csv.open_csv(path, csv.ReadOptions(use_threads=False), options) as reader:
             names = reader.schema.names
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
