@@ -11,6 +11,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from vkd_pyro.artifacts.messages import explain
 from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.reading import read_text
+from vkd_pyro.utils.yaml_limits import check_yaml
 
 CORPORA = (
     "data.corpora.openi",
@@ -97,10 +99,19 @@ def _with_config_paths(arguments: list[str]) -> list[str]:
     found = list(arguments)
     for number, argument in enumerate(arguments):
         if argument == "--config" and number + 1 < len(arguments):
-            found[number + 1] = config_path(arguments[number + 1])
+            found[number + 1] = _checked(config_path(arguments[number + 1]))
         elif argument.startswith("--config="):
-            found[number] = "--config=" + config_path(argument.removeprefix("--config="))
+            found[number] = "--config=" + _checked(config_path(argument.removeprefix("--config=")))
     return found
+
+
+def _checked(config: str) -> str:
+    """A config as `config_path` gives it; `UserError` where it would hold too much, or is no plain file."""
+    if "\n" in config:
+        check_yaml(config, "--config")
+    elif Path(config).exists():
+        check_yaml(read_text(Path(config)), config)
+    return config
 
 
 def with_parts_of_config(arguments: list[str], *parts: str) -> list[str]:
@@ -131,12 +142,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A config file."""
     path = Path(config_path(str(path)))
     try:
-        content = yaml.safe_load(path.read_text())
+        check_yaml(text := read_text(path), str(path))
+        content = yaml.safe_load(text)
     except FileNotFoundError as error:
         raise UserError(
             f"--config: no file {path}; expected a YAML file, or one of {', '.join(shipped_configs())}"
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable YAML file ({one_line(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: found no settings, expected a YAML file such as configs/synthetic.yaml")

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from vkd_pyro.encoders.hub import has_model
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import describe, hash_of_weights
 
@@ -265,20 +266,30 @@ def _stable_hash(word: str) -> int:
 
 
 def _load_language_model(name: str) -> tuple[Any, nn.Module]:
-    """Tokenizer and model, from a local folder or the hub's cache (or the hub, where there is one)."""
+    """Tokenizer and model, from a local folder or the hub's cache; else from the hub, if it answers in time."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning once loader workers fork
+    try:
+        return _from_pretrained(name, local_files_only=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        found = error
+    try:
+        if not Path(name).is_dir() and has_model(name):
+            return _from_pretrained(name, local_files_only=False)
+    except (OSError, ValueError, SafetensorError) as error:
+        found = error
+    where = "is a folder without a whole model" if Path(name).is_dir() else "is neither a local folder nor in reach"
+    raise UserError(
+        f"report_encoder.language_model: {name} {where}; fetch config.json, the tokenizer's files (vocab.txt or "
+        f"tokenizer.json) and model.safetensors of {name} into a folder and set report_encoder.language_model to it"
+    ) from found
+
+
+def _from_pretrained(name: str, local_files_only: bool) -> tuple[Any, nn.Module]:
     import transformers  # seconds to import, and not needed by the word encoder
 
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else a line for each attempt without a network
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # no error in transformers 5
-            raise ValueError("the tokenizer has no words")
-        return tokenizer, transformers.AutoModel.from_pretrained(name)
-    except (OSError, ValueError, SafetensorError) as error:
-        where = "is a folder without a whole model" if Path(name).is_dir() else "is neither a local folder nor in reach"
-        raise UserError(
-            f"report_encoder.language_model: {name} {where}; fetch config.json, the tokenizer's files (vocab.txt or "
-            f"tokenizer.json) and model.safetensors of {name} into a folder and set report_encoder.language_model to it"
-        ) from error
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=local_files_only)
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # no error in transformers 5
+        raise ValueError("the tokenizer has no words")
+    return tokenizer, transformers.AutoModel.from_pretrained(name, local_files_only=local_files_only)
