@@ -6,7 +6,9 @@ The damage is drawn from fixed seeds, so a failing case can be run again by its 
 import gzip
 import os
 import random
+import resource
 import shutil
+import signal
 import traceback
 import zipfile
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.conftest import TinyCorpus
 from vkd_pyro.data.corpora.chestxray14 import ChestXray14
 from vkd_pyro.data.corpora.chexpert import CheXpert
 from vkd_pyro.data.corpora.manifest import Manifest
@@ -22,6 +25,8 @@ from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.doctor import examine
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.store import Store, prepare
+from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.synthetic.layouts import synthesize
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.reading import LARGEST_REPORT
@@ -189,13 +194,16 @@ def check_clear(error, path):
     assert len(str(error)) < 1000
 
 
-@pytest.mark.parametrize("layout", READERS)
-def test_a_damaged_file_is_read_counted_or_refused(corpora, layout):
+ALL = [(layout, ROUNDS // len(READERS) + 1) for layout in READERS]
+
+
+@pytest.mark.parametrize(("layout", "rounds"), [*ALL, pytest.param("manifest", 300, marks=pytest.mark.slow)])
+def test_a_damaged_file_is_read_counted_or_refused(corpora, layout, rounds):
     root = corpora / layout
     whole = outcome(READERS[layout](root), root)
     assert whole == ("read", 0)
     outcomes = set()
-    for number in range(ROUNDS // len(READERS) + 1):
+    for number in range(rounds):
         draw = random.Random(f"{layout} {number}")
         path = some_file(draw, root)
         content = path.read_bytes()
@@ -283,3 +291,61 @@ def test_no_report_is_printed_where_it_ends_in_txt(text, corpora, tmp_path):
         READERS["manifest"](root).studies()
     said = "".join(traceback.format_exception(error.value))
     assert "Miller" not in said
+
+
+# -------------------------------------------------------------------------------------------- a store
+
+
+def gone(draw, content):
+    return None
+
+
+STORE_HARMS = (cut, flip_bits, flip_bits, empty, another_type, insert, drop_a_part, another_encoding, gone)
+LARGEST_PEAK = 1.5 * 2**30
+"""Bytes of memory that this process may have had at most."""
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("damage") / "store"
+    prepare(Selection(TinyCorpus(8), SIZE), WordEncoder(64, 8), folder, progress=False)
+    return folder
+
+
+def content_of(folder):
+    """All that a store says: studies, pixels, reports."""
+    store = Store(folder)
+    said = [
+        (s.study_id, s.patient_id, s.split, s.labels.tolist(), [image.tobytes() for image in s.images])
+        for s in store.studies
+    ]
+    reports = [report.tolist() for report in store.reports(WordEncoder(64, 8), range(len(said)))]
+    return said, reports, store.left_out, store.bad
+
+
+@pytest.mark.parametrize("rounds", [60, pytest.param(300, marks=pytest.mark.slow)])
+def test_a_damaged_store_is_refused_or_says_what_it_said(store, rounds, tmp_path):
+    whole, refusals = content_of(store), 0
+    files = sorted(path.name for path in store.iterdir() if path.name != ".lock")
+    for number in range(rounds):
+        draw = random.Random(f"store {number}")
+        folder = shutil.copytree(store, tmp_path / str(number))
+        path = folder / draw.choice(files)
+        content = draw.choice(STORE_HARMS)(draw, path.read_bytes())
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        signal.alarm(10)
+        try:
+            found = content_of(folder)
+        except UserError as error:
+            check_clear(error, folder)
+            refusals += 1
+        else:
+            assert found == whole, f"damage {number} to {path.name}"
+        finally:
+            signal.alarm(0)
+        shutil.rmtree(folder)
+    assert refusals > rounds / 2
+    if rounds == 300:
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < LARGEST_PEAK

@@ -642,34 +642,3 @@ def test_a_cpu_encodes_images_in_parts_and_as_it_would_together(monkeypatch):
     encode(encoder.train(), images)  # BatchNorm sees the batch
     assert seen[-1] == 11
     assert (images_at_once(224, 224), images_at_once(32, 32), images_at_once(2000, 2000)) == (4, 196, 1)
-
-
-@pytest.fixture
-def silent_hub(monkeypatch, tmp_path):
-    """A server that takes connections and says nothing; how many came."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("huggingface_hub.file_download.constants.ENDPOINT", huggingface_hub.constants.ENDPOINT)
-        monkeypatch.setattr(hub, "TIMEOUT", 0.2)
-        yield server
-
-
-def test_a_hub_that_is_silent_is_not_waited_for(silent_hub):
-    with pytest.raises(UserError, match="nobody/nothing is neither a local folder nor in reach") as error:
-        LanguageModelEncoder("nobody/nothing")
-    assert "\n" not in str(error.value)
-
-
-def test_a_folder_is_not_looked_for_in_the_hub(monkeypatch, tmp_path):
-    monkeypatch.setattr(report, "has_model", lambda name: pytest.fail("the hub is asked"))
-    LanguageModelEncoder(str(write_bert(tmp_path / "bert", seed=0)), max_tokens=8)
-    with pytest.raises(UserError, match="is a folder without a whole model"):
-        LanguageModelEncoder(str(tmp_path))
-
-
-@pytest.mark.parametrize("name", ["", "a/b/c", "no name", "-", "x" * 300])
-def test_what_is_no_name_of_the_hub_is_one_line(name, monkeypatch):
-    with pytest.raises(UserError, match="is neither a local folder nor in reach|is a folder without") as error:
-        LanguageModelEncoder(name)
-    assert "\n" not in str(error.value)

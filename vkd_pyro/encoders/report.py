@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -273,11 +272,11 @@ def _load_language_model(name: str) -> tuple[Any, nn.Module]:
     except (OSError, ValueError, SafetensorError) as error:
         found = error
     try:
-        if not Path(name).is_dir() and has_model(name):
+        if not os.path.isdir(name) and has_model(name):
             return _from_pretrained(name, local_files_only=False)
     except (OSError, ValueError, SafetensorError) as error:
         found = error
-    where = "is a folder without a whole model" if Path(name).is_dir() else "is neither a local folder nor in reach"
+    where = "is a folder without a whole model" if os.path.isdir(name) else "is neither a local folder nor in reach"
     raise UserError(
         f"report_encoder.language_model: {name} {where}; fetch config.json, the tokenizer's files (vocab.txt or "
         f"tokenizer.json) and model.safetensors of {name} into a folder and set report_encoder.language_model to it"

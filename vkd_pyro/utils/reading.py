@@ -1,10 +1,11 @@
 """Files that are read only where they are plain files, of a size that they may have."""
 
+import io
 import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vkd_pyro.utils.errors import UserError, one_line
 
@@ -14,7 +15,7 @@ LARGEST = 1 << 26
 """Bytes of the largest text or JSON file that is read whole: 64 MiB."""
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> io.BufferedReader:
     """Opens a file for reading.
 
     Raises:

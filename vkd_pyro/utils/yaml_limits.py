@@ -44,8 +44,8 @@ def check_yaml(text: str, name: str) -> None:
             open_values[-1] = (open_values[-1][0], open_values[-1][1] + found)
             if open_values[-1][1] > MOST_VALUES or len(open_values) > DEEPEST:
                 raise UserError(
-                    f"{name}: more than {MOST_VALUES:,} values or {DEEPEST} levels, with aliases written out; expected a "
-                    "config"
+                    f"{name}: more than {MOST_VALUES:,} values or {DEEPEST} levels, with aliases written out; expected "
+                    "a config"
                 )
     except yaml.YAMLError as error:
         raise UserError(f"{name}: not a readable YAML file ({one_line(error)})") from error

@@ -170,7 +170,7 @@ class Manifest(Corpus):
             except (OSError, ValueError):  # also where it is no name of a file, or no text
                 raise UserError(
                     f"{self.path}: row {row + 2}: its report ends in .txt, and is not a readable text file (plain, "
-                    f"UTF-8, at most {LARGEST_REPORT:,} bytes) below {self.path.parent}; correct the name, or, if it is "
-                    "the text itself, end it otherwise"
+                    f"UTF-8, at most {LARGEST_REPORT:,} bytes) below {self.path.parent}; correct the name, or, if it "
+                    "is the text itself, end it otherwise"
                 ) from None  # which says the cell, and that may be a report
         return {WHOLE: " ".join(cell.split())} if cell else {}

@@ -62,8 +62,8 @@ def write_features(num_studies: int, size: int, features: ImageFeatures, folder:
     shards = missing_shards(folder, num_studies, "features")
     for path, part in tqdm(shards, "features", unit="shard", disable=not progress):
         number = place_of(part.start)[0]
-        check_content(images := shard_path(folder, number, "images"))
-        table = open_arrow(images, "study", "pixels")
+        check_content(shard := shard_path(folder, number, "images"))
+        table = open_arrow(shard, "study", "pixels")
         pixels = [None if one is None else torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in
                   table["pixels"].to_pylist()]  # fmt: skip
         readable = [row for row, one in enumerate(pixels) if one is not None]

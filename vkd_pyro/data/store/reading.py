@@ -86,11 +86,13 @@ class Store(Source):
 
     def _studies(self, table: pd.DataFrame, views: dict[int, list[NDArray[np.uint8]]]) -> list[Study]:
         checked: set[Path] = set()
-        return [
-            Study(
+
+        def study(row: Any) -> Study:
+            shard = shard_path(self.folder, place_of(row.row)[0], "images")
+            return Study(
                 study_id=row.study_id,
                 patient_id=row.patient_id,
-                images=StoredImages(shard_path(self.folder, place_of(row.row)[0], "images"), views[row.row], checked),
+                images=StoredImages(shard, views[row.row], checked),
                 views=tuple(row.views),
                 report={},
                 labels=row.labels,
@@ -98,8 +100,8 @@ class Store(Source):
                 sex=row.sex,
                 age=row.age,
             )
-            for row in table.itertuples()
-        ]
+
+        return [study(row) for row in table.itertuples()]
 
     def _check_hashes(self, written: dict[str, str]) -> None:
         """Of small files the content, of shards that they are those of this store; `UserError` names what is not."""
