@@ -184,7 +184,7 @@ def test_a_kill_between_two_checkpoints_leaves_the_one_before(tmp_path, uninterr
 def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(tmp_path, uninterrupted):
     run = tmp_path / "run"
     assert in_a_process(run, kill_at=0) == -signal.SIGKILL
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "data.json"}
+    assert {path.name for path in run.iterdir()} == {".lock", "config.yaml", "data.json"}
     assert in_a_process(run, resume=True) == 0
     assert_same_run(uninterrupted, run)
 
@@ -214,7 +214,7 @@ def interrupted(tmp_path) -> Path:
         ("metrics.csv", b"\xff", r"metrics\.csv: damaged"),
         ("metrics.csv", b"step\n1\n", r"metrics\.csv: damaged"),
         ("metrics.csv", b"epoch,step\n8,1\n", r"metrics\.csv: expected a row for each epoch before 1"),
-        ("data.json", b"{", r"data\.json: damaged"),
+        ("data.json", b"{", r"data\.json: not readable as JSON .*; put back a copy of it"),
         ("data.json", b"{}", r"data\.json: the data is not what this run began with"),
     ],
 )

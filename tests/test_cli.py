@@ -128,7 +128,8 @@ def images(tmp_path):
 
 def test_training_writes_a_run(trained):
     run, out, err = trained
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "data.json", "metrics.csv", "checkpoints", "bundle"}
+    files = {".lock", "config.yaml", "data.json", "metrics.csv", "checkpoints", "bundle"}
+    assert {path.name for path in run.iterdir()} == files
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1]
     assert f"trained: {run}" in out
@@ -230,7 +231,7 @@ def test_a_mistaken_setting_is_one_line_and_leaves_no_run(changes, found, config
         ("channels", "chanels", "'chanels' is not accepted (did you mean channels?)"),
         ("cycles", "cycle", "'cycle' is not accepted (did you mean cycles?)"),
         ("training:", "trainin:", "'trainin.max_epochs' is not accepted (did you mean training.max_epochs"),
-        ("[8, 16]", "[8, 16", "Problems parsing config"),
+        ("[8, 16]", "[8, 16", "not a readable YAML file"),
     ],
 )
 def test_a_mistaken_config_is_one_line_and_leaves_no_run(right, wrong, found, config, tmp_path):

@@ -18,6 +18,8 @@ from PIL import Image
 from tests.test_cli import refusal, vkd
 from vkd_pyro.artifacts.bundle import load_bundle
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
+from vkd_pyro.prediction import find_images
+from vkd_pyro.utils.errors import UserError
 
 pydicom = pytest.importorskip("pydicom", reason="the dicom extra is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:never positive in training")  # so small a corpus lacks some finding
@@ -434,3 +436,22 @@ def test_a_corpus_without_training_studies_is_one_line(tmp_path):
     settings += ["--method=VKD", "--method.image_encoder=ConvEncoder", "--method.report_encoder=WordEncoder"]
     assert "the train split is empty" in refusal("train", *settings, "--run", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "bundle", ""),
+        ("train", "--run", ""),
+        ("train", "--run="),
+        ("doctor", ""),
+        ("prepare", "--output", ""),
+    ],
+)
+def test_an_empty_argument_is_not_taken_for_the_folder_where_one_is(arguments):
+    assert "found an empty argument" in refusal(*arguments)
+
+
+def test_an_empty_name_is_no_image():
+    with pytest.raises(UserError, match="images: found an empty name, expected a file or a folder"):
+        find_images(["image.png", ""])

@@ -4,23 +4,32 @@ The damage is drawn from fixed seeds, so a failing case can be run again by its 
 """
 
 import gzip
+import os
 import random
+import resource
 import shutil
+import signal
+import traceback
 import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from tests.conftest import TinyCorpus
 from vkd_pyro.data.corpora.chestxray14 import ChestXray14
 from vkd_pyro.data.corpora.chexpert import CheXpert
 from vkd_pyro.data.corpora.manifest import Manifest
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
+from vkd_pyro.data.doctor import examine
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.selection import Selection
+from vkd_pyro.data.store import Store, prepare
+from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.synthetic.layouts import synthesize
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.reading import LARGEST_REPORT
 
 SIZE = 16
 ROUNDS = 300
@@ -185,14 +194,17 @@ def check_clear(error, path):
     assert len(str(error)) < 1000
 
 
+ALL = [(layout, ROUNDS // len(READERS) + 1) for layout in READERS]
+
+
 @pytest.mark.filterwarnings("ignore:.*manifest.csv:UserWarning")  # of cells that are not understood
-@pytest.mark.parametrize("layout", READERS)
-def test_a_damaged_file_is_read_counted_or_refused(corpora, layout):
+@pytest.mark.parametrize(("layout", "rounds"), [*ALL, pytest.param("manifest", 300, marks=pytest.mark.slow)])
+def test_a_damaged_file_is_read_counted_or_refused(corpora, layout, rounds):
     root = corpora / layout
     whole = outcome(READERS[layout](root), root)
     assert whole == ("read", 0)
     outcomes = set()
-    for number in range(ROUNDS // len(READERS) + 1):
+    for number in range(rounds):
         draw = random.Random(f"{layout} {number}")
         path = some_file(draw, root)
         content = path.read_bytes()
@@ -225,3 +237,116 @@ def test_a_folder_in_the_place_of_a_file(corpora, tmp_path, name):
     (root / name).mkdir()
     result, _ = outcome(OpenI(root), root)
     assert result == "refused"
+
+
+# ------------------------------------------------------------------------------------- no plain files
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def device(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+REPORTS = {
+    "mimic-cxr": "files/p1*/p*/s*.txt",
+    "openi": "ecgen-radiology/1.xml",
+    "manifest": "3.txt",
+    "openi-kaggle": "indiana_reports.csv",
+    "chestxray14": "Data_Entry_2017*.csv",
+    "chexpert": "train.csv",
+}
+
+
+@pytest.mark.parametrize("harm", [pipe, device])
+@pytest.mark.parametrize("layout", REPORTS)
+def test_a_report_or_table_that_is_no_plain_file_is_refused(layout, harm, corpora, tmp_path):
+    """It would be waited for, or has no end; `vkd doctor` says it too."""
+    root = Path(shutil.copytree(corpora / layout, tmp_path / layout))
+    for path in sorted(root.glob(REPORTS[layout])):
+        harm(path)
+    assert outcome(READERS[layout](root), root) == ("refused", 0)
+    assert not examine(root, 1).can_train
+
+
+def test_a_report_is_of_a_reports_size(corpora, tmp_path):
+    root = Path(shutil.copytree(corpora / "manifest", tmp_path / "manifest"))
+    (root / "3.txt").write_text("no " * LARGEST_REPORT)
+    with pytest.raises(UserError, match=r"row 5: its report ends in \.txt, and is not a readable text file"):
+        READERS["manifest"](root).studies()
+
+
+@pytest.mark.parametrize(
+    "text", ["No effusion. Seen by Dr. Miller, see notes.txt", "Miller" * 2000 + ".txt", "\0Miller.txt"]
+)
+def test_no_report_is_printed_where_it_ends_in_txt(text, corpora, tmp_path):
+    root = Path(shutil.copytree(corpora / "manifest", tmp_path / "manifest"))
+    table = pd.read_csv(root / "manifest.csv")
+    table.loc[3, "report"] = text
+    table.to_csv(root / "manifest.csv", index=False)
+    with pytest.raises(UserError, match=r"row 5: its report") as error:
+        READERS["manifest"](root).studies()
+    said = "".join(traceback.format_exception(error.value))
+    assert "Miller" not in said
+
+
+# -------------------------------------------------------------------------------------------- a store
+
+
+def gone(draw, content):
+    return None
+
+
+STORE_HARMS = (cut, flip_bits, flip_bits, empty, another_type, insert, drop_a_part, another_encoding, gone)
+LARGEST_PEAK = 1.5 * 2**30
+"""Bytes of memory that this process may have had at most."""
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("damage") / "store"
+    prepare(Selection(TinyCorpus(8), SIZE), WordEncoder(64, 8), folder, progress=False)
+    return folder
+
+
+def content_of(folder):
+    """All that a store says: studies, pixels, reports."""
+    store = Store(folder)
+    said = [
+        (s.study_id, s.patient_id, s.split, s.labels.tolist(), [image.tobytes() for image in s.images])
+        for s in store.studies
+    ]
+    reports = [report.tolist() for report in store.reports(WordEncoder(64, 8), range(len(said)))]
+    return said, reports, store.left_out, store.bad
+
+
+@pytest.mark.parametrize("rounds", [60, pytest.param(300, marks=pytest.mark.slow)])
+def test_a_damaged_store_is_refused_or_says_what_it_said(store, rounds, tmp_path):
+    whole, refusals = content_of(store), 0
+    files = sorted(path.name for path in store.iterdir() if path.name != ".lock")
+    for number in range(rounds):
+        draw = random.Random(f"store {number}")
+        folder = shutil.copytree(store, tmp_path / str(number))
+        path = folder / draw.choice(files)
+        content = draw.choice(STORE_HARMS)(draw, path.read_bytes())
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        signal.alarm(10)
+        try:
+            found = content_of(folder)
+        except UserError as error:
+            check_clear(error, folder)
+            refusals += 1
+        else:
+            assert found == whole, f"damage {number} to {path.name}"
+        finally:
+            signal.alarm(0)
+        shutil.rmtree(folder)
+    assert refusals > rounds / 2
+    if rounds == 300:
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < LARGEST_PEAK

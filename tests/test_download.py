@@ -20,6 +20,7 @@ from vkd_pyro.data.download.archives import OPENI, SUMS, Archive, download
 from vkd_pyro.data.download.fetching import TRIES
 from vkd_pyro.data.download.unpack import MAX_PADDING, unpack
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.locks import locked
 
 CONTENT = bytes(range(256)) * 4096 + b"the end"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -134,10 +135,25 @@ def break_off(site, output, after=1000):
 def test_a_file_comes_whole_and_private(site, output):
     path = get(site, output)
     assert path.read_bytes() == CONTENT
-    assert sorted(os.listdir(output)) == [SUMS, NAME]
+    assert sorted(os.listdir(output)) == [".lock", SUMS, NAME]
     assert (output / SUMS).read_text() == f"{SHA256}  {NAME}\n"
     assert stat.S_IMODE(output.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in output.iterdir()} == {0o600}
+
+
+def test_a_second_download_into_the_same_folder_is_refused(site, output):
+    output.mkdir()
+    with locked(output, "vkd download"):
+        fail("openi: another vkd download is writing to it; wait until it has ended, or stop it", site, output)
+    assert site.seen == []
+
+
+def test_what_stands_in_the_place_of_a_partial_file_is_not_followed(site, output, tmp_path):
+    output.mkdir()
+    (tmp_path / "precious").write_text("mine")
+    (output / f"{NAME}.partial").symlink_to(tmp_path / "precious")
+    get(site, output)
+    assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_a_complete_file_is_not_fetched_again(site, output):
@@ -173,7 +189,7 @@ def test_a_later_run_asks_for_the_rest(site, output, etag, validator):
     break_off(site, output)
     assert get(site, output).read_bytes() == CONTENT
     assert site.seen == [("bytes=1000-", validator)]
-    assert sorted(os.listdir(output)) == [SUMS, NAME]
+    assert sorted(os.listdir(output)) == [".lock", SUMS, NAME]
 
 
 def test_a_server_without_ranges_starts_again(site, output):
@@ -267,6 +283,75 @@ def test_a_server_that_falls_silent(site, output, monkeypatch):
     fail("2 tries .*timed out", site, output)
 
 
+class Clock:
+    """Time that passes when it is asked for."""
+
+    def __init__(self, step):
+        self.step, self.now = step, 0.0
+
+    def monotonic(self):
+        self.now += self.step
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(site, output, monkeypatch):
+    monkeypatch.setattr(fetching, "time", Clock(step=30.0))
+    monkeypatch.setattr(fetching, "CHUNK", 1)
+    fail(
+        rf"could not be fetched in {TRIES} tries \(\d bytes came in \d\d seconds\); .* bytes that came are kept",
+        site,
+        output,
+    )
+
+
+def test_an_answer_whose_head_never_ends_is_given_up(site, output, monkeypatch):
+    over = threading.Event()
+
+    def send_half_a_header(self):
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Endless: a")
+        over.wait(10)
+
+    monkeypatch.setattr(Handler, "do_GET", send_half_a_header)
+    monkeypatch.setattr(fetching, "WINDOW", 0.05)
+    monkeypatch.setattr(fetching, "TRIES", 1)
+    threading.Timer(1.0, over.set).start()
+    fail("could not be fetched in 1 tries", site, output)
+    assert not over.is_set()
+
+
+def test_a_file_that_takes_too_long_is_given_up_and_gone_on_with(site, output, monkeypatch):
+    monkeypatch.setattr(fetching, "time", Clock(step=3600.0))
+    monkeypatch.setattr(fetching, "LEAST", 0)
+    monkeypatch.setattr(fetching, "CHUNK", 1000)
+    fail("not whole after 48 hours; run again to go on with it", site, output)
+    kept = (output / f"{NAME}.partial").stat().st_size
+    assert 0 < kept < len(CONTENT)
+    monkeypatch.undo()
+    get(site, output)
+    assert site.seen[-1] == (f"bytes={kept}-", '"one"')
+
+
+@pytest.mark.parametrize("length", ["none", "chunked"])
+def test_a_body_without_end_is_given_up(site, output, monkeypatch, length):
+    site.length = length
+    monkeypatch.setattr(fetching, "LARGEST", 100_000)
+    fail("goes on after 100,000 bytes, where it should end", site, output, sha256={NAME: SHA256})
+    assert not (output / f"{NAME}.partial").exists()
+
+
+def test_a_file_that_is_announced_too_large_is_not_fetched(site, output, monkeypatch):
+    monkeypatch.setattr(fetching, "LARGEST", 100_000)
+    fail(f"{len(CONTENT):,} bytes, more than the 100,000 allowed", site, output)
+
+
+def test_more_than_a_file_should_have_is_not_taken(site, output):
+    site.length = "none"
+    fail("goes on after 10 bytes, where it should end", site, output, Archive(NAME, size=10))
+
+
 def test_a_wrong_length(site, output):
     site.length = len(CONTENT) + 1
     site.ranges = False
@@ -296,7 +381,7 @@ def test_a_known_size(site, output):
 @pytest.mark.parametrize("known", [{"sha256": {NAME: "0" * 64}}, {"archive": Archive(NAME, sha256="0" * 64)}])
 def test_a_wrong_hash(site, output, known):
     fail(f"sha256 is {SHA256}, expected 0000", site, output, **known)
-    assert os.listdir(output) == []
+    assert os.listdir(output) == [".lock"]
     get(site, output)
     with pytest.raises(UserError, match="delete the file"):
         get(site, output, **known)
@@ -573,7 +658,11 @@ def test_a_kill_leaves_whole_files_only(tmp_path, monkeypatch, step):
             patch.setattr(Path, "replace", interrupted(replace))
         with pytest.raises(KeyboardInterrupt):
             unpack(archive, out, progress=False)
-    left = {name: data for name, data in tree(out).items() if not name.startswith(".a.tgz.unfinished")}
+    left = {
+        name: data
+        for name, data in tree(out).items()
+        if not name.endswith(".unfinished") and ".unfinished/" not in name
+    }
     assert left.items() <= UNPACKED.items()
     assert not list(out.rglob("ecgen-radiology/*.xml")) or step == "_move"
     assert unpack(archive, out, progress=False) == 3

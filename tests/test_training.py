@@ -96,6 +96,7 @@ def test_a_run_holds_what_it_says(tmp_path):
     network = train(tmp_path / "run", config="seed: 0\n")
     files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert files == {
+        ".lock",
         "config.yaml",
         "metrics.csv",
         "checkpoints/best.ckpt",
@@ -271,8 +272,9 @@ def test_a_run_folder_in_use_is_refused_and_left_alone(tmp_path):
 
 
 def test_resuming_nothing_and_resuming_a_complete_run_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no checkpoints/last\.ckpt to resume from"):
+    with pytest.raises(UserError, match=r"run: not a run; expected a folder with config\.yaml"):
         train(tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
     train(tmp_path / "run")
     with pytest.raises(UserError, match="this run is complete"):
         train(tmp_path / "run", resume=True)

@@ -20,7 +20,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from vkd_pyro.artifacts.guard import guarded, regular_file
 from vkd_pyro.utils.errors import UserError
-from vkd_pyro.utils.files import sha256_of, written
+from vkd_pyro.utils.files import private_folder, sha256_of, written
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 HASH = 64
@@ -37,9 +37,10 @@ MAX_PICKLE = 2**26
 
 def save_checked(state: dict[str, Any], path: Path) -> None:
     """Writes a checkpoint, whole or not at all."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(path.parent)
     with written(path) as unfinished:
-        torch.save(state, unfinished)
+        with unfinished.open("wb") as file:  # given the path, torch would lose why a write failed
+            torch.save(state, file)
         with unfinished.open("r+b") as file:
             file.seek(-2, os.SEEK_END)  # a ZIP archive ends with the length of its comment
             file.write(struct.pack("<H", HASH))

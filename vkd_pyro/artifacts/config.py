@@ -14,7 +14,9 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from vkd_pyro.artifacts.messages import explain
 from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.reading import read_text
 from vkd_pyro.utils.serialization import OURS, check_name
+from vkd_pyro.utils.yaml_limits import check_yaml
 
 CORPORA = (
     "data.corpora.openi",
@@ -25,9 +27,6 @@ CORPORA = (
     "synthetic.corpus",
 )
 
-
-MAX_NODES = 100_000
-"""Values in a config file, at most."""
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 """The configs that ship with the package."""
@@ -166,10 +165,19 @@ def _with_config_paths(arguments: list[str]) -> list[str]:
     found = list(arguments)
     for number, argument in enumerate(arguments):
         if argument == "--config" and number + 1 < len(arguments):
-            found[number + 1] = config_path(arguments[number + 1])
+            found[number + 1] = _checked(config_path(arguments[number + 1]))
         elif argument.startswith("--config="):
-            found[number] = "--config=" + config_path(argument.removeprefix("--config="))
+            found[number] = "--config=" + _checked(config_path(argument.removeprefix("--config=")))
     return found
+
+
+def _checked(config: str) -> str:
+    """A config as `config_path` gives it; `UserError` where it would hold too much, or is no plain file."""
+    if "\n" in config:
+        check_yaml(config, "--config")
+    elif Path(config).exists():
+        check_yaml(read_text(Path(config)), config)
+    return config
 
 
 def with_parts_of_config(arguments: list[str], *parts: str) -> list[str]:
@@ -200,27 +208,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A config file."""
     path = Path(config_path(str(path)))
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        check_yaml(text := read_text(path), str(path))
+        content = yaml.safe_load(text)
     except FileNotFoundError as error:
         raise UserError(
             f"--config: no file {path}; expected a YAML file, or one of {', '.join(shipped_configs())}"
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable YAML file ({one_line(error)})") from error
-    if _written_out(content, {}) > MAX_NODES:
-        raise UserError(f"{path}: more than {MAX_NODES:,} values, its aliases written out; write a smaller one")
     if not isinstance(content, dict):
         raise UserError(f"{path}: found no settings, expected a YAML file such as configs/synthetic.yaml")
     return content
-
-
-def _written_out(part: Any, known: dict[int, float]) -> float:
-    """How many values a config has, each alias counted with all that it stands for; infinite for one within itself."""
-    if not isinstance(part, dict | list):
-        return 1
-    if id(part) not in known:
-        known[id(part)] = float("inf")  # while it is counted
-        known[id(part)] = 1 + sum(
-            _written_out(each, known) for each in (part.values() if isinstance(part, dict) else part)
-        )
-    return known[id(part)]

@@ -7,12 +7,13 @@ runs/<name>/
   metrics.csv     one row an epoch
   checkpoints/    best.ckpt, last.ckpt, previous.ckpt: report branch included, never the frozen language model
   bundle/         the image-only model of the best epoch
+  .lock           held by the process that trains
 """
 
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,15 @@ from vkd_pyro.artifacts.parts import no_larger_than
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.methods.base import Method
 from vkd_pyro.utils.errors import UserError
-from vkd_pyro.utils.files import private_folder
+from vkd_pyro.utils.files import UNFINISHED, private_folder, remove_unfinished
+from vkd_pyro.utils.locks import LOCK, locked
+from vkd_pyro.utils.reading import read_text
 
 CHECKPOINTS, BUNDLE, CONFIG, METRICS = "checkpoints", "bundle", "config.yaml", "metrics.csv"
 DATA, BAD_IMAGES = "data.json", "bad_images.csv"
 MAX_CONFIG = 2**20
 """Bytes of config.yaml, at most (1 MiB)."""
-
+COMMAND = "vkd train"
 OF_THE_RUN = ("loading.store", "selection.labels", "task.max_train_studies")
 """Settings of a run's data that make no sense with any other."""
 
@@ -50,13 +53,23 @@ def leads() -> bool:
 def check_ready(run: Path, resume: bool) -> None:
     """Raises `UserError` where a new run would overwrite another, or where there is nothing to resume."""
     if resume:
-        begun = (run / CONFIG).is_file() and not (run / METRICS).exists()
-        if not (has_checkpoint(run) or begun):
-            raise UserError(f"{run}: no {CHECKPOINTS}/{LAST} to resume from; start a new run, without --resume")
-        if (run / BUNDLE).exists():
-            raise UserError(f"{run}: this run is complete; there is nothing to resume")
-    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
+        check_begun(run)
+    elif run.exists() and (not run.is_dir() or any(_of_others(run))):
         raise UserError(f"{run}: holds another run; choose another --run, or go on with that one by --resume {run}")
+
+
+def check_begun(run: Path) -> None:
+    """Raises `UserError` where there is no run that can be gone on with: from its last checkpoint, or from nothing."""
+    if not (run / CONFIG).is_file():
+        raise UserError(f"{run}: not a run; expected a folder with {CONFIG}, as vkd train writes")
+    if (run / BUNDLE).exists():
+        raise UserError(f"{run}: this run is complete; there is nothing to resume")
+    # An epoch ends in a row of metrics, and then in a checkpoint.
+    if not has_checkpoint(run) and (run / METRICS).is_file() and len(read_text(run / METRICS).splitlines()) > 2:
+        raise UserError(
+            f"{run}: {METRICS} has rows of several epochs, but there is no {CHECKPOINTS}/{LAST} to resume from; put "
+            "back a copy of it, or start a new run in another folder, without --resume"
+        )
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -64,17 +77,50 @@ def has_checkpoint(run: Path) -> bool:
     return any((run / CHECKPOINTS / name).is_file() for name in (LAST, PREVIOUS))
 
 
+def _of_others(run: Path) -> Iterator[Path]:
+    """What is in a folder besides what a training that ended before its first file leaves."""
+    return (path for path in run.iterdir() if path.name != LOCK and not UNFINISHED.fullmatch(path.name))
+
+
 @contextmanager
 def claimed(run: Path, resume: bool) -> Iterator[None]:
-    """Makes the folder of a run; where training fails before its first checkpoint, nothing is left behind."""
-    check_ready(run, resume)  # again, since preparing the data takes its time
+    """The folder of a run, and no other process that writes to it while the block lasts.
+
+    Where a new run fails before its first checkpoint, what was written of it is removed; of a run that was there
+    before, and of what others put there, nothing is.
+
+    Raises:
+        UserError: another process trains into it; or as `check_ready`.
+    """
+    check_ready(run, resume)
+    made = not run.exists()
     private_folder(run)
-    try:
-        yield
-    except BaseException:
-        if not any((run / CHECKPOINTS).glob("*.ckpt")):
-            shutil.rmtree(run)
-        raise
+    with locked(run, COMMAND):
+        check_ready(run, resume)  # again: another may have begun, or ended, a moment ago
+        remove_unfinished(run)
+        remove_unfinished(run / CHECKPOINTS)
+        try:
+            yield
+        except BaseException:
+            if not resume and not any((run / CHECKPOINTS).glob("*.ckpt")):
+                _remove(run, made)
+            raise
+
+
+def check_not_live(run: Path) -> None:
+    """Raises `UserError` where another process trains into a run: better before the data is read than after."""
+    with locked(run, COMMAND):
+        pass
+
+
+def _remove(run: Path, made: bool) -> None:
+    """Removes what a training writes before its first checkpoint; the folder too, if the training made it."""
+    shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+    for name in (METRICS, BAD_IMAGES, DATA, CONFIG, LOCK):  # without its lock the folder is another's who asks
+        (run / name).unlink(missing_ok=True)
+    if made:
+        with suppress(OSError):  # others have put something there
+            run.rmdir()
 
 
 @dataclass(frozen=True)
@@ -175,11 +221,7 @@ def config_of(run: Path) -> Path:
     again = "put back a copy of it"
     if (size := regular_file(path, again).stat().st_size) > MAX_CONFIG:
         raise UserError(f"{path}: {size:,} bytes, more than the limit of {MAX_CONFIG:,}; {again}")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: damaged (not UTF-8); put back a copy of it") from error
-    if not text:
+    if not read_text(path):
         raise UserError(f"{path}: empty, since the run was made from Python; evaluate it there, by vkd_pyro.evaluate")
     return path
 

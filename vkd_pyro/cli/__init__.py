@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from vkd_pyro import __version__
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, as_user_error
 from vkd_pyro.utils.text import printable
 
 COMMANDS = {
@@ -51,7 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            return _command(name).main(options) or 0
+            command = _command(name)
+            _check_given(options)
+            return command.main(options) or 0
     except KeyboardInterrupt:
         print("vkd: interrupted; the same command goes on, a training with --resume", file=sys.stderr)
         return 130
@@ -71,14 +73,21 @@ def _command(name: str) -> ModuleType:
     return import_module(f"vkd_pyro.cli.{name}")
 
 
-def _mendable(error: BaseException | None) -> Exception | None:
-    """What the user can mend of an error: itself, or what a library made another error of; None where nothing.
+def _check_given(options: list[str]) -> None:
+    """Raises `UserError` for an empty argument, which as a path would be the folder where one is."""
+    for before, option in zip(["", *options], options, strict=False):
+        if not option or (option.startswith("--") and option.endswith("=")):
+            place = f" after {before}" if before else ""
+            raise UserError(
+                f"found an empty argument{option and ' ' + option}{place}; is a variable of the shell not set?"
+            )
 
-    An OSError is a folder that may not be written, or a full disk.
-    """
+
+def _mendable(error: BaseException | None) -> Exception | None:
+    """What the user can mend of an error: itself, or what a library made another error of; None where nothing."""
     while error is not None:
-        if isinstance(error, UserError | OSError):
-            return error
+        if mendable := as_user_error(error):
+            return mendable
         error = error.__cause__ or error.__context__
     return None
 

@@ -30,13 +30,13 @@ def main(arguments: list[str]) -> None:
 
     from vkd_pyro.data.labels.findings import UNMENTIONED
     from vkd_pyro.data.labels.labeller import Labeller
-    from vkd_pyro.utils.files import written
+    from vkd_pyro.utils.files import folders_above, written
 
     parser = label_parser()
     parts = parser.instantiate(parse(parser, with_parts_of_config(arguments, "data")))
     if parts.output.exists():
         raise UserError(f"--output: {parts.output} exists already; choose another file, or delete it")
-    parts.output.parent.mkdir(parents=True, exist_ok=True)
+    folders_above(parts.output)
     studies = parts.data.corpus.studies()
     whole = replace(parts.data.selection.report, mask_label_words=False)
     composed = whole([study.report for study in studies])

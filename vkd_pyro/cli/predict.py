@@ -157,12 +157,13 @@ def _writers(
 ) -> Iterator[list[Write]]:
     """What is done with each prediction; files are whole when the block ends."""
     from vkd_pyro.prediction.tables import csv_rows, json_objects, provenance, table_file
+    from vkd_pyro.utils.files import folders_above
 
     made_by = provenance([bundle.bundle_hash for bundle in bundles], uncertainty, settings.level)
     with ExitStack() as open_files:
         writers: list[Write] = []
         if settings.output:
-            settings.output.parent.mkdir(parents=True, exist_ok=True)
+            folders_above(settings.output)
             writers.append(open_files.enter_context(table_file(settings.output, made_by)))
         elif settings.format in ("csv", "json"):
             stream = csv_rows if settings.format == "csv" else json_objects

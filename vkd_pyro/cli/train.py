@@ -42,7 +42,7 @@ def train_parser() -> ArgumentParser:
 
 def main(arguments: list[str]) -> None:
     """Trains, or goes on with a run."""
-    from vkd_pyro.artifacts.run import CONFIG, check_ready, has_checkpoint, leads
+    from vkd_pyro.artifacts.run import CONFIG, check_not_live, check_ready, has_checkpoint, leads
     from vkd_pyro.training.fitting import fit
 
     settings = with_objective(parse(train_parser(), with_config_of_a_run(arguments)))
@@ -51,8 +51,10 @@ def main(arguments: list[str]) -> None:
         settings.run = settings.resume
     if settings.run is None:
         raise UserError("--run: not given; name a folder for the run, e.g. --run runs/mine")
-    if leads():
-        check_ready(settings.run, resume)  # before anything takes its time
+    if leads():  # before anything takes its time
+        check_ready(settings.run, resume)
+        if resume:
+            check_not_live(settings.run)
     goes_on = resume and has_checkpoint(settings.run)
     parts = build(settings, trained=goes_on or settings.start_from is not None)
     if leads():

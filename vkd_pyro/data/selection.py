@@ -1,6 +1,5 @@
 """Which studies of a corpus are used, and what of each: its views, its report's text, its labels."""
 
-import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from vkd_pyro.data.labels.outside import read_outside_labels
 from vkd_pyro.data.reports import ReportText
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.files import sha256_of
 from vkd_pyro.utils.serialization import describe
 
 Views = Literal["frontal", "lateral", "all"]
@@ -126,7 +126,7 @@ class Selection:
             "unknown_views": self.unknown_views,
             "report.sections": list(self.report.sections),
             "report.mask_label_words": self.report.mask_label_words,
-            "labels": None if self.labels is None else hashlib.sha256(Path(self.labels).read_bytes()).hexdigest(),
+            "labels": None if self.labels is None else sha256_of(Path(self.labels)),
         }
 
     def _choose_views(self, study: Study, left_out: Counter[str]) -> Study | None:

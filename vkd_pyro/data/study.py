@@ -35,7 +35,7 @@ class Study:
 
     study_id: str
     patient_id: str = field(repr=False)
-    images: tuple[Path | NDArray[np.uint8], ...] = field(repr=False)
+    images: Sequence[Path | NDArray[np.uint8]] = field(repr=False)
     views: tuple[View, ...]
     report: Mapping[str, str] = field(repr=False)
     labels: NDArray[np.float32]

@@ -3,14 +3,17 @@
 import logging
 import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from vkd_pyro.encoders.hub import has_model
 from vkd_pyro.utils.errors import UserError
+
+NOT_WHOLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+"""What `transformers` raises where something is missing or broken."""
 
 EXPECTED = "an encoder that reads both ways and begins with [CLS], such as BERT, DistilBERT, RoBERTa or MPNet"
 
@@ -32,33 +35,40 @@ def load_language_model(name: str, max_tokens: int) -> tuple[Any, nn.Module]:
 
 
 def _read(name: str) -> tuple[Any, Any, dict[str, Any]]:
+    """From a local folder or the hub's cache; else from the hub, if it answers in time."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning once loader workers fork
-    import transformers  # seconds to import, and not needed by the word encoder
-
-    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else a line for each attempt without a network
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)  # what it would say of weights is checked below
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else a line for each attempt without a network
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # no error in transformers 5
-            raise ValueError("the tokenizer has no words")
-        model, loaded = transformers.AutoModel.from_pretrained(
-            name,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in `loaded`
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        where = "is a folder without a whole model" if Path(name).is_dir() else "is neither a local folder nor in reach"
+        try:
+            return _from_pretrained(name, local_files_only=True)
+        except NOT_WHOLE:
+            if os.path.isdir(name) or not has_model(name):
+                raise
+            return _from_pretrained(name, local_files_only=False)
+    except NOT_WHOLE as error:
+        where = "is a folder without a whole model" if os.path.isdir(name) else "is neither a local folder nor in reach"
         raise UserError(
             f"report_encoder.language_model: {name} {where}; fetch config.json, the tokenizer's files (vocab.txt or "
             f"tokenizer.json) and model.safetensors of {name} into a folder and set report_encoder.language_model to it"
         ) from error
     finally:
         logger.setLevel(level)
+
+
+def _from_pretrained(name: str, local_files_only: bool) -> tuple[Any, Any, dict[str, Any]]:
+    import transformers  # seconds to import, and not needed by the word encoder
+
+    transformers.utils.logging.disable_progress_bar()
+    options = {"trust_remote_code": False, "local_files_only": local_files_only}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # no error in transformers 5
+        raise ValueError("the tokenizer has no words")
+    model, loaded = transformers.AutoModel.from_pretrained(
+        name, **options, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+    )  # sizes that do not match are in `loaded`
     return tokenizer, model.eval(), loaded
 
 

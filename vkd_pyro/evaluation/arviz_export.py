@@ -53,7 +53,7 @@ class SampleWriter:
     def __enter__(self) -> "SampleWriter":
         with ExitStack() as stack:
             unfinished = stack.enter_context(written(self.path))
-            self._file = stack.enter_context(h5netcdf.File(unfinished, "w"))
+            self._file = stack.enter_context(h5netcdf.File(unfinished, "w", locking=False))  # it is locked
             samples = self._group(SAMPLES, PROBABILITY, SAMPLE_DIMS)
             for dim in ("chain", "draw"):
                 samples.create_variable(dim, (dim,), data=np.arange(samples.dimensions[dim].size))

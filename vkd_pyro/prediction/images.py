@@ -55,8 +55,8 @@ def find_images(inputs: Iterable[str | Path]) -> list[Path]:
 
 
 def _meant_by(given: str) -> list[Path]:
-    if not given:
-        raise UserError("images: found an empty name; expected a PNG, JPEG or DICOM file, a folder, or a pattern")
+    if not given:  # as a path it would be the folder where one is
+        raise UserError("images: found an empty name, expected a file or a folder; is a variable of the shell not set?")
     is_pattern = glob.has_magic(given) and not os.path.lexists(given)
     named = [Path(match) for match in sorted(glob.glob(given, recursive=True))] if is_pattern else [Path(given)]
     found = [path for each in named for path in (_in_folder(each) if each.is_dir() else [each])]

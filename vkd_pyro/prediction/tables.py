@@ -125,7 +125,7 @@ def _truth(value: bool | np.bool_ | None) -> bool | None:
 def table_file(path: Path, made_by: Row) -> Iterator[Write]:
     """Writes predictions to a file, by its name CSV, JSON or Parquet; whole or, after an error, not at all."""
     check_format(path)
-    with written(path) as unfinished:
+    with written(path, replace=False) as unfinished:
         if path.suffix.lower() == ".parquet":
             with parquet_rows(unfinished, made_by) as write:
                 yield write
@@ -195,7 +195,7 @@ def problems_file(output: Path) -> Path:
 
 def write_problems(path: Path, problems: Sequence[Unread]) -> None:
     """A CSV of the files that were not read, and why."""
-    with written(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+    with written(path, replace=False) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["image", "problem"])
         table.writerows([as_text(one.image), one.problem] for one in problems)

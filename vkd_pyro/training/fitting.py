@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +19,6 @@ from vkd_pyro.artifacts.run import (
     CONFIG,
     DATA,
     METRICS,
-    check_ready,
     claimed,
     has_checkpoint,
     leads,
@@ -43,8 +43,9 @@ from vkd_pyro.training.requirements import (
 from vkd_pyro.training.settings import Training
 from vkd_pyro.training.trainer import compile_encoders, make_trainer, quiet
 from vkd_pyro.training.warm_up import warm_up
-from vkd_pyro.utils.errors import UserError, one_line
-from vkd_pyro.utils.files import write_json, written
+from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.files import full_disk, write_json, written
+from vkd_pyro.utils.reading import read_json
 
 
 def fit(
@@ -78,47 +79,48 @@ def fit(
         progress: show a progress bar.
     """
     run, training = Path(run), training or Training()
-    if leads():
-        check_ready(run, resume)
-    check_trainable(method, data)
-    # What cannot be written is found before training.
-    description, summary = (json.loads(json.dumps(d, default=str)) for d in (data.description(), data.summary()))
-    if resume:
-        check_same_data(run, summary)
-    goes_on = resume and has_checkpoint(run)  # else from the beginning
-    if not goes_on:  # one that goes on finds in its checkpoint what was taken from the labels
-        observe_labels(method, data)
-        if start_from is not None:
-            start_with(method, Path(start_from))
-    best = BestCheckpoint(run / CHECKPOINTS)
-    with quiet():
-        trainer = make_trainer(training, run, best, progress)
-    if leads():
-        warn_of_absent_findings(data)
-    train_loader, validation_loader = loaders(method, data, training, seed, trainer)
-    observe_reports(method, cast(StudyDataset, train_loader.dataset))
-    if not goes_on:
-        warm_up(method.to(training.device), cast(StudyDataset, train_loader.dataset), training.report_warm_up, seed)
-    batches = cast(TrainingBatches, train_loader.batch_sampler)
-    last = resume_from(run, batches, seed) if goes_on else None
-    if training.compile:
-        compile_encoders(method)
-    module = MethodTraining(method, beta_schedule or Cyclical(), training, seed, batches.batch_size)
-    with quiet(), claimed(run, resume) if leads() else nullcontext():
+    with claimed(run, resume) if leads() else nullcontext():
+        check_trainable(method, data)
+        # What cannot be written is found before training.
+        description, summary = (json.loads(json.dumps(d, default=str)) for d in (data.description(), data.summary()))
+        if resume:
+            check_same_data(run, summary)
+        goes_on = resume and has_checkpoint(run)  # else from the beginning
+        if not goes_on:  # one that goes on finds in its checkpoint what was taken from the labels
+            observe_labels(method, data)
+            if start_from is not None:
+                start_with(method, Path(start_from))
+        best = BestCheckpoint(run / CHECKPOINTS)
+        with quiet():
+            trainer = make_trainer(training, run, best, progress)
+        if leads():
+            warn_of_absent_findings(data)
+        train_loader, validation_loader = loaders(method, data, training, seed, trainer)
+        observe_reports(method, cast(StudyDataset, train_loader.dataset))
+        if not goes_on:
+            warm_up(method.to(training.device), cast(StudyDataset, train_loader.dataset), training.report_warm_up, seed)
+        batches = cast(TrainingBatches, train_loader.batch_sampler)
+        last = resume_from(run, batches, seed) if goes_on else None
+        if training.compile:
+            compile_encoders(method)
+        module = MethodTraining(method, beta_schedule or Cyclical(), training, seed, batches.batch_size)
         if leads() and not goes_on:
             begin(run, config, summary, data.unreadable)
         method.train()  # Lightning keeps the mode it finds
-        try:
-            trainer.fit(module, train_loader, validation_loader, ckpt_path=last, weights_only=True)
-        except SystemExit as error:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from error
-    load_checkpoint(method, run)
-    if leads():
-        card = write_card(method, data, float(best.best_model_score or math.nan))
-        calibration = calibrate(method.to(training.device), data, posthoc)
-        save_bundle(run / BUNDLE, method.image_model, method.findings, data.transform, card, description, calibration)
-        warn_if_ignored(run / METRICS)
-    return method.eval()
+        with quiet(), full_disk(run):
+            try:
+                trainer.fit(module, train_loader, validation_loader, ckpt_path=last, weights_only=True)
+            except SystemExit as error:  # what Lightning makes of Ctrl-C
+                raise KeyboardInterrupt from error
+        load_checkpoint(method, run)
+        if leads():
+            card = write_card(method, data, float(best.best_model_score or math.nan))
+            calibration = calibrate(method.to(training.device), data, posthoc)
+            save_bundle(
+                run / BUNDLE, method.image_model, method.findings, data.transform, card, description, calibration
+            )
+            warn_if_ignored(run / METRICS)
+        return method.eval()
 
 
 def loaders(method: Method, data: StudyData, training: Training, seed: int, trainer: Trainer) -> tuple[Loader, Loader]:
@@ -131,8 +133,14 @@ def loaders(method: Method, data: StudyData, training: Training, seed: int, trai
 
 
 def begin(run: Path, config: str, summary: dict[str, Any], bad_images: list[tuple[str, str]]) -> None:
-    """Writes what a run holds before its first step."""
-    (run / CONFIG).write_text(config, encoding="utf-8")
+    """Writes what a run holds before its first step, its config first: by that it can be gone on with.
+
+    What is there of an epoch that ended before the first checkpoint is removed.
+    """
+    with written(run / CONFIG) as unfinished:
+        unfinished.write_text(config, encoding="utf-8")
+    shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+    (run / METRICS).unlink(missing_ok=True)
     write_json(run / DATA, summary)
     if bad_images:
         with written(run / BAD_IMAGES) as file:
@@ -165,11 +173,7 @@ def resume_from(run: Path, batches: TrainingBatches, seed: int) -> Path:
 def check_same_data(run: Path, summary: dict[str, Any]) -> None:
     """Raises `UserError` where a run would go on with other studies or labels than it began with."""
     path = run / DATA
-    try:
-        same = not path.is_file() or json.loads(path.read_text(encoding="utf-8")) == summary
-    except ValueError as error:  # not JSON, or no text
-        raise UserError(f"{path}: damaged ({one_line(error)}); put back a copy of it, or start a new run") from error
-    if not same:
+    if path.is_file() and read_json(path, "put back a copy of it, or start a new run") != summary:
         raise UserError(f"{path}: the data is not what this run began with; put it back, or start a new run")
 
 

@@ -14,6 +14,22 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def as_user_error(error: BaseException) -> Exception | None:
+    """What the user can mend of an error of others; None where nothing.
+
+    An `OSError` is a folder that may not be written, or a full disk. PyTorch says by a `RuntimeError`, wherever the
+    program is, that a process which reads images has ended, or gave nothing in time.
+    """
+    if isinstance(error, UserError | OSError):
+        return error
+    if isinstance(error, RuntimeError) and str(error).startswith(("DataLoader worker (pid", "DataLoader timed out")):
+        return UserError(
+            f"data.loading.num_workers: {one_line(error).split('. ')[0]}: a process that reads images was killed (too "
+            "little memory?) or stopped, or is slow; set num_workers lower, or data.loading.timeout higher"
+        )
+    return None
+
+
 def check_probability(name: str, value: object) -> None:
     """Raises `UserError` where a setting is no number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:

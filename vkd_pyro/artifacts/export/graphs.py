@@ -1,6 +1,7 @@
 """A model as two graphs, and how each kind of file holds them."""
 
 import importlib
+import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -133,7 +134,9 @@ def write_graph(graph: ExportedProgram, path: Path) -> None:
             node.metadata_props.clear()  # where it was made; it computes the same
         program.save(path, external_data=False)
     else:
-        torch.export.save(graph, path)
+        content = io.BytesIO()  # given a file, torch ends the process where a write fails
+        torch.export.save(graph, content)
+        path.write_bytes(content.getbuffer())
 
 
 def compiled(graph: ExportedProgram | Path, precision: Precision = "fp32", by: str = "openvino") -> Compute:

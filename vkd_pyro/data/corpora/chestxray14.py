@@ -9,12 +9,12 @@ import numpy as np
 from vkd_pyro.data.corpora.common.files import SUFFIXES, none_of
 from vkd_pyro.data.corpora.common.patients import age_of, sex_of
 from vkd_pyro.data.corpora.common.tables import cells_of, check_known, find_table, read_table
-from vkd_pyro.data.corpora.common.text import read_text
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHESTXRAY14_WIDER, CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.reading import read_text
 
 LISTS = {"train_val_list": "", "test_list": "test"}
 """The official lists, whose names end in _NIH in a copy at 224 pixels, and the split of each; "" is to be split."""
@@ -119,7 +119,7 @@ class ChestXray14(Corpus):
             path = next(filter(os.path.isfile, paths), paths[0])
             try:
                 images = read_text(path).split()
-            except UserError as error:
+            except (OSError, UserError) as error:
                 raise UserError(f"{path}: not readable; fetch the official list into {self.root}") from error
             if both := sum(image in splits for image in images):
                 raise UserError(f"{path}: {both:,} of its images are in train_val_list.txt too; fetch both lists again")

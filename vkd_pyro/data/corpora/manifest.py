@@ -20,7 +20,6 @@ from vkd_pyro.data.corpora.common.strange import (
     strange_studies,
 )
 from vkd_pyro.data.corpora.common.tables import group_rows, read_labels, read_table
-from vkd_pyro.data.corpora.common.text import read_text
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.reports import read_report, says_nothing
@@ -28,6 +27,7 @@ from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import sha256_of
+from vkd_pyro.utils.reading import LARGEST_REPORT, read_text
 
 REQUIRED, OPTIONAL = ("image", "patient"), ("report", "view", "split", "study", "sex", "age")
 SPLITS = {
@@ -209,8 +209,8 @@ class Manifest(Corpus):
         if cell.lower().endswith(".txt") and "\n" not in cell:
             path = file_of(self.path.parent, cell)
             try:
-                cell = read_text(path)
-            except UserError as error:
+                cell = read_text(path, LARGEST_REPORT)
+            except (OSError, ValueError) as error:
                 shown = f" {path}" if cell.isprintable() and " " not in cell else ""  # else it may be the text itself
                 raise UserError(f"{self.path}: row {row + 2}: its report{shown} is not a readable text file") from error
         if cell.strip() and says_nothing(cell):

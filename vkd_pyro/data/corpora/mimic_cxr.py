@@ -26,12 +26,13 @@ from vkd_pyro.data.corpora.common.tables import (
     read_labels,
     read_table,
 )
-from vkd_pyro.data.corpora.common.text import decode
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.reports import LAST_PARAGRAPH, split_sections
 from vkd_pyro.data.study import Corpus, Sex, Study
+from vkd_pyro.utils.encodings import decode
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.reading import LARGEST_REPORT, read_bytes
 
 SPLITS = {"train": "train", "validate": "validation", "test": "test"}
 PREFIX = "mimic-cxr-2.0.0"
@@ -221,7 +222,9 @@ def _folder_reader(folder: Path) -> ReportOf:
     def report_of(subject: str, study: str) -> Mapping[str, str]:
         path = folder / f"p{subject[:2]}" / f"p{subject}" / f"s{study}.txt"
         try:
-            return split_sections(_decode(path.read_bytes(), path)) if path.is_file() else {}
+            return split_sections(_decode(read_bytes(path, LARGEST_REPORT), path))
+        except FileNotFoundError:
+            return {}
         except OSError as error:
             raise UserError(f"{path}: not readable ({error.strerror}); fetch it again, or see who owns it") from error
 
@@ -240,6 +243,8 @@ def _zip_reader(path: Path) -> ReportOf:
         name = names.get(f"p{subject[:2]}/p{subject}/s{study}.txt")
         if name is None:
             return {}
+        if archive.getinfo(name).file_size > LARGEST_REPORT:
+            raise UserError(f"{path}: a report in it is larger than {LARGEST_REPORT:,} bytes; fetch it again")
         try:
             content = archive.read(name)
         except ZIP_ERRORS as error:

@@ -18,6 +18,7 @@ from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study, View
 from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.reading import LARGEST_REPORT, read_bytes
 
 MESH_TO_FINDING: dict[str, str] = {
     r"normal": "No Finding",
@@ -202,7 +203,7 @@ def _canonical(image_id: str) -> str:
 
 def _read_xml(path: Path) -> _Record:
     try:
-        root = ElementTree.parse(path, forbid_dtd=True).getroot()
+        root = ElementTree.fromstring(read_bytes(path, LARGEST_REPORT), forbid_dtd=True)
     except (OSError, ParseError, DefusedXmlException, ValueError, LookupError) as error:  # the last two: its encoding
         found = one_line(error)
         raise UserError(f"{path}: not readable as XML ({found}); unpack NLMCXR_reports.tgz again") from error

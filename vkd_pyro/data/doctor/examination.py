@@ -109,6 +109,12 @@ def _store_checks(folder: Path, num_images: int, progress: bool) -> Iterator[Che
         yield Check("studies", "failure", f"{PLAN} does not say what it is made from", "prepare the store again")
         return
     yield Check("made from", "ok", f"{wanted[0]}, views {wanted[1]}, {wanted[2]}")
+    try:
+        store.check_contents(progress)
+        yield Check("contents", "ok", "every file is as it was written")
+    except UserError as error:
+        yield failure("contents", error)
+        return
     yield count_check(store.studies)
     # Its views are chosen already, and the names of its findings are known to the corpus it was made from alone.
     findings = tuple(str(number) for number in range(len(store.studies[0].labels) if store.studies else 1))

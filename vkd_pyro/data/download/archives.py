@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from vkd_pyro.data.download.fetching import fetch, forget
 from vkd_pyro.utils.errors import UserError
-from vkd_pyro.utils.files import full_disk, sha256_of, written
+from vkd_pyro.utils.files import full_disk, private_folder, sha256_of, written
+from vkd_pyro.utils.locks import locked
 
 OPENI_URL = "https://openi.nlm.nih.gov/imgs/collections"
 SUMS = "SHA256SUMS"
@@ -68,8 +69,9 @@ def download(
     _check_url(url)
     _check_hashes(archives, sha256)
     with full_disk(output):
-        output.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return [_download(archive, output, url.rstrip("/"), progress, sha256) for archive in archives]
+        private_folder(output)
+        with locked(output, "vkd download"):  # a file goes on where it was broken off, so its name is known
+            return [_download(archive, output, url.rstrip("/"), progress, sha256) for archive in archives]
 
 
 def _download(archive: Archive, output: Path, url: str, progress: bool, sha256: Mapping[str, str]) -> Path:

@@ -5,15 +5,19 @@ The beginning of a file, `NAME.partial`, goes on only with the rest of the same 
 
 import json
 import re
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from tqdm import tqdm
 
@@ -23,6 +27,13 @@ from vkd_pyro.utils.files import check_space, private, write_json
 TRIES = 5
 TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as broken."""
+LEAST = 64 * 1024
+"""Bytes that must come in so many seconds (`WINDOW`), else a connection counts as broken: 1 KiB a second."""
+WINDOW = 64.0
+LONGEST = 48 * 3600.0
+"""Seconds that a file may take, all tries together."""
+LARGEST = 100 * 10**9
+"""Bytes that a file may have where nothing says how many it should have."""
 BACKOFF = 1.0
 """Seconds before the second try; twice as long before each that follows."""
 CHUNK = 1 << 18
@@ -49,9 +60,10 @@ def fetch(url: str, partial: Path, expected: int | None, has_hash: bool, progres
     Raises:
         UserError: the server does not have it, or sends something else, or the connection broke in every try.
     """
+    latest = time.monotonic() + LONGEST
     for attempt in range(TRIES):
         try:
-            return _try_to_fetch(url, partial, expected, has_hash, progress)
+            return _try_to_fetch(url, partial, expected, has_hash, progress, latest)
         except _Broken as error:
             broken = error
         if isinstance(broken, _Changed):
@@ -65,7 +77,7 @@ def fetch(url: str, partial: Path, expected: int | None, has_hash: bool, progres
     )
 
 
-def _try_to_fetch(url: str, partial: Path, expected: int | None, has_hash: bool, progress: bool) -> None:
+def _try_to_fetch(url: str, partial: Path, expected: int | None, has_hash: bool, progress: bool, latest: float) -> None:
     """Goes on with `partial` if the server still has the same file and can send a part of it; else starts again."""
     known = _read_version(partial, url)
     offset = partial.stat().st_size if known and partial.exists() else 0
@@ -80,12 +92,17 @@ def _try_to_fetch(url: str, partial: Path, expected: int | None, has_hash: bool,
             forget(partial)  # before the new version is noted: they must never belong to different files
             write_json(partial.with_name(partial.name + ".json"), asdict(version))
         size = expected if version.size is None else version.size
+        if (largest := LARGEST if size is None else size) > LARGEST:
+            raise UserError(f"{url}: {size:,} bytes, more than the {LARGEST:,} allowed; check the url")
         check_space(partial.parent, (size or 0) - offset)
         bar = tqdm(total=size, initial=offset, unit="B", unit_scale=True, desc=partial.stem, disable=not progress)
         with bar, open(partial, "r+b" if offset else "wb", opener=private) as file:
             file.seek(offset)
-            for chunk in _chunks(response):
+            for chunk in _chunks(response, latest):
                 file.write(chunk)
+                if file.tell() > largest:
+                    forget(partial)
+                    raise UserError(f"{url}: goes on after {largest:,} bytes, where it should end; check the url")
                 bar.update(len(chunk))
     if size not in (None, found := partial.stat().st_size):
         raise _Broken(f"{found} of {size} bytes came")
@@ -96,7 +113,7 @@ def _request(url: str, offset: int, known: "_Version | None") -> Any:
     if offset and known:
         headers |= {"Range": f"bytes={offset}-", "If-Range": known.validator}
     try:
-        return build_opener(_Redirects).open(Request(url, headers=headers), timeout=TIMEOUT)
+        return build_opener(_Redirects, _Plain, _Secure).open(Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
         error.close()
         if error.code == 416:
@@ -107,6 +124,43 @@ def _request(url: str, offset: int, known: "_Version | None") -> Any:
         raise UserError(f"{url}: {hint} (the server answers {error.code}); check the url") from error
     except (OSError, HTTPException) as error:
         raise _Broken(f"no connection: {one_line(error)}") from error
+
+
+class _Hasty(HTTPConnection):
+    """A connection that is ended where the head of an answer is not whole in time, also if some of it comes."""
+
+    def getresponse(self) -> HTTPResponse:
+        late, connection = threading.Event(), self.sock
+
+        def end() -> None:
+            late.set()
+            with suppress(OSError):  # it has just ended by itself
+                connection.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(WINDOW, end)
+        timer.start()
+        try:
+            response = super().getresponse()
+        finally:
+            timer.cancel()
+        if late.is_set():  # then it was only cut short
+            response.close()
+            raise HTTPException(f"no whole answer in {WINDOW:g} seconds")
+        return response
+
+
+class _HastyAndSecure(_Hasty, HTTPSConnection):
+    """The same with TLS."""
+
+
+class _Plain(HTTPHandler):
+    def http_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_Hasty, req)
+
+
+class _Secure(HTTPSHandler):
+    def https_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_HastyAndSecure, req, context=ssl.create_default_context())
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -120,11 +174,23 @@ class _Redirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _chunks(response: Any) -> Iterator[bytes]:
-    """What a response holds; its errors are those of the connection, apart from those of the disk."""
+def _chunks(response: Any, latest: float) -> Iterator[bytes]:
+    """What a response holds; its errors are those of the connection, apart from those of the disk.
+
+    What comes is taken at once, and not when a chunk is full: a server that sends a byte now and then is given up.
+    """
+    since, came = time.monotonic(), 0
     try:
-        while chunk := response.read(CHUNK):
+        while chunk := response.read1(CHUNK):
             yield chunk
+            came += len(chunk)
+            now = time.monotonic()
+            if now > latest:
+                raise UserError(f"{response.url}: not whole after {LONGEST / 3600:g} hours; run again to go on with it")
+            if now - since > WINDOW:
+                if came < LEAST:
+                    raise _Broken(f"{came} bytes came in {now - since:.0f} seconds")
+                since, came = now, 0
     except (OSError, HTTPException) as error:
         raise _Broken(f"the connection broke: {one_line(error)}") from error
 

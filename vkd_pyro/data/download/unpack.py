@@ -3,7 +3,6 @@
 import filecmp
 import gzip
 import os
-import shutil
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from vkd_pyro.utils.errors import UserError, one_line
-from vkd_pyro.utils.files import check_space, full_disk
+from vkd_pyro.utils.files import check_space, full_disk, private_folder, remove_unfinished, scratch_folder
 
 MAX_HEADER = 1 << 16
 """Bytes of headers per member of an archive. More than a name needs; little enough to hold in memory."""
@@ -47,17 +46,14 @@ def unpack(
         raise UserError(f"{archive}: no such file; download it first")
     with _damage(archive), full_disk(output):
         sizes = _check_archive(archive, max_bytes, max_members)
-        output.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(output)
         check_space(output, sum(sizes.values()))
-        hidden = output / f".{archive.name}.unfinished"
-        shutil.rmtree(hidden, ignore_errors=True)
-        hidden.mkdir(mode=0o700)
-        try:
+        remove_unfinished(output)
+        with scratch_folder(output / archive.name) as hidden:
+            hidden.chmod(0o700)
             with tqdm(sizes, unit="file", desc=archive.name, disable=not progress) as names:
                 staged = _stage(archive, hidden, names)
             _move(staged, output)
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
     return len(sizes)
 
 

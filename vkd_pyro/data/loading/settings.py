@@ -44,6 +44,8 @@ class Loading:
         features: give the features that the store holds, `vkd prepare --features`, in place of images; for an image
             encoder with a frozen backbone. Of an image's augmented versions training draws one, so `augmentation` is
             not used.
+        timeout: seconds that a process of `num_workers` may take for a batch; one that is killed or stopped is an error
+            then, and not waited for for ever.
         labelled_half: where labels are kept of a share of the patients and reports are read, the first half of each
             batch is labelled; false draws all studies alike, for methods that learn as much from the others.
 
@@ -58,6 +60,7 @@ class Loading:
     cache_on_device: bool = False
     store: Path | None = None
     features: bool = False
+    timeout: int = 600
     labelled_half: bool = True
 
     def __post_init__(self) -> None:
@@ -65,7 +68,7 @@ class Loading:
             raise UserError(
                 "data.loading.features: wants data.loading.store, which holds them, and cache_on_device false"
             )
-        for name, least in (("batch_size", 1), ("num_workers", 0)):
+        for name, least in (("batch_size", 1), ("num_workers", 0), ("timeout", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"data.loading.{name}: found {getattr(self, name)}, expected at least {least}")
 
@@ -126,6 +129,7 @@ class Loading:
         return DataLoader(
             dataset,
             num_workers=self.num_workers,
+            timeout=self.timeout if self.num_workers else 0,
             collate_fn=collate,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

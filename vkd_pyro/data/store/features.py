@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.preparation import FeatureExtractor
-from vkd_pyro.data.store.layout import missing_shards, open_arrow, place_of, shard_path, write_arrow
+from vkd_pyro.data.store.layout import check_content, missing_shards, open_arrow, place_of, shard_path, write_arrow
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import describe
 
@@ -62,7 +62,8 @@ def write_features(num_studies: int, size: int, features: ImageFeatures, folder:
     shards = missing_shards(folder, num_studies, "features")
     for path, part in tqdm(shards, "features", unit="shard", disable=not progress):
         number = place_of(part.start)[0]
-        table = open_arrow(shard_path(folder, number, "images"), "study", "pixels")
+        check_content(shard := shard_path(folder, number, "images"))
+        table = open_arrow(shard, "study", "pixels")
         pixels = [None if one is None else torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in
                   table["pixels"].to_pylist()]  # fmt: skip
         readable = [row for row, one in enumerate(pixels) if one is not None]
@@ -104,6 +105,7 @@ class StoredFeatures(Sequence[list[NDArray[np.float16]]]):
 
 def _of_studies(path: Path) -> dict[int, list[NDArray[np.float16]]]:
     """Features of the readable images of each study of a shard; views of the mapped file."""
+    check_content(path)
     table = open_arrow(path, "study", "features")
     shape = tuple(int(table.schema.metadata[name]) for name in (b"versions", b"width"))
     found: dict[int, list[NDArray[np.float16]]] = {}

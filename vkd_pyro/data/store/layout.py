@@ -1,16 +1,21 @@
 """Files of a store: their names, their plan, the rows of each shard; opened and written, damage named."""
 
+import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from vkd_pyro.utils import reading
 from vkd_pyro.utils.errors import UserError
-from vkd_pyro.utils.files import written
+from vkd_pyro.utils.files import hash_of, sha256_of, written
+from vkd_pyro.utils.reading import open_plain
 
-VERSION = 1
+VERSION = 2
+HASH = 64
 PLAN, STUDIES, BAD_IMAGES, COMPLETE = "plan.json", "studies.arrow", "bad_images.csv", "store.json"
 STUDY_COLUMNS = ("row", "study_id", "patient_id", "split", "views", "has_report", "labels", "sex", "age")
 PREPARED_FOR = {"reports": "report encoder", "observed": "report likelihood", "features": "image features"}
@@ -43,44 +48,77 @@ def missing_shards(folder: Path, num_studies: int, kind: str) -> list[tuple[Path
 
 
 def write_arrow(path: Path, table: pa.Table) -> None:
-    """Writes a table, whole or not at all."""
-    with written(path) as unfinished, pa.ipc.new_file(str(unfinished), table.schema) as writer:
-        writer.write_table(table)
+    """Writes a table, and behind it the hash of the file, whole or not at all."""
+    with written(path) as unfinished:
+        with pa.ipc.new_file(str(unfinished), table.schema) as writer:
+            writer.write_table(table)
+        digest = sha256_of(unfinished)
+        with unfinished.open("ab") as file:
+            file.write(digest.encode())
 
 
 def open_arrow(path: Path, *columns: str) -> pa.Table:
-    """These columns of a mapped file.
+    """These columns of a mapped file, whose content is not compared with its hash: `check_content` does that.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: it is missing, or no such table.
     """
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        file = pa.memory_map(str(path))
+        table = pa.ipc.open_file(file, footer_offset=file.size() - HASH).read_all()
         table.validate(full=True)  # else a damaged offset ends the process
         if not table.num_rows:
             raise pa.ArrowInvalid("no row")
         return table.select(columns)
-    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: missing or damaged; delete it and {COMPLETE}, and run vkd prepare again") from error
+    except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
+        raise damaged(path) from error
+
+
+def hash_in(path: Path) -> str:
+    """The hash that a file was written with, as it stands at its end; "" where there is no file so long."""
+    try:
+        with open_plain(path) as file:
+            file.seek(-HASH, os.SEEK_END)
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def check_content(path: Path) -> None:
+    """Raises `UserError` where a bit of a table's file is not as it was written: reads it once."""
+    try:
+        with open_plain(path) as file:
+            digest, left = hashlib.sha256(), os.fstat(file.fileno()).st_size - HASH
+            while part := file.read(min(1 << 20, max(left, 0))):
+                digest.update(part)
+                left -= len(part)
+            whole = digest.hexdigest().encode() == file.read()
+    except OSError:
+        whole = False
+    if not whole:
+        raise damaged(path)
+
+
+def damaged(path: Path) -> UserError:
+    """What is raised of a file of a store that can be written again."""
+    return UserError(f"{path}: missing or damaged; delete it and {COMPLETE}, and run vkd prepare again")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a store; `UserError` where there is no store, or it cannot be read."""
+    """A JSON file of a store; `UserError` where there is no store, or it is not as it was written."""
+    mended = "delete it, and run vkd prepare again" if path.name == COMPLETE else "prepare the store in another folder"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = reading.read_json(path, mended)
     except FileNotFoundError as error:
         raise UserError(f"{path.parent}: not a store (no {path.name}); make one by vkd prepare") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as JSON; prepare the store again, into another folder") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not readable as JSON; {mended}")
+    if content.get("version") != VERSION:
+        found = content.get("version")
+        raise UserError(f"{path.parent}: a store of version {found}, expected {VERSION}; prepare it again")
+    if content.get("config_sha256") != hash_of(content):
+        raise UserError(f"{path}: changed since it was written; {mended}")
     return content
-
-
-def read_plan(folder: Path) -> dict[str, Any]:
-    """What a store is made from; `UserError` where it is of another version."""
-    plan = read_json(folder / PLAN)
-    if plan.get("version") != VERSION:
-        raise UserError(f"{folder}: a store of version {plan.get('version')}, expected {VERSION}; prepare it again")
-    return plan
 
 
 def check_same(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import Selection
@@ -18,18 +19,22 @@ from vkd_pyro.data.store.features import StoredFeatures
 from vkd_pyro.data.store.layout import (
     BAD_IMAGES,
     COMPLETE,
+    PLAN,
     PREPARED_FOR,
     STUDIES,
     STUDY_COLUMNS,
+    check_content,
     check_same,
+    damaged,
+    hash_in,
     open_arrow,
     place_of,
     read_json,
-    read_plan,
     shard_path,
 )
 from vkd_pyro.data.study import Study
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.files import sha256_of
 
 
 class Store(Source):
@@ -46,26 +51,48 @@ class Store(Source):
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        plan = read_plan(self.folder)
+        plan = read_json(self.folder / PLAN)
+        try:
+            self._read(plan)
+        except (LookupError, TypeError, AttributeError, OverflowError) as error:
+            raise UserError(f"{folder}: no store of this version ({type(error).__name__}); prepare it again") from error
+
+    def _read(self, plan: dict[str, Any]) -> None:
+        """Everything but the content of the shards."""
         if not (self.folder / COMPLETE).is_file():
             images, reports = (len(list(self.folder.glob(f"*.{kind}.arrow"))) for kind in ("images", "reports"))
             raise UserError(
-                f"{folder}: not complete (of {plan['shards']} shards {images} of images, {reports} of reports); "
+                f"{self.folder}: not complete (of {plan['shards']} shards {images} of images, {reports} of reports); "
                 "run the same vkd prepare again to go on"
             )
+        complete = read_json(self.folder / COMPLETE)
+        self._check_hashes(complete["sha256"])
         self.made_from = plan["made from"]
         table = open_arrow(self.folder / STUDIES, *STUDY_COLUMNS).to_pandas()
-        pixels: dict[int, list[NDArray[np.uint8]]] = {row: [] for row in table["row"]}
-        for number in range(plan["shards"]):
-            shard = shard_path(self.folder, number, "images")
-            for study, image in _pixels(shard, self.made_from["image transform"]["size"]):
-                if study in pixels:
-                    pixels[study].append(image)
-        self.studies = [
-            Study(
+        self.studies = self._studies(table, self._views(table["row"].tolist(), plan["shards"]))
+        self.has_report, self.rows = table["has_report"].tolist(), table["row"].tolist()
+        self.left_out = Counter(complete["left_out"])
+        self.bad = _read_bad_images(self.folder / BAD_IMAGES)
+
+    def _views(self, rows: list[int], shards: int) -> dict[int, list[NDArray[np.uint8]]]:
+        """The images of each row, uint8 [size, size] each: views of the mapped files."""
+        size = self.made_from["image transform"]["size"]
+        views: dict[int, list[NDArray[np.uint8]]] = {row: [] for row in rows}
+        for number in range(shards):
+            for study, image in _pixels(shard_path(self.folder, number, "images"), size):
+                if study in views:
+                    views[study].append(image)
+        return views
+
+    def _studies(self, table: pd.DataFrame, views: dict[int, list[NDArray[np.uint8]]]) -> list[Study]:
+        checked: set[Path] = set()
+
+        def study(row: Any) -> Study:
+            shard = shard_path(self.folder, place_of(row.row)[0], "images")
+            return Study(
                 study_id=row.study_id,
                 patient_id=row.patient_id,
-                images=tuple(pixels[row.row]),
+                images=StoredImages(shard, views[row.row], checked),
                 views=tuple(row.views),
                 report={},
                 labels=row.labels,
@@ -73,11 +100,22 @@ class Store(Source):
                 sex=row.sex,
                 age=row.age,
             )
-            for row in table.itertuples()
-        ]
-        self.has_report, self.rows = table["has_report"].tolist(), table["row"].tolist()
-        self.left_out = Counter(read_json(self.folder / COMPLETE)["left_out"])
-        self.bad = _read_bad_images(self.folder / BAD_IMAGES)
+
+        return [study(row) for row in table.itertuples()]
+
+    def _check_hashes(self, written: dict[str, str]) -> None:
+        """Of small files the content, of shards that they are those of this store; `UserError` names what is not."""
+        for name, expected in written.items():
+            path = self.folder / name
+            small = path.suffix != ".arrow"
+            if (sha256_of(path) if small and path.is_file() else hash_in(path)) != expected:
+                raise damaged(path)
+        check_content(self.folder / STUDIES)
+
+    def check_contents(self, progress: bool = False) -> None:
+        """Reads every file; raises `UserError` where a bit of one is not as it was written."""
+        for path in tqdm(sorted(self.folder.glob("*.arrow")), "contents", unit="file", disable=not progress):
+            check_content(path)
 
     def __reduce__(self) -> Any:
         return Store, (self.folder,)  # a loader's process maps the files itself
@@ -108,6 +146,28 @@ class Store(Source):
         """Raises `UserError` where the features are not those of this encoder."""
         found = self.made_from.get(PREPARED_FOR["features"]) or {}
         check_same(self.folder, found, {"extractor": preparation})
+
+
+class StoredImages(Sequence[NDArray[np.uint8]]):
+    """Images of a study: views of the mapped file, whose content is checked before the first of them is given.
+
+    Args:
+        shard: the file.
+        views: of it, uint8 [size, size] each.
+        checked: files of the store whose content was compared with their hash; this one is added.
+    """
+
+    def __init__(self, shard: Path, views: list[NDArray[np.uint8]], checked: set[Path]) -> None:
+        self.shard, self.views, self.checked = shard, views, checked
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, index: Any) -> Any:
+        if self.shard not in self.checked:
+            check_content(self.shard)
+            self.checked.add(self.shard)
+        return self.views[index]
 
 
 class StoredStudies(Sequence[Study]):
@@ -166,6 +226,7 @@ def _pixels(path: Path, size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
 
 def _tokens(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], int]:
     """Values of all reports of a shard, their offsets, and the width of a token; views of the mapped file."""
+    check_content(path)
     table = open_arrow(path, "tokens")
     column = table["tokens"].chunk(0)
     width = int(table.schema.metadata[b"width"])
@@ -177,4 +238,4 @@ def _read_bad_images(path: Path) -> list[tuple[str, str]]:
     try:
         return list(pd.read_csv(path, dtype=str, keep_default_na=False).itertuples(index=False, name=None))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: missing or damaged; delete it and {COMPLETE}, and run vkd prepare again") from error
+        raise damaged(path) from error

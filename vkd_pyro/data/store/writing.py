@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pandas as pd
 import pyarrow as pa
 
@@ -22,17 +21,19 @@ from vkd_pyro.data.store.layout import (
     PREPARED_FOR,
     STUDIES,
     VERSION,
+    check_content,
     check_same,
+    hash_in,
     number_of_shards,
     open_arrow,
     read_json,
-    read_plan,
     shard_path,
     write_arrow,
 )
 from vkd_pyro.data.store.shards import image_source, write_images, write_reports
 from vkd_pyro.utils.errors import UserError
-from vkd_pyro.utils.files import private_folder, write_json, written
+from vkd_pyro.utils.files import UNFINISHED, private_folder, remove_unfinished, sha256_of, write_signed_json, written
+from vkd_pyro.utils.locks import LOCK, locked
 
 
 def prepare(
@@ -74,7 +75,7 @@ def prepare(
         complete = (folder / COMPLETE).is_file()
         _check_images(folder, selected, policy, complete)
         if complete:
-            return read_json(folder / COMPLETE)
+            return _counts(read_json(folder / COMPLETE))
         write_images(selected.studies, selection.transform, policy, folder, progress)
         if features is not None:
             write_features(len(selected.studies), selection.image_size, features, folder, progress)
@@ -90,26 +91,22 @@ def _claimed(folder: Path, plan: dict[str, Any]) -> Iterator[None]:
     if folder.exists() and not (folder / PLAN).is_file() and (not folder.is_dir() or any(_others(folder))):
         raise UserError(f"{folder}: holds something that is no store; choose another --output")
     private_folder(folder)
-    try:
-        with filelock.FileLock(folder / ".lock", timeout=0, mode=0o600):
-            if not (folder / PLAN).is_file():
-                write_json(folder / PLAN, plan)
-            _check_same_plan(folder, plan)
-            for leftover in folder.glob("*.unfinished"):
-                leftover.unlink()
-            yield
-    except filelock.Timeout as error:
-        raise UserError(f"{folder}: another vkd prepare is writing to it; wait until it has ended") from error
+    with locked(folder, "vkd prepare"):
+        remove_unfinished(folder)
+        if not (folder / PLAN).is_file():
+            write_signed_json(folder / PLAN, plan)
+        _check_same_plan(folder, plan)
+        yield
 
 
 def _others(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.name != ".lock" and path.suffix != ".unfinished")
+    return (path for path in folder.iterdir() if path.name != LOCK and not UNFINISHED.fullmatch(path.name))
 
 
 def _check_same_plan(folder: Path, plan: dict[str, Any]) -> None:
-    found = read_plan(folder)
+    found = read_json(folder / PLAN)
     check_same(folder, found.get("made from", {}), plan["made from"])
-    if found != json.loads(json.dumps(plan)):
+    if found != json.loads(json.dumps(plan)) | {"config_sha256": found["config_sha256"]}:
         raise UserError(f"{folder}: the corpus has changed since this store was begun; prepare it into another folder")
 
 
@@ -124,11 +121,12 @@ def _content_hash(selected: Selected) -> str:
 
 
 def _check_images(folder: Path, selected: Selected, policy: BadImages, complete: bool) -> None:
-    """Refuses images that have changed since they were written.
+    """Refuses images that have changed since they were written, and what is written if it is damaged.
 
     In an unfinished store, one that could not be read may have been mended: its shard is written again.
     """
     for path in sorted(folder.glob("*.images.arrow")):
+        check_content(path)
         columns = open_arrow(path, "study", "image", "problem", "source").to_pydict()
         again = False
         for number, image, problem, source in zip(*columns.values(), strict=True):
@@ -175,11 +173,24 @@ def _finish(folder: Path, selected: Selected, plan: dict[str, Any], policy: BadI
     write_arrow(folder / STUDIES, pa.table(columns))
     with written(folder / BAD_IMAGES) as unfinished:
         pd.DataFrame(bad, columns=["study", "problem"]).to_csv(unfinished, index=False)
-    complete = {
+    counts = {
         "studies": len(studies),
         "images": sum(len(study.images) for study in studies),
         "reports": sum(has_report for _, has_report in rows),
         "left_out": dict(selected.left_out),
     }
-    write_json(folder / COMPLETE, complete)
-    return complete
+    write_signed_json(folder / COMPLETE, {"version": VERSION, **counts, "sha256": _hashes(folder)})
+    return counts
+
+
+def _counts(complete: dict[str, Any]) -> dict[str, Any]:
+    return {name: complete[name] for name in ("studies", "images", "reports", "left_out")}
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """The hash of each file of a store, by its name; `UserError` where a table is damaged."""
+    tables = sorted(folder.glob("*.arrow"))
+    for path in tables:
+        check_content(path)
+    whole = {path.name: sha256_of(path) for path in (folder / PLAN, folder / BAD_IMAGES)}
+    return whole | {path.name: hash_in(path) for path in tables}

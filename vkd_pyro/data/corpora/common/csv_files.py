@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow
 
 from vkd_pyro.data.corpora.common.quotes import stray_quote
-from vkd_pyro.data.corpora.common.text import decode, encoding_of
+from vkd_pyro.utils.encodings import decode, encoding_of
 from vkd_pyro.utils.errors import UserError
 
 SEPARATORS = ",;\t|"

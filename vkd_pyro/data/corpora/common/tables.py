@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vkd_pyro.data.corpora.common.csv_files import read_cells
 from vkd_pyro.data.labels.findings import UNMENTIONED
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.reading import check_plain
 
 CODES = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": -1.0, "-1.0": -1.0, "": UNMENTIONED}
 CODES |= {"1,0": 1.0, "0,0": 0.0, "-1,0": -1.0}  # with a decimal comma, as tables separated by semicolons have it
@@ -47,6 +48,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             or twice, or no row.
     """
     try:
+        check_plain(path)
         table = read_cells(path, columns)
     except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         found = _what_is_wrong(error)

@@ -1,10 +1,6 @@
 """Text from outside, in whichever Unicode it was saved."""
 
 import codecs
-import os
-from pathlib import Path
-
-from vkd_pyro.utils.errors import UserError
 
 MARKS = {  # of UTF-32 before those of UTF-16, with which they begin
     codecs.BOM_UTF8: "utf-8-sig",
@@ -13,8 +9,6 @@ MARKS = {  # of UTF-32 before those of UTF-16, with which they begin
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-MAX_BYTES = 16 * 1024 * 1024
-"""Of a text file that is read whole: a report has a few thousand, the longest official list 2 million."""
 
 
 def encoding_of(content: bytes) -> str:
@@ -36,21 +30,3 @@ def decode(content: bytes) -> str:
         UnicodeDecodeError: it is no Unicode.
     """
     return content.decode(encoding_of(content))
-
-
-def read_text(path: Path) -> str:
-    """The text of a regular file; a pipe or a device is none, since reading it may never end.
-
-    Raises:
-        UserError: not a file, too large, not readable, or not Unicode.
-    """
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: no such file; check its name, and that it is a file")
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: larger than {MAX_BYTES // 2**20} MB, which is no text; check its name")
-        return decode(path.read_bytes())
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not text in UTF-8 or UTF-16; save it as UTF-8") from error
-    except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror}); see who owns it") from error
