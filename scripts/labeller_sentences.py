@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the table with its origin")
     parser.add_argument("--before", type=Path, help="a table of another version, whose errors are shown too")
     arguments = parser.parse_args()
-    before = json.loads(arguments.before.read_text())["table"] if arguments.before else {}
+    before = json.loads(arguments.before.read_text(encoding="utf-8"))["table"] if arguments.before else {}
     table: dict[str, dict[str, int]] = {}
     for path in sorted(SENTENCES.glob("*.csv")):
         rows = read(path)

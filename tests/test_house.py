@@ -101,7 +101,8 @@ def files_without_encoding(path: Path) -> list[int]:
         said = [one.value for one in ast.walk(call) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
         modes = [text for text in said if re.fullmatch("[rwaxbt+]{1,3}", text)]
         binary = name == "open" and (any("b" in mode for mode in modes) or of in ("Image", "tarfile", "zipfile", "os"))
-        if name in ("read_text", "write_text") or (name == "open" and not binary):
+        method = isinstance(call.func, ast.Attribute)  # `read_text` alone is that of utils.reading
+        if (method and name in ("read_text", "write_text")) or (name == "open" and not binary):
             lines += [call.lineno] * ("encoding" not in {keyword.arg for keyword in call.keywords})
     return lines
 

@@ -41,7 +41,8 @@ def latent_maps(maps: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
             if not (chosen := words == word).any():
                 continue
             look: Any = {"marker": marker, "alpha": alpha, "linewidths": 0.8 if marker == "x" else 0}
-            axes.scatter(*points[chosen].T, s=9, color=color, rasterized=True, **look)
+            x, y = points[chosen].T
+            axes.scatter(x, y, s=9, color=color, rasterized=True, **look)
             handles[word] = axes.scatter([], [], s=20, color=color, **(look | {"alpha": 1}))
         axes.set(xticks=(), yticks=(), box_aspect=1)
         axes.spines[:].set_visible(True)
