@@ -101,7 +101,7 @@ def _check_packed(content: bytes) -> None:
                 raise UserError(f"{entry.file_size:,} bytes beside its tensors, more than the limit of {MAX_PICKLE:,}")
             for opcode, argument, _ in pickletools.genops(archive.read(entry)):
                 named = opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BYTEARRAY8")
-                if named and not (opcode.name == "GLOBAL" and BUILT.fullmatch(argument)):
+                if named and not (opcode.name == "GLOBAL" and BUILT.fullmatch(str(argument))):
                     raise UserError(f"asks for {opcode.name} {str(argument)[:80]}, as no checkpoint of ours does")
 
 
