@@ -21,14 +21,14 @@ def stray_quote(text: str, separator: str) -> tuple[int, str] | None:
     first, shapes = 1, _Shapes()
     try:
         for row in rows:
-            if rows.line_num > first and any("\n" in cell or "\r" in cell for cell in row):
+            if rows.line_num > first and any(map(_is_long, row)):
                 several.append((first, row))
             shapes.add(row)
             first = rows.line_num + 1
     except csv.Error:
         return first, "a quote is not closed where its cell ends"
-    swallowed = (line for line, row in several if any(_has_rows(row, c, separator, shapes) for c in range(len(row))))
-    line = next(swallowed, None)
+    cells = ((line, row, place) for line, row in several for place in range(len(row)) if _is_long(row[place]))
+    line = next((line for line, row, place in cells if _has_rows(row, place, separator, shapes)), None)
     return None if line is None else (line, "a quote stands there that swallows the rows below")
 
 
@@ -57,6 +57,11 @@ class _Shapes:
         return fits and any(cell.strip() for cell, _ in told)
 
 
+def _is_long(cell: str) -> bool:
+    """Whether a cell has several lines."""
+    return "\n" in cell or "\r" in cell
+
+
 def _shape(cell: str) -> str:
     """A cell with its runs of capitals, small letters and digits as one "A", "a" or "0"."""
     return re.sub("[0-9]+", "0", re.sub("[a-z]+", "a", re.sub("[A-Z]+", "A", cell.strip())))
@@ -65,8 +70,6 @@ def _shape(cell: str) -> str:
 def _has_rows(row: Sequence[str], place: int, separator: str, shapes: _Shapes) -> bool:
     """Whether a cell has rows in it: the rest of one, whole ones, or the beginning of another."""
     lines = [line.split(separator) for line in row[place].splitlines()]
-    if len(lines) < 2:
-        return False
     width = len(row)
     if any(len(line) == width and shapes.match(line, 0) for line in lines[1:-1]):
         return True

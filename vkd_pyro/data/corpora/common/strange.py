@@ -58,8 +58,8 @@ def strange_patients(path: Path, patients: Sequence[str], splits: Sequence[str])
         found.append(f"{told}, and count as {sum(map(len, groups)):,}; {fix}")
     if dates := dated(patients):
         found.append(
-            f"{path}: {dates:,} patients have dates for names, which a spreadsheet makes of names such as 3-4 and "
-            "which several people may share; save the column as text, from where it comes"
+            f"{path}: {dates:,} patients have dates for names, which a spreadsheet makes of others such as 3-4, and "
+            "several people may share one; save the column as text, from where it comes"
         )
     if most := crowded(patients):
         found.append(
