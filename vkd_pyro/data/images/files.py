@@ -1,11 +1,11 @@
 """Opening an image file: regular files only, and no larger than an image may be."""
 
 import os
-import stat
 from pathlib import Path
 from typing import BinaryIO
 
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.reading import open_plain
 
 BYTES_A_PIXEL = 8
 """What the largest pixel takes, four samples of 16 bits: no coding needs more."""
@@ -21,20 +21,20 @@ def opened(path: Path) -> BinaryIO:
     Raises:
         UserError: there is no such file, it may not be read, it is no regular file, or it is too large.
     """
+    expected = "expected a PNG, JPEG or DICOM file that may be read"
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        file = open_plain(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image file") from error
+    except UserError as error:
+        raise UserError(f"{path}: unreadable or truncated image (no regular file); {expected}") from error
     except (OSError, ValueError) as error:  # ValueError: a zero in the name
         found = getattr(error, "strerror", None) or "no name of a file"
-        raise UserError(f"{path}: unreadable or truncated image ({found}); expected a file that may be read") from error
-    found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode) and found.st_size <= MAX_BYTES:
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    if stat.S_ISREG(found.st_mode):
-        raise UserError(f"{path}: a file of {found.st_size:,} bytes, more than the limit of {MAX_BYTES:,}")
-    raise UserError(f"{path}: unreadable or truncated image (no regular file); expected a PNG, JPEG or DICOM file")
+        raise UserError(f"{path}: unreadable or truncated image ({found}); {expected}") from error
+    if (size := os.fstat(file.fileno()).st_size) <= MAX_BYTES:
+        return file
+    file.close()
+    raise UserError(f"{path}: a file of {size:,} bytes, more than the limit of {MAX_BYTES:,}")
 
 
 def check_bytes(path: Path, num_bytes: int, num_pixels: int) -> None:
