@@ -65,7 +65,7 @@ def vkd(*arguments):
     """Exit code, standard output and standard error of a command that must not raise."""
     stored = arguments[:1] == ("evaluate",) or {"--resume", "--start_from"} & set(arguments)
     if stored and "--allow_module" not in arguments and len(arguments) > 1:
-        arguments = (*arguments, "--allow_module", "tests.conftest")  # of whose corpora the runs of tests are
+        arguments = (*arguments, "--allow_module", "tests")  # of whose corpora the runs of tests are
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:

@@ -96,7 +96,7 @@ def test_a_method_of_ones_own_goes_all_the_way(config, tmp_path):
     assert (logged["train/alignment"] > 0).all()
     assert "train/kl" not in logged
     for run in ("own", "image_only"):
-        done("evaluate", tmp_path / run, "--page", "false", "--allow_module", "my_method", "tests.conftest")
+        done("evaluate", tmp_path / run, "--page", "false", "--allow_module", "my_method", "tests")
     assert "own: macro30 AUC" in done("compare", tmp_path / "image_only", tmp_path / "own").replace(f"{tmp_path}/", "")
 
     done("export", tmp_path / "own" / "bundle", "--output", tmp_path / "export")
