@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from vkd_pyro.utils.errors import UserError
+
+TIMEOUT = 20.0
+"""Seconds that a host of weights may be silent."""
 
 
 def load_image_weights(network: nn.Module, name: str, weights: str, head: str) -> None:
@@ -62,6 +66,8 @@ def _imagenet_file(name: str) -> Path:
     url = _imagenet_url(name)
     path = Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path))
     if not path.is_file():
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(TIMEOUT)  # torch sets none, and waits for ever for a host that is silent
         try:
             torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
         except (OSError, RuntimeError) as error:  # no network; or a download that does not match its hash
@@ -69,6 +75,8 @@ def _imagenet_file(name: str) -> Path:
                 f"image_encoder.weights: {path.name} is not at {path} and could not be downloaded ({error}); "
                 f"fetch {url} and put it there, or set image_encoder.weights to its path"
             ) from error
+        finally:
+            socket.setdefaulttimeout(before)
     return path
 
 

@@ -210,9 +210,12 @@ class Manifest(Corpus):
             path = file_of(self.path.parent, cell)
             try:
                 cell = read_text(path, LARGEST_REPORT)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError):
                 shown = f" {path}" if cell.isprintable() and " " not in cell else ""  # else it may be the text itself
-                raise UserError(f"{self.path}: row {row + 2}: its report{shown} is not a readable text file") from error
+                raise UserError(
+                    f"{self.path}: row {row + 2}: its report{shown} is not a readable text file; correct "
+                    "the name, or end the text itself otherwise"
+                ) from None
         if cell.strip() and says_nothing(cell):
             self.left_out["reports that say there is none (nan, none, a number, to follow)"] += 1
         return read_report(cell)
