@@ -1178,7 +1178,7 @@ def test_a_report_may_be_a_text_file(tmp_path, manifest):
 def test_a_text_file_that_cannot_be_read_is_named(tmp_path, manifest, content):
     if content is not None:
         (tmp_path / "one.txt").write_bytes(content)
-    with pytest.raises(UserError, match=r"row 2: its report ends in \.txt, and is not a readable text file"):
+    with pytest.raises(UserError, match=r"row 2: its report .*one\.txt is not a readable text file; correct the name"):
         manifest("image,patient,report,Edema\na.png,p1,one.txt,0\n").studies()
 
 

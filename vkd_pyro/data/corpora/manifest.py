@@ -29,6 +29,8 @@ from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import sha256_of
 from vkd_pyro.utils.reading import LARGEST_REPORT, read_text
 
+LONGEST_NAME = 256
+"""Characters that the name of a report's file may have, to be told."""
 REQUIRED, OPTIONAL = ("image", "patient"), ("report", "view", "split", "study", "sex", "age")
 SPLITS = {
     "train": "train",
@@ -211,7 +213,8 @@ class Manifest(Corpus):
             try:
                 cell = read_text(path, LARGEST_REPORT)
             except (OSError, ValueError):
-                shown = f" {path}" if cell.isprintable() and " " not in cell else ""  # else it may be the text itself
+                is_name = cell.isprintable() and " " not in cell and len(cell) < LONGEST_NAME
+                shown = f" {path}" if is_name else ""  # else it may be the text itself
                 raise UserError(
                     f"{self.path}: row {row + 2}: its report{shown} is not a readable text file; correct "
                     "the name, or end the text itself otherwise"
