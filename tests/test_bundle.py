@@ -230,7 +230,7 @@ def test_a_config_that_is_none_is_refused(text, folder):
 
 @pytest.mark.parametrize(
     "class_path",
-    ["vkd_pyro.encoders.image.Path", "vkd_pyro.encoders.image.nn", "vkd_pyro.distributions.DiagonalNormal"],
+    ["vkd_pyro.encoders.image.Tensor", "vkd_pyro.encoders.image.nn", "vkd_pyro.distributions.DiagonalNormal"],
 )
 def test_a_part_that_is_no_image_encoder_is_refused(class_path, folder):
     model = json.loads((folder / "config.json").read_text())["model"]

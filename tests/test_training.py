@@ -19,7 +19,7 @@ from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.distributions import KL, MLP, DiagonalNormal, LowRankProbitLikelihood
+from vkd_pyro.distributions import KL, MLP, DiagonalNormal, Divergence, LowRankProbitLikelihood
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
@@ -398,6 +398,10 @@ def test_what_does_not_go_together_is_one_line_and_leaves_nothing(tmp_path):
 
 
 def test_a_divergence_of_another_shape_is_refused(tmp_path):
-    objective = TraceVKD_ELBO(divergence=lambda q, p, z: KL()(q, p, z).sum())
-    with pytest.raises(UserError, match=r"divergence: function gave shape \[\], expected \[8\], one value a study"):
+    class Summed(Divergence):
+        def __call__(self, q, p, z):
+            return KL()(q, p, z).sum()
+
+    objective = TraceVKD_ELBO(divergence=Summed())
+    with pytest.raises(UserError, match=r"divergence: Summed gave shape \[\], expected \[8\], one value a study"):
         train(tmp_path / "run", objective=objective)

@@ -69,7 +69,8 @@ def from_noise(z: Distribution, noise: Tensor) -> Tensor:
     e = noise.unsqueeze(1)
     if isinstance(z, LowRankMultivariateNormal):
         shared, own = e.split([z.cov_factor.shape[-1], z.event_shape[-1]], dim=-1)
-        return z.loc + (z.cov_factor @ shared.unsqueeze(-1)).squeeze(-1) + z.cov_diag.sqrt() * own
+        factor, scale = z.cov_factor.to(e.dtype), z.cov_diag.sqrt().to(e.dtype)  # they are in float64
+        return z.loc.to(e.dtype) + (factor @ shared.unsqueeze(-1)).squeeze(-1) + scale * own
     loc, scale = z.base_dist.loc, z.base_dist.scale
     return loc - scale * e.sign() * torch.log1p(-e.abs()) if isinstance(z.base_dist, Laplace) else loc + scale * e
 

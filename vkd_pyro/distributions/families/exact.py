@@ -1,10 +1,11 @@
 """Densities that neither autocast nor single precision touch."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
+from torch.distributions.utils import _standard_normal, lazy_property
 
 
 class Exact:
@@ -43,9 +44,18 @@ class Exact:
         return super().variance.to(self.dtype)  # type: ignore[misc]
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008 - as torch.distributions has it
-        """Reparametrised samples, float [*sample_shape, ..., D]."""
+        """Reparametrised samples, float [*sample_shape, ..., D]; of the noise that single precision would draw."""
+        shape = self._extended_shape(sample_shape)  # type: ignore[attr-defined]
         with torch.autocast(self.loc.device.type, enabled=False):  # type: ignore[attr-defined]
-            return super().rsample(sample_shape).to(self.dtype)  # type: ignore[misc]
+            return self.of_noise(lambda width: self._noise(shape[:-1], width)).to(self.dtype)
+
+    def of_noise(self, draw: Callable[[int], Tensor]) -> Tensor:
+        """A sample from standard normal noise: `draw(width)` is float64 [..., width]."""
+        raise NotImplementedError
+
+    def _noise(self, shape: torch.Size, width: int) -> Tensor:
+        device = self.loc.device  # type: ignore[attr-defined]
+        return _standard_normal((*shape, width), dtype=self.dtype, device=device).double()
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log of the density. Args: float [..., D]. Returns: float [...]."""

@@ -1,5 +1,7 @@
 """Normals of any covariance."""
 
+from collections.abc import Callable
+
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -49,3 +51,7 @@ class FullNormal(NetworkFamily):
 
 class ExactNormal(Exact, dist.MultivariateNormal):
     """A full normal in float64."""
+
+    def of_noise(self, draw: Callable[[int], Tensor]) -> Tensor:
+        """loc + L e, float64 [..., D]."""
+        return self.loc + (self.scale_tril @ draw(self.event_shape[0]).unsqueeze(-1)).squeeze(-1)

@@ -1,5 +1,7 @@
 """Normals whose dimensions vary together in a few directions."""
 
+from collections.abc import Callable
+
 import pyro.distributions as dist
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -45,3 +47,8 @@ class LowRankNormal(NetworkFamily):
 
 class ExactLowRankNormal(Exact, dist.LowRankMultivariateNormal):
     """A low-rank normal in float64."""
+
+    def of_noise(self, draw: Callable[[int], Tensor]) -> Tensor:
+        """loc + W e_1 + scale e_2, float64 [..., D]."""
+        shared, own = draw(self.cov_factor.shape[-1]), draw(self.event_shape[0])
+        return self.loc + (self.cov_factor @ shared.unsqueeze(-1)).squeeze(-1) + self.cov_diag.sqrt() * own
