@@ -42,11 +42,13 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
         UserError: it is no plain file, or larger than so many bytes.
         OSError: it is not there, or may not be read.
     """
+    content = bytearray()
     with open_plain(path) as file:
-        content = file.read(largest + 1)
+        while len(content) <= largest and (piece := file.read(1 << 20)):
+            content += piece
     if len(content) > largest:
         raise UserError(f"{path}: more than {largest:,} bytes, expected a small file; is it the right one?")
-    return content
+    return bytes(content)
 
 
 def read_text(path: Path, largest: int = LARGEST) -> str:
