@@ -44,7 +44,8 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
     """
     content = bytearray()
     with open_plain(path) as file:
-        while len(content) <= largest and (piece := file.read(1 << 20)):
+        size = min(max(os.fstat(file.fileno()).st_size, 1 << 12), 1 << 20)
+        while len(content) <= largest and (piece := file.read(size)):
             content += piece
     if len(content) > largest:
         raise UserError(f"{path}: more than {largest:,} bytes, expected a small file; is it the right one?")
