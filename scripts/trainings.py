@@ -133,8 +133,14 @@ class Training:
         if (self.run / "bundle").exists():
             return []
         if (self.run / "checkpoints" / "last.ckpt").exists():
-            return ["train", "--resume", str(self.run)]
+            return ["train", "--resume", str(self.run), *self.allowed()]
         return ["train", *self.arguments]
+
+    def allowed(self) -> list[str]:
+        """Options that allow the modules of one's own that the arguments name: who names them here trusts them."""
+        named = [value for key, value in resolved(*self.arguments).items() if key.endswith("class_path") and value]
+        own = {name.rpartition(".")[0] for name in named if not name.startswith(("vkd_pyro.", "torch."))}
+        return ["--allow_module", *sorted(own)] if own else []
 
 
 def options_for(method: str, options: Sequence[str]) -> list[str]:
@@ -179,9 +185,14 @@ def evaluations(rows: Sequence[Row], plan: Plan) -> dict[str, list[Evaluation]]:
     for wave in waves(rows):
         trainings = [training for row in wave for training in plan.trainings(row)]
         carry_out([(training.run, command) for training in trainings if (command := training.command())], plan.jobs)
-    runs = [training.run for row in rows for training in plan.trainings(row)]
-    missing = [run for run in runs if not (run / "evaluation" / plan.split / "evaluation.json").exists()]
-    carry_out([(run, ["evaluate", str(run), "--split", plan.split, "--page=false"]) for run in missing], plan.jobs)
+    missing = [
+        training
+        for row in rows
+        for training in plan.trainings(row)
+        if not (training.run / "evaluation" / plan.split / "evaluation.json").exists()
+    ]
+    how = ["--split", plan.split, "--page=false"]
+    carry_out([(t.run, ["evaluate", str(t.run), *how, *t.allowed()]) for t in missing], plan.jobs)
     return {row.name: [plan.evaluation(row, seed) for seed in range(plan.seeds)] for row in rows}
 
 

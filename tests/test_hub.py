@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from tests.test_encoders import write_bert
-from vkd_pyro.encoders import hub, report
+from vkd_pyro.encoders import hub, language_model
 from vkd_pyro.encoders.report import LanguageModelEncoder
 from vkd_pyro.utils.errors import UserError
 
@@ -27,7 +27,7 @@ def test_a_hub_that_is_silent_is_not_waited_for(silent_hub):
 
 
 def test_a_folder_is_not_looked_for_in_the_hub(monkeypatch, tmp_path):
-    monkeypatch.setattr(report, "has_model", lambda name: pytest.fail("the hub is asked"))
+    monkeypatch.setattr(language_model, "has_model", lambda name: pytest.fail("the hub is asked"))
     LanguageModelEncoder(str(write_bert(tmp_path / "bert", seed=0)), max_tokens=8)
     with pytest.raises(UserError, match="is a folder without a whole model"):
         LanguageModelEncoder(str(tmp_path))

@@ -264,7 +264,7 @@ def test_the_learned_posterior_is_calibrated(learned, fresh, band):
 def test_a_posterior_too_sure_too_vague_or_beside_the_truth_is_not(learned, fresh, band, shift, stretch):
     batch, z = fresh
     q = learned_posterior(learned, batch)
-    wrong = dist.MultivariateNormal(q.mean + shift * q.stddev, scale_tril=stretch * q.scale_tril)
+    wrong = dist.MultivariateNormal(q.mean + shift * q.stddev, scale_tril=stretch * q.scale_tril.to(q.mean))
     assert inside(band, ranks_of_truth(wrong, z)) == [False] * D
 
 

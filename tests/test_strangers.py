@@ -192,7 +192,7 @@ def test_a_language_model_runs_no_code_of_its_own(tmp_path, monkeypatch):
 )
 def test_aliases_of_a_config_are_counted_before_they_are_written_out(text, tmp_path):
     (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"config\.yaml: more than 100,000 values, its aliases written out"):
+    with pytest.raises(UserError, match=r"config\.yaml: (more than 10,000 values|the alias \*a stands for)"):
         read_yaml(tmp_path / "config.yaml")
 
 

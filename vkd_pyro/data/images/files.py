@@ -21,16 +21,17 @@ def opened(path: Path) -> BinaryIO:
     Raises:
         UserError: there is no such file, it may not be read, it is no regular file, or it is too large.
     """
-    expected = "expected a PNG, JPEG or DICOM file that may be read"
     try:
         file = open_plain(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image file") from error
     except UserError as error:
-        raise UserError(f"{path}: unreadable or truncated image (no regular file); {expected}") from error
+        raise UserError(
+            f"{path}: unreadable or truncated image (no regular file); expected a PNG, JPEG or DICOM file"
+        ) from error
     except (OSError, ValueError) as error:  # ValueError: a zero in the name
         found = getattr(error, "strerror", None) or "no name of a file"
-        raise UserError(f"{path}: unreadable or truncated image ({found}); {expected}") from error
+        raise UserError(f"{path}: unreadable or truncated image ({found}); expected a file that may be read") from error
     if (size := os.fstat(file.fileno()).st_size) <= MAX_BYTES:
         return file
     file.close()
