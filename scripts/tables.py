@@ -99,9 +99,8 @@ def result(name: str) -> str:
 
 def short(name: str) -> str:
     """The name of a row or column of `experiment.py` without what all its rows have in common."""
-    return re.sub(r"^openi_pretrained/", "", re.sub(r"/data\.task\.label_share=[\d.]+$", "/vkd", name)).replace(
-        "-data.task.label_share=0.1", ""
-    )
+    share = r"data\.task\.label_share=[\d.]+(-data\.task\.label_draw=\{seed\})?"
+    return re.sub(r"^openi_pretrained/", "", re.sub(f"-{share}", "", re.sub(f"/{share}$", "/vkd", name)))
 
 
 def numbers_unbroken(cell: object) -> str:
