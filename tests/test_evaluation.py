@@ -182,3 +182,10 @@ def test_a_study_is_as_novel_as_its_most_novel_image_for_so_many():
     assert by_study.tolist() == pytest.approx([2 * 0.01, 0.3, 1.0])  # in the order b, a, c
     assert _ood(images, images, calibration).tolist() == [0.01, 0.5, 0.3, 0.9, 0.8, 0.7]
     assert np.isnan(_ood(images, images.mean_over_images(), None)).all()
+
+
+def test_the_repr_of_an_evaluation_names_nobody():
+    evaluation = make_evaluation()
+    said = repr(evaluation)
+    assert said == f"Evaluation({len(evaluation.study_ids):,} rows, {len(evaluation.findings)} findings, split='test')"
+    assert not any(name in said for name in (*evaluation.study_ids, *evaluation.patient_ids))

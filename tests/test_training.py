@@ -1,6 +1,7 @@
 """Training: what a run holds, what each method trains, and that a resumed run is the uninterrupted one."""
 
 import math
+import random
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -405,3 +406,18 @@ def test_a_divergence_of_another_shape_is_refused(tmp_path):
     objective = TraceVKD_ELBO(divergence=Summed())
     with pytest.raises(UserError, match=r"divergence: Summed gave shape \[\], expected \[8\], one value a study"):
         train(tmp_path / "run", objective=objective)
+
+
+def test_training_and_evaluation_leave_the_global_generators_as_they_were(tmp_path):
+    """So members of an ensemble that are made one after the other begin with other weights."""
+    torch.manual_seed(5)
+    np.random.seed(5)
+    random.seed(5)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    method = VKD(TinyCorpus.findings, ConvEncoder((4, 8)), WordEncoder(50, 6), latent_dim=3)
+    made = torch.get_rng_state()
+    fit(method, make_data(), tmp_path / "run", training=SETTINGS, progress=False, beta_schedule=Constant())
+    evaluate(method, make_data(), num_samples=2)
+    assert not torch.equal(before[0], made)
+    assert torch.equal(torch.get_rng_state(), made)
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]

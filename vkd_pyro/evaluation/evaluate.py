@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 
 from vkd_pyro import __version__
 from vkd_pyro.artifacts.run import Run
@@ -75,7 +76,8 @@ def outputs_of_split(
     data.check_features(method.model.image_encoder)
     method.eval()
     fused: Fusion = "none" if level == "image" else fusion
-    return outputs_of_images(method, data, split, num_samples, method.report_encoder, fused, seed)
+    with torch.random.fork_rng(devices=[]):  # a loader draws its own seed from the caller's generator
+        return outputs_of_images(method, data, split, num_samples, method.report_encoder, fused, seed)
 
 
 def evaluation_of(

@@ -18,7 +18,7 @@ MIN_POSITIVES = 30
 """Findings with fewer positives in the evaluated set are left out of paired comparisons."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # a repr of its own, which names nobody
 class Evaluation:
     """Predictions for N studies beside their labels.
 
@@ -70,6 +70,11 @@ class Evaluation:
     answer_information: Array
     models: NDArray[np.int64] | None = None
     mismatch_score: Array | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Evaluation({len(self.study_ids):,} rows, {len(self.findings)} findings, split={self.how.get('split')!r})"
+        )
 
     @property
     def uncertainty(self) -> Array:

@@ -1,7 +1,7 @@
 """What model and guide say of studies, from images and from reports, to be evaluated."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal, cast
 
 import numpy as np
@@ -44,7 +44,7 @@ class StudyOutputs:
         probabilities: [N, K], from the image.
         low, high: [N, K], the interval that holds p(y_k = 1 | x_I, z) for 95 % of z; NaN for a single draw.
         expected_entropy: [N, K], E_z H(p(y_k = 1 | x_I, z)) in nats: the uncertainty that stays when z is known.
-        report_probabilities: [N, K], from the report, by q(y | z); or by the teacher of a rival.
+        report_probabilities: [N, K], from the report, by q(y | z); or by a teacher.
         report_log_probs: [N, K], E log q(y_k | z) of the label as it is, z ~ q(z | x_T); NaN where it is unknown.
         kl: [N], KL(q(z | x_T) || p(z | x_I)) in nats.
         kl_per_dimension: [N, D], its parts; NaN where dimensions of z depend on each other.
@@ -58,7 +58,7 @@ class StudyOutputs:
         answer_information: [N], at least I(z; y | x_I) in nats; NaN for a single draw.
     """
 
-    study_ids: NDArray[np.str_]
+    study_ids: NDArray[np.str_] = field(repr=False)
     labels: NDArray[np.float64]
     probabilities: NDArray[np.float64]
     low: NDArray[np.float64]

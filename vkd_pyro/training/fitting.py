@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pandas as pd
 from lightning import Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from vkd_pyro.artifacts.bundle import save_bundle
 from vkd_pyro.artifacts.checkpoints import LAST, load_checked, newest, position_of
@@ -48,6 +49,7 @@ from vkd_pyro.utils.files import full_disk, write_json, written
 from vkd_pyro.utils.reading import read_json
 
 
+@isolate_rng()
 def fit(
     method: Method,
     data: StudyData,
@@ -64,6 +66,7 @@ def fit(
     """Trains a method and writes a run; returns it with the weights of the best epoch, in eval mode.
 
     With several devices it runs in as many processes, of which the first alone writes; all must see the run's folder.
+    The global generators (torch, numpy, python) are afterwards what they were before.
 
     Args:
         method: with fresh weights.
