@@ -421,3 +421,23 @@ def test_training_and_evaluation_leave_the_global_generators_as_they_were(tmp_pa
     assert not torch.equal(before[0], made)
     assert torch.equal(torch.get_rng_state(), made)
     assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
+
+
+def test_a_second_model_in_pyros_store_is_refused_and_the_first_goes_on():
+    """Else nothing of the second would be trained, with plausible losses."""
+    pyro.clear_param_store()
+    first, second = make_vkd(), make_vkd()
+    batch = next(iter(make_data().train_loader(first.report_encoder, seed=0)))
+
+    def svi(vkd: VKD) -> pyro.infer.SVI:
+        return pyro.infer.SVI(vkd.model, vkd.guide, pyro.optim.Adam({"lr": 1e-2}), TraceVKD_ELBO())
+
+    svi(first).step(batch)
+    with pytest.raises(UserError, match=r"SVI: (\d+) of \1 parameters .* call pyro.clear_param_store\(\)"):
+        svi(second).step(batch)
+    svi(first).step(batch)
+    pyro.clear_param_store()
+    before = {name: value.detach().clone() for name, value in second.named_parameters()}
+    svi(second).step(batch)
+    assert not any(torch.equal(value, before[name]) for name, value in second.named_parameters())
+    pyro.clear_param_store()

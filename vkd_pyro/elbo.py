@@ -13,8 +13,9 @@ from torch import Tensor
 
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.distributions import KL, Divergence, Particles
-from vkd_pyro.distributions.particles import given_samples, observed_log_probs, observed_sites
+from vkd_pyro.distributions.particles import given_samples, observed_log_probs, observed_sites, tightened
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.param_store import check_param_store
 
 
 @dataclass(frozen=True)
@@ -290,9 +291,9 @@ class TraceVKD_ELBO(ELBO):
         total: Tensor | float = 0.0
         for (share, _), log_probs in groups.items():
             if share < 1:
-                total = total + (1 - share) * _tightened(log_probs[: self.num_particles])
+                total = total + (1 - share) * tightened(log_probs[: self.num_particles])
             if share > 0:
-                total = total + share * _tightened(log_probs[-self.num_particles :] - divergence)
+                total = total + share * tightened(log_probs[-self.num_particles :] - divergence)
         return total
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -308,6 +309,7 @@ class TraceVKD_ELBO(ELBO):
         """The loss as a number, its gradients left on the parameters; called by `SVI.step`."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
+        check_param_store(model, guide)
         return loss.item()
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
@@ -343,8 +345,3 @@ class TraceVKD_ELBO(ELBO):
 
 def _no_guide(batch: Batch) -> None:
     """The guide of a model that learns without reports: no site at all."""
-
-
-def _tightened(log_weights: Tensor) -> Tensor:
-    """The log of the mean less the mean of logs, [M, B] -> [B]."""
-    return log_weights.logsumexp(0) - math.log(len(log_weights)) - log_weights.mean(0)

@@ -1,5 +1,6 @@
 """Several draws of every latent variable of a program at once, and what its trace says of them."""
 
+import math
 from typing import Any
 
 import torch
@@ -64,3 +65,8 @@ def observed_log_probs(trace: Any) -> dict[str, Tensor]:
         name: torch.atleast_2d(scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"]))
         for name, site in sites.items()
     }
+
+
+def tightened(log_weights: Tensor) -> Tensor:
+    """The log of the mean less the mean of logs, [M, B] -> [B]."""
+    return log_weights.logsumexp(0) - math.log(len(log_weights)) - log_weights.mean(0)
