@@ -24,3 +24,4 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
     printf '%s\n' "$wanted" >"$stamp"
 fi
 export PATH="$PWD/.venv/bin:$PATH"
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"  # threads that wait spin else, and a busy machine crawls

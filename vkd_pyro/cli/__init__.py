@@ -1,6 +1,7 @@
 """The `vkd` command. Thin: each command is a module that reads arguments, calls the library and prints."""
 
 import difflib
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -41,6 +42,7 @@ USAGE = "\n".join(
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Returns the exit code: 0, or 2 for what the user can mend (one line on standard error)."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait spin else, and a busy machine crawls
     name, *options = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in ("-h", "--help"):
         print(USAGE)
