@@ -137,8 +137,9 @@ class Training:
         return ["train", *self.arguments]
 
     def allowed(self) -> list[str]:
-        """Options that allow the modules of one's own that the arguments name: who names them here trusts them."""
-        named = [value for key, value in resolved(*self.arguments).items() if key.endswith("class_path") and value]
+        """Options that allow the modules of one's own that the run names: who named them here trusts them."""
+        settings = flat(read_yaml(self.run / "config.yaml"))  # those of the arguments, or `command` refuses the run
+        named = [value for key, value in settings.items() if key.endswith("class_path") and value]
         own = {name.rpartition(".")[0] for name in named if not name.startswith(("vkd_pyro.", "torch."))}
         return ["--allow_module", *sorted(own)] if own else []
 

@@ -211,7 +211,7 @@ def test_what_is_said_is_what_the_model_and_its_calibration_say(bundle, folder):
 
 
 def test_ood_is_measured_as_after_training(bundle, tmp_path):
-    """Of the very images of the validation split it lies as the quantiles that were kept of them."""
+    """The p-values of the validation images themselves lie as the quantiles that were kept of them."""
     studies = DATA.studies("validation")
     for number, study in enumerate(studies):
         Image.fromarray(study.images[0]).save(tmp_path / f"{number:03d}.png")

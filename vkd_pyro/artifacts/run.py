@@ -180,7 +180,7 @@ def load_run(path: str | Path, changes: list[str] | None = None, allow: Sequence
 
 
 def evaluation_parser() -> ArgumentParser:
-    """Of what of a run's config is needed to evaluate it."""
+    """Reads what an evaluation needs of a run's config: seed, data and method."""
     parser = new_parser("evaluate", "")
     parser.add_argument("--config", action="config")
     parser.add_argument("--seed", type=int, default=0)

@@ -13,7 +13,7 @@ from vkd_pyro.utils.errors import UserError
 Array = NDArray[np.float64]
 
 DIGITS = 3
-"""Of a probability that is kept of those of the validation split: of it, or of what it is short of 1."""
+"""Digits kept of a probability of the validation split: of it, or of what it is short of 1."""
 
 ROUNDINGS = {"down": ROUND_FLOOR, "up": ROUND_CEILING, "nearest": ROUND_HALF_EVEN}
 

@@ -40,7 +40,7 @@ class Quantiles:
 
     @classmethod
     def of(cls, numbers: Floats) -> "Quantiles":
-        """Of numbers, [N], NaN unknown: a quantile for each 1 %, or for each 5 of them; then the ends, outward."""
+        """Quantiles of numbers, [N], NaN unknown: one for each 1 %, or for each 5 of them; then the ends, outward."""
         known = np.sort(numbers[~np.isnan(numbers)])
         size = len(known)
         if not size:

@@ -24,7 +24,7 @@ TEMPERATURES = 0.05, 20.0
 """Between these a temperature is sought: where all labels are on the right side of 1/2, 0 would be the best."""
 
 LARGEST = 1e6
-"""Of a slope or an intercept."""
+"""The largest slope or intercept."""
 
 
 @dataclass(frozen=True)

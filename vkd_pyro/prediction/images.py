@@ -21,7 +21,7 @@ from vkd_pyro.utils.files import sha256_of
 from vkd_pyro.utils.text import printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".dcm", ".dicom", ".dic")
-"""Of files that say they are images of a kind that is read; as those of `OTHERS` say that they are of another."""
+"""Suffixes of images of a kind that is read; `OTHERS` are those of other kinds."""
 OTHERS = (".bmp", ".gif", ".jp2", ".j2k", ".tif", ".tiff", ".webp")
 NAMED = 3
 """So many of the files that are left out are named."""

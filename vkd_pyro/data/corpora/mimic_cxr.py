@@ -41,7 +41,7 @@ PATIENTS = "patients.csv"
 PATIENT_COLUMNS = ("subject_id", "gender", "anchor_age", "anchor_year")
 """The table of patients, and its columns that are read; it is of MIMIC-IV, a separate download."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".dcm")
-"""Of images: -JPG's, those of copies of other sizes, those of MIMIC-CXR itself."""
+"""Suffixes of images: -JPG's, those of copies of other sizes, those of MIMIC-CXR itself."""
 OVER_89 = 91
 """What MIMIC-IV writes for every age over 89 in the anchor year."""
 HAND_LABELS = "mimic-cxr-2.1.0-test-set-labeled.csv"

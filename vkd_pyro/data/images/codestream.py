@@ -9,13 +9,13 @@ from pathlib import Path
 from vkd_pyro.utils.errors import UserError
 
 MAX_SCANS = 100
-"""Of a JPEG. Each is a pass over the whole image; encoders write about ten."""
+"""Scans of a JPEG, at most. Each is a pass over the whole image; encoders write about ten."""
 MAX_SEGMENTS = 10_000
 """Before the first scan of a JPEG, or the first tile of a JPEG 2000 image."""
 MAX_JUNK = 1 << 16
 """Bytes between the segments of a JPEG that belong to none."""
 MAX_TILES, MAX_LAYERS, MIN_PRECINCT = 10_000, 1_000, 4
-"""Of a JPEG 2000 image; precincts by the exponent of their side. A decoder keeps a record of each."""
+"""Limits of a JPEG 2000 image; precincts by the exponent of their side. A decoder keeps a record of each."""
 
 MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}

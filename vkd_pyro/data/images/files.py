@@ -12,7 +12,7 @@ BYTES_A_PIXEL = 8
 SPARE_BYTES = 4 << 20
 """What a file may hold beside its pixels."""
 MAX_BYTES = 512 << 20
-"""Of a file: more than the largest image takes."""
+"""Bytes of a file, at most: more than the largest image takes."""
 
 
 def opened(path: Path) -> BinaryIO:

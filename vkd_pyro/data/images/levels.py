@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 FEWEST_LEVELS = 32
 """X-rays have a hundred and more; 12 bits that are shown as 16 bits have 16."""
 SHARE = 0.99
-"""Of the pixels that the levels are of: burnt-in letters are no picture."""
+"""Share of the pixels whose levels count: burnt-in letters are no picture."""
 
 
 def gray_levels(pixels: NDArray[np.uint8]) -> int:

@@ -13,7 +13,7 @@ from vkd_pyro.utils.errors import UserError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS = 100_000
-"""Of a PNG: an encoder writes one each 8 kB or more."""
+"""Chunks of a PNG, at most: an encoder writes one each 8 kB or more."""
 GRAY, GRAY_ALPHA, COLOUR_ALPHA = 0, 4, 6
 """Types of colour."""
 FEWEST_BITS = 8

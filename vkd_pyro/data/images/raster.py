@@ -98,7 +98,7 @@ def _gray(path: Path, image: Image.Image, content: bytes) -> Image.Image:
 
 
 def _refuse_picture_in_alpha(path: Path, colours: np.ndarray, alpha: np.ndarray) -> None:
-    """Of a picture in transparency alone nobody can say whether it is light on dark."""
+    """Raises `UserError`: nobody can say whether a picture in transparency alone is light on dark."""
     if (colours == colours[:, :1, :1]).all() and alpha.min() < alpha.max():
         raise UserError(
             f"{path}: one colour, and the picture in its transparency alone; save it as gray, without transparency"

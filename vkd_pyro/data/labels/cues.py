@@ -321,7 +321,7 @@ DEGREES = _words(
 """Between "no" and a comma these are said of the name after it: no acute, displaced fracture."""
 
 PARTS = _words("beyond below past above tip tips end ends side sidehole distal course portion")
-"""Of a device: where one of them is not seen, the device is there."""
+"""Parts of a device: where one of them is not seen, the device is there."""
 
 SEEN = _words("seen identified present noted visualized visualised evident appreciated demonstrated detected found")
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,19 +29,13 @@ SEVERITIES = {
 CLAUSE_END = re.compile(r"[.;!?]\s|\n|,\s(?=and\b|but\b|with no\b|no\b)")
 
 
-@cache
-def the_labeller() -> Labeller:
-    """One for all: its pipeline takes a second to build."""
-    return Labeller()
-
-
 def facts_of(reports: Iterable[str]) -> NDArray[np.int64]:
     """Codes of presence, side and severity of each finding in each report, int64 [N, K, 3]: see `ATTRIBUTES`.
 
     Side and severity are those said in the clause of a mention that affirms or hedges; both sides of several mentions
     make "both", and the gravest severity counts.
     """
-    labeller = the_labeller()
+    labeller = Labeller()
     return np.array([_facts(text, mentions, labeller.findings) for text, mentions in labeller.mentions(reports)])
 
 

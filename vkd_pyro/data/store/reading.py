@@ -104,7 +104,7 @@ class Store(Source):
         return [study(row) for row in table.itertuples()]
 
     def _check_hashes(self, written: dict[str, str]) -> None:
-        """Of small files the content, of shards that they are those of this store; `UserError` names what is not."""
+        """Checks the content of small files, and that shards are this store's; `UserError` names what is not."""
         for name, expected in written.items():
             path = self.folder / name
             small = path.suffix != ".arrow"

@@ -40,7 +40,7 @@ class Exact:
 
     @lazy_property
     def variance(self) -> Tensor:
-        """Of each dimension, float [..., D]."""
+        """The variance of each dimension, float [..., D]."""
         return super().variance.to(self.dtype)  # type: ignore[misc]
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008 - as torch.distributions has it

@@ -20,7 +20,7 @@ EXCEL = re.compile(r'"?sep=(.)"?\s*')
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """How the files of spreadsheet programs begin."""
 MAX_BYTES = 2 * 1024**3
-"""Of a table, unpacked; the largest that is read, MIMIC-CXR's reports in one table, has a tenth."""
+"""Bytes of an unpacked table, at most; the largest that is read, MIMIC-CXR's reports in one table, has a tenth."""
 FIRST_LINE = 1 << 16
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
-"""Of images, the one that is looked for first."""
+"""Suffixes of images, in the order that they are looked for."""
 
 
 def file_of(folder: Path, cell: str) -> Path:

@@ -24,7 +24,7 @@ CODE = re.compile(r"[A-Z0-9 _.,/()-]{1,16}")
 """DICOM's code strings, and what is often written in their place."""
 PIXEL_DATA = 0x7FE00010
 MAX_READS = 100_000
-"""Of a file, by pydicom: one or two for each tag, however deep it lies in sequences."""
+"""Reads of a file by pydicom, at most: one or two for each tag, however deep it lies in sequences."""
 
 
 def require_pydicom(path: Path) -> None:

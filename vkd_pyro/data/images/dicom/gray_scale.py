@@ -62,7 +62,7 @@ def to_gray(path: Path, dataset: "Dataset", stored: Stored) -> NDArray[np.uint8]
 
 
 def _grays(path: Path, dataset: "Dataset", stored: Stored, values: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Of stored values, [N], each once: by the first scale that shows something of them."""
+    """The grays of distinct stored values, [N]: by the first scale that shows something of them."""
     rescaled = _rescaled(path, dataset, stored, values)
     possible = [0, 0xFFFF]  # of a modality table
     if not dataset.get("ModalityLUTSequence"):
