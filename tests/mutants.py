@@ -85,8 +85,8 @@ def make(root: Path, with_export: bool = True) -> None:
     if with_export:
         export_bundle(root / "bundle", root / "export")
     state = {"method.model." + key: value for key, value in model.state_dict().items()}
-    position = {"epoch": 1, "batch": 2, "seed": 0, "rows": 2, "processes": 1}
-    save_checked({"state_dict": state, "position": position, "epoch": 1}, root / "run" / "checkpoints" / "best.ckpt")
+    content = {"state_dict": state, "position": {"epoch": 1, "batch": 2}, "settings": {"seed": 0}, "epoch": 1}
+    save_checked(content, root / "run" / "checkpoints" / "best.ckpt")
 
 
 def mutant(root: Path, kind: str, number: int, folder: Path) -> str:

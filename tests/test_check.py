@@ -247,7 +247,7 @@ def test_masked_studies_and_labels_are_counted():
     inspection = inspect_training(make_vkd(), data, beta_schedule=Constant(), training=SETTINGS)
     assert inspection.model[1].masked == "8 of 24 values"
     assert inspection.guide[0].masked.endswith("of 8 studies")
-    assert inspection.warnings == ("never positive in training, so not learnt: Upper Square",)
+    assert inspection.warnings == ("never known in training, so not learnt: Upper Square",)
 
 
 def test_reports_are_prepared_for_the_batch_alone():

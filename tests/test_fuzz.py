@@ -12,7 +12,7 @@ import pytest
 from tests import mutants
 from tests.test_bundle import FINDINGS, make_model
 from vkd_pyro.artifacts.bundle import load_bundle
-from vkd_pyro.artifacts.checkpoints import position_of
+from vkd_pyro.artifacts.checkpoints import resumption_of
 from vkd_pyro.artifacts.export import load_export
 from vkd_pyro.artifacts.run import load_checkpoint
 from vkd_pyro.methods.base import Method
@@ -46,7 +46,7 @@ def load(kind, folder):
         return load_export(folder)
     if kind == "run":
         load_checkpoint(Method(FINDINGS, make_model()), folder, parts=("model.",))
-        return position_of(folder / "checkpoints" / "best.ckpt")
+        return resumption_of(folder / "checkpoints" / "best.ckpt")
     return load_bundle(folder)
 
 

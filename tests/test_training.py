@@ -20,7 +20,7 @@ from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.distributions import KL, MLP, DiagonalNormal, Divergence, LowRankProbitLikelihood
+from vkd_pyro.distributions import KL, MLP, BernoulliLikelihood, DiagonalNormal, Divergence, LowRankProbitLikelihood
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
@@ -293,6 +293,104 @@ def test_a_finding_never_positive_in_training_is_named(tmp_path):
         train(tmp_path / "run", data=data)
 
 
+def test_a_finding_never_absent_in_training_is_named(tmp_path):
+    class AlwaysLower(TinyCorpus):
+        def _study(self, number):
+            study = super()._study(number)
+            study.labels[1] = 1
+            return study
+
+    data = StudyData(Selection(AlwaysLower(), image_size=32), loading=Loading(batch_size=8))
+    with pytest.warns(UserWarning, match="never absent in training, so not learnt: Lower Square"):
+        train(tmp_path / "run", data=data)
+
+
+def test_training_studies_without_a_known_label_are_refused(tmp_path):
+    class Unlabelled(TinyCorpus):
+        def studies(self):
+            for study in super().studies():
+                if study.split == "train":
+                    study.labels[:] = np.nan
+                yield study
+
+    data = StudyData(Selection(Unlabelled(), image_size=32), loading=Loading(batch_size=8))
+    with pytest.raises(UserError, match=r"no label of the \d+ training studies is known; check that the label table"):
+        train(tmp_path / "run", data=data)
+
+
+class Deaf(BernoulliLikelihood):
+    """Counts labels that are not known as absent."""
+
+    def forward(self, z, features=None, known=None):
+        return super().forward(z, features, None)
+
+
+def test_a_likelihood_that_counts_unknown_labels_is_refused(tmp_path):
+    for part, site in (("model.likelihood", "y"), ("guide.auxiliary", "y_given_z")):
+        method = make_vkd()
+        owner, name = part.split(".")
+        deaf = Deaf(4, 3, 16) if owner == "model" else Deaf(4, 3)
+        setattr(getattr(method, owner), name, deaf)
+        with pytest.raises(UserError, match=f"^{site}: its log-probability depends on labels that are not known"):
+            train(tmp_path / "run", method)
+
+
+class NotReparametrised(dist.Normal):
+    has_rsample = False
+
+
+class Drawn(DiagonalNormal):
+    """Without reparametrised draws."""
+
+    def forward(self, features):
+        normal = super().forward(features)
+        return NotReparametrised(normal.mean, normal.stddev).to_event(1)
+
+
+def test_what_check_knows_fit_says_before_its_first_step(tmp_path):
+    method = make_vkd()
+    method.model.prior = Drawn(16, 4, MLP((16,), 0.1))
+    with pytest.raises(UserError, match=r"z: the prior, NotReparametrised, has no reparametrised draws \(rsample\)"):
+        train(tmp_path / "run", method)
+    method = make_vkd()
+    method.model.prior = DiagonalNormal(16, 5, MLP((16,), 0.1))
+    with pytest.raises(UserError, match=r"cannot be run: z, Normal, has event shape \[5\], and method.latent_dim is 4"):
+        train(tmp_path / "run", method)
+    assert not (tmp_path / "run").exists()
+
+
+class SoftOnes(BernoulliLikelihood):
+    def check_labels(self, labels):
+        pass
+
+
+def test_labels_outside_of_the_support_are_not_called_divergence(tmp_path):
+    data = make_data()
+    data.targets = lambda split: np.resize(np.float32([0, 2, 0, 0, 2]), (len(data.studies(split)), 3))
+    method = make_vkd()
+    method.model.likelihood = SoftOnes(4, 3, 16)
+    with pytest.raises(UserError, match=r"within the support") as refused:
+        train(tmp_path / "run", method, data=data)
+    assert "diverged" not in str(refused.value)
+
+
+def test_batches_of_one_with_batch_normalisation_are_refused(tmp_path):
+    class Pooled(ConvEncoder):
+        def __init__(self):
+            super().__init__((8, 16))
+            self.norm = torch.nn.BatchNorm1d(16)
+
+        def forward(self, images):
+            return self.norm(super().forward(images))
+
+    torch.manual_seed(0)
+    method = ImageOnly(TinyCorpus.findings, Pooled())
+    with pytest.raises(
+        UserError, match=r"data\.loading\.batch_size: batch normalisation .* found batches of 1; set it"
+    ):
+        train(tmp_path / "run", method, data=study_data(TinyCorpus(), image_size=32, batch_size=1))
+
+
 def test_divergence_is_an_error_and_not_a_number(tmp_path):
     settings = Training(2, lambda p: torch.optim.SGD(p, lr=1e12), accelerator="cpu", gradient_clip=None)
     with pytest.raises(UserError, match="the training diverged in epoch"):
@@ -390,7 +488,10 @@ def test_what_does_not_go_together_is_one_line_and_leaves_nothing(tmp_path):
         def forward(self, features):
             return super().forward(features).base_dist
 
-    for family, message in ((Gamma, "same support"), (Untyped, r"is \.to_event\(1\) missing")):
+    for family, message in (
+        (Gamma, "both must lie on the same: swap method.posterior or method.prior"),
+        (Untyped, r"is \.to_event\(1\) missing"),
+    ):
         vkd = make_vkd()
         vkd.model.prior = family(16, 4, MLP((16,), 0.1))
         with pytest.raises(UserError, match=message):

@@ -71,17 +71,19 @@ def load_checked(path: Path) -> dict[str, Any]:
         return state
 
 
-def position_of(path: Path) -> dict[str, int]:
-    """Where in its training a checkpoint was written: epoch, batch, seed, rows, processes.
+def resumption_of(path: Path) -> tuple[int, int, dict[str, Any]]:
+    """What going on from a checkpoint needs: its epoch, its batch, and the settings it was trained with, by name.
 
     Raises:
         UserError: it does not say so; or as of `load_checked`.
     """
-    position = load_checked(path).get("position")
-    names = {"epoch", "batch", "seed", "rows", "processes"}
-    if not isinstance(position, dict) or position.keys() != names or any(type(n) is not int for n in position.values()):
+    state = load_checked(path)
+    position, settings = state.get("position"), state.get("settings")
+    if not isinstance(position, dict) or [type(position.get(name)) for name in ("epoch", "batch")] != [int, int]:
         raise UserError(f"{path}: does not say where its training was; {AGAIN}")
-    return position
+    if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
+        raise UserError(f"{path}: does not say with which settings it was trained; {AGAIN}")
+    return position["epoch"], position["batch"], settings
 
 
 def _check_packed(content: bytes) -> None:

@@ -26,7 +26,14 @@ def train_parser() -> ArgumentParser:
     )
     parser.add_argument("--config", action="config", help="YAML with any of these fields; or a name of vkd configs")
     parser.add_argument("--run", type=Path, help="folder to write, e.g. runs/mine; refused if it holds another run")
-    parser.add_argument("--resume", type=Path | None, help="a run to go on with, from its last epoch; its own config")
+    parser.add_argument(
+        "--resume",
+        type=Path | None,
+        help="a run to go on with, from its last checkpoint, by its own config; an option may make it longer or faster",
+    )
+    parser.add_argument(
+        "--finish", type=Path | None, help="a run that was interrupted: make the bundle of its best epoch so far"
+    )
     parser.add_argument(
         "--start_from", type=Path | None, help="a complete run whose model and best weights to begin with (fine-tuning)"
     )
@@ -43,18 +50,24 @@ def train_parser() -> ArgumentParser:
 def main(arguments: list[str]) -> None:
     """Trains, or goes on with a run."""
     from vkd_pyro.artifacts.run import CONFIG, check_not_live, check_ready, has_checkpoint, leads
-    from vkd_pyro.training.fitting import fit
+    from vkd_pyro.training.fitting import finish, fit
 
     settings = with_objective(parse(train_parser(), with_config_of_a_run(arguments)))
     resume = settings.resume is not None
-    if resume:
-        settings.run = settings.resume
+    if resume or settings.finish is not None:
+        settings.run = settings.resume or settings.finish
     if settings.run is None:
         raise UserError("--run: not given; name a folder for the run, e.g. --run runs/mine")
     if leads():  # before anything takes its time
-        check_ready(settings.run, resume)
-        if resume:
+        check_ready(settings.run, resume or settings.finish is not None)
+        if resume or settings.finish is not None:
             check_not_live(settings.run)
+    if settings.finish is not None:
+        parts = build(settings, trained=True)
+        finish(parts.method, parts.data, settings.run, parts.training, parts.posthoc)
+        say(f"finished: {settings.run} (bundle/, of its best epoch so far)")
+        say(f"next: vkd evaluate {settings.run}")
+        return
     goes_on = resume and has_checkpoint(settings.run)
     parts = build(settings, trained=goes_on or settings.start_from is not None)
     if leads():
@@ -78,9 +91,9 @@ def main(arguments: list[str]) -> None:
 
 
 def without_allowed(settings: Namespace) -> Namespace:
-    """The settings without what the caller trusts, which is for nobody else to take over."""
+    """The settings without what the caller trusts, and where it goes on, which are for nobody else to take over."""
     kept = settings.clone()
-    kept.allow_module = []
+    kept.allow_module, kept.resume, kept.finish = [], None, None
     return kept
 
 
@@ -128,23 +141,31 @@ def describe_data(summary: dict[str, Any]) -> str:
 
 
 def with_config_of_a_run(arguments: list[str]) -> list[str]:
-    """`--resume RUN` stands for all the settings of a run, `--start_from RUN` for its method and its findings."""
+    """`--resume RUN` stands for all the settings of a run, `--start_from RUN` for its method and its findings.
+
+    Options may follow; whether a training can go on with them is decided when its checkpoint is read.
+    """
     from vkd_pyro.artifacts.run import config_of
 
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    options.add_argument("--resume", type=Path, nargs="?")
-    options.add_argument("--start_from", type=Path, nargs="?")
+    for name in ("--resume", "--finish", "--start_from"):
+        options.add_argument(name, type=Path, nargs="?")
     options.add_argument("--config", nargs="?")
     options.add_argument("--allow_module", nargs="+", default=[])
     chosen, others = options.parse_known_args(arguments)
     allow = chosen.allow_module
-    if chosen.resume is not None:
-        if others or chosen.config or chosen.start_from:
-            other = [*others, "--config" if chosen.config else "--start_from"][0]
-            raise UserError(f"--resume: a run goes on with its own settings; leave out {other}")
-        path = config_of(chosen.resume)
+    for name in ("resume", "finish"):
+        run = getattr(chosen, name)
+        if run is None:
+            continue
+        given = {"--config": chosen.config, "--start_from": chosen.start_from, "--resume": chosen.resume}
+        if (other := next((key for key, value in given.items() if value and key != f"--{name}"), None)) or (
+            other := next((option for option in others if option.split("=")[0] == "--run"), None)
+        ):
+            raise UserError(f"--{name}: a run goes on with its own settings; leave out {other}")
+        path = config_of(run)
         judge(read_yaml(path), train_parser, allow, path)
-        return ["--config", str(path), "--resume", str(chosen.resume)]
+        return ["--config", str(path), f"--{name}", str(run), *others]
     if chosen.start_from is not None:
         return ["--config", yaml.safe_dump(_method_of(chosen.start_from, allow)), *arguments]
     return arguments

@@ -1,7 +1,6 @@
 """Training: `fit`, which writes a run."""
 
 import json
-import math
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +11,6 @@ from lightning import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from vkd_pyro.artifacts.bundle import save_bundle
-from vkd_pyro.artifacts.checkpoints import LAST, load_checked, newest, position_of
 from vkd_pyro.artifacts.run import (
     BAD_IMAGES,
     BUNDLE,
@@ -32,21 +30,23 @@ from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.evaluation.collapse import warn_if_ignored
 from vkd_pyro.methods.base import Method
 from vkd_pyro.schedules import BetaSchedule, Cyclical
-from vkd_pyro.training.callbacks import BestCheckpoint, rows_before
+from vkd_pyro.training.callbacks import BestCheckpoint
+from vkd_pyro.training.check.programs import check_programs
 from vkd_pyro.training.module import MethodTraining
 from vkd_pyro.training.posthoc import Posthoc, calibrate
 from vkd_pyro.training.requirements import (
+    check_settings,
     check_trainable,
+    mark_fitted,
     observe_labels,
     observe_reports,
     warn_of_absent_findings,
 )
+from vkd_pyro.training.resuming import check_same_data, resume_from, settings_of
 from vkd_pyro.training.settings import Training
 from vkd_pyro.training.trainer import compile_encoders, make_trainer, quiet
 from vkd_pyro.training.warm_up import warm_up
-from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import full_disk, write_json, written
-from vkd_pyro.utils.reading import read_json
 
 
 @isolate_rng()
@@ -83,12 +83,16 @@ def fit(
     """
     run, training = Path(run), training or Training()
     with claimed(run, resume) if leads() else nullcontext():
+        goes_on = resume and has_checkpoint(run)  # else from the beginning
+        check_settings(method, training, seed, fresh=not goes_on)
         check_trainable(method, data)
         # What cannot be written is found before training.
-        description, summary = (json.loads(json.dumps(d, default=str)) for d in (data.description(), data.summary()))
+        json.dumps(data.description(), default=str)
+        summary = json.loads(json.dumps(data.summary(), default=str))
         if resume:
             check_same_data(run, summary)
-        goes_on = resume and has_checkpoint(run)  # else from the beginning
+        processes = training.devices * training.num_nodes
+        settings = settings_of(method, data, beta_schedule or Cyclical(), training, seed, processes)
         if not goes_on:  # one that goes on finds in its checkpoint what was taken from the labels
             observe_labels(method, data)
             if start_from is not None:
@@ -100,30 +104,56 @@ def fit(
             warn_of_absent_findings(data)
         train_loader, validation_loader = loaders(method, data, training, seed, trainer)
         observe_reports(method, cast(StudyDataset, train_loader.dataset))
+        batches = cast(TrainingBatches, train_loader.batch_sampler)
+        last = resume_from(run, batches, settings) if goes_on else None
+        check_programs(method, cast(StudyDataset, train_loader.dataset), training.device)
+        mark_fitted(method, run)
         if not goes_on:
             warm_up(method.to(training.device), cast(StudyDataset, train_loader.dataset), training.report_warm_up, seed)
-        batches = cast(TrainingBatches, train_loader.batch_sampler)
-        last = resume_from(run, batches, seed) if goes_on else None
         if training.compile:
             compile_encoders(method)
-        module = MethodTraining(method, beta_schedule or Cyclical(), training, seed, batches.batch_size)
+        module = MethodTraining(method, beta_schedule or Cyclical(), training, seed, settings)
         if leads() and not goes_on:
             begin(run, config, summary, data.unreadable)
+        elif leads() and config:  # what may change while it goes on
+            write_config(run, config)
         method.train()  # Lightning keeps the mode it finds
         with quiet(), full_disk(run):
             try:
                 trainer.fit(module, train_loader, validation_loader, ckpt_path=last, weights_only=True)
             except SystemExit as error:  # what Lightning makes of Ctrl-C
                 raise KeyboardInterrupt from error
-        load_checkpoint(method, run)
         if leads():
-            card = write_card(method, data, float(best.best_model_score or math.nan))
-            calibration = calibrate(method.to(training.device), data, posthoc)
-            save_bundle(
-                run / BUNDLE, method.image_model, method.findings, data.transform, card, description, calibration
-            )
-            warn_if_ignored(run / METRICS)
+            finish(method, data, run, training, posthoc)
+        load_checkpoint(method, run)
         return method.eval()
+
+
+def finish(
+    method: Method, data: StudyData, run: str | Path, training: Training | None = None, posthoc: Posthoc | None = None
+) -> Method:
+    """Writes the bundle of the best epoch so far, calibrated, which completes a run; `fit` ends with it.
+
+    Of a run that was interrupted, or diverged after a good epoch, it makes one that can be used.
+
+    Args:
+        method: of the run's network; with the weights of the best epoch afterwards, in eval mode.
+        data: the run was trained on.
+        run: folder of the run.
+        training: how it was trained; only the device counts.
+        posthoc: how the model is calibrated.
+
+    Raises:
+        UserError: the run has no best epoch yet, or is of another network.
+    """
+    run, training = Path(run), training or Training()
+    load_checkpoint(method, run)
+    nll = float(pd.to_numeric(pd.read_csv(run / METRICS)["val/nll"]).min())
+    calibration = calibrate(method.to(training.device), data, posthoc)
+    card, description = write_card(method, data, nll), json.loads(json.dumps(data.description(), default=str))
+    save_bundle(run / BUNDLE, method.image_model, method.findings, data.transform, card, description, calibration)
+    warn_if_ignored(run / METRICS)
+    return method.eval()
 
 
 def loaders(method: Method, data: StudyData, training: Training, seed: int, trainer: Trainer) -> tuple[Loader, Loader]:
@@ -140,8 +170,7 @@ def begin(run: Path, config: str, summary: dict[str, Any], bad_images: list[tupl
 
     What is there of an epoch that ended before the first checkpoint is removed.
     """
-    with written(run / CONFIG) as unfinished:
-        unfinished.write_text(config, encoding="utf-8")
+    write_config(run, config)
     shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
     (run / METRICS).unlink(missing_ok=True)
     write_json(run / DATA, summary)
@@ -150,34 +179,10 @@ def begin(run: Path, config: str, summary: dict[str, Any], bad_images: list[tupl
             pd.DataFrame(bad_images, columns=["study", "problem"]).to_csv(file, index=False)
 
 
-def resume_from(run: Path, batches: TrainingBatches, seed: int) -> Path:
-    """The newest whole checkpoint; the batches will go on behind the last one that it knows of.
-
-    Raises:
-        UserError: no checkpoint is whole, the run has lost what it needs besides, or its steps were of other rows.
-    """
-    path = newest(run / CHECKPOINTS)
-    position = position_of(path)
-    found = {"processes": batches.share.world, "rows": batches.batch_size, "seed": seed}
-    for name, value in found.items():
-        if position[name] != value:
-            raise UserError(f"{path}: of a training with {name} {position[name]}, found {value}; go on with the same")
-    if (run / METRICS).exists() or position["epoch"]:
-        rows_before(run / METRICS, position["epoch"])
-    if position["epoch"]:
-        load_checked(run / CHECKPOINTS / "best.ckpt")  # it will be wanted when training has ended
-    damaged = run / CHECKPOINTS / LAST
-    if path != damaged and damaged.is_file() and leads():  # out of the way of the next, but not lost
-        damaged.replace(damaged.with_suffix(".damaged"))
-    batches.resume_at(position["epoch"], position["batch"])
-    return path
-
-
-def check_same_data(run: Path, summary: dict[str, Any]) -> None:
-    """Raises `UserError` where a run would go on with other studies or labels than it began with."""
-    path = run / DATA
-    if path.is_file() and read_json(path, "put back a copy of it, or start a new run") != summary:
-        raise UserError(f"{path}: the data is not what this run began with; put it back, or start a new run")
+def write_config(run: Path, config: str) -> None:
+    """Writes the text of config.yaml, whole or not at all."""
+    with written(run / CONFIG) as unfinished:
+        unfinished.write_text(config, encoding="utf-8")
 
 
 def write_card(method: Method, data: StudyData, nll: float) -> str:

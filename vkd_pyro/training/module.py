@@ -22,8 +22,9 @@ from vkd_pyro.evaluation.outputs import study_outputs
 from vkd_pyro.methods.base import Method
 from vkd_pyro.schedules import BetaSchedule
 from vkd_pyro.training.epoch import EpochMeans, Validated, gathered, in_order, summarise
+from vkd_pyro.training.resuming import Settings
 from vkd_pyro.training.settings import Training
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, one_line
 
 CHECK_EVERY = 50
 """Steps between two looks at whether the loss is still a number."""
@@ -32,10 +33,12 @@ CHECK_EVERY = 50
 class MethodTraining(L.LightningModule):
     """What happens in one step, and what is measured after each epoch."""
 
-    def __init__(self, method: Method, beta_schedule: BetaSchedule, training: Training, seed: int, rows: int) -> None:
+    def __init__(
+        self, method: Method, beta_schedule: BetaSchedule, training: Training, seed: int, settings: Settings
+    ) -> None:
         super().__init__()
         self.method, self.beta_schedule, self.training_settings = method, beta_schedule, training
-        self.seed, self.rows = seed, rows
+        self.seed, self.settings = seed, settings
         self.epoch_so_far = EpochMeans()
         self._validated: list[Validated] = []
 
@@ -76,13 +79,24 @@ class MethodTraining(L.LightningModule):
 
     def check_weights(self) -> None:
         """Raises `UserError` where a parameter, alike in all processes, is no number."""
-        if not torch.stack([parameter.isfinite().all() for parameter in self.parameters()]).all():
+        if not self._finite():
             raise UserError(self._diverged("parameters are not numbers any more"))
 
+    def _finite(self) -> bool:
+        return bool(torch.stack([parameter.isfinite().all() for parameter in self.parameters()]).all())
+
     def _diverged(self, what: str) -> str:
+        """What happened, and what helps: a run's settings are fixed, so it is another run that wants other ones."""
+        optimizer: Any = self.optimizers()
+        rate, clip = optimizer.param_groups[0]["lr"], self.training_settings.gradient_clip
+        cures = [f"a lower learning rate (found {rate:g})"]
+        cures += [] if clip is not None else ["a training.gradient_clip (found null)"]
+        cures += ["training.precision bf16-mixed"] if self.training_settings.precision == "16-mixed" else []
+        run = self.trainer.default_root_dir
+        kept = f"; the best epoch before it is kept: vkd train --finish {run}" if self.current_epoch else ""
         return (
             f"the training diverged in epoch {self.current_epoch}, step {self.global_step} or some before: {what}; "
-            "set a lower learning rate, or training.gradient_clip"
+            f"begin another run with {', or '.join(cures)}{kept}"
         )
 
     def average_statistics(self) -> None:
@@ -123,10 +137,10 @@ class MethodTraining(L.LightningModule):
             cast(ReduceLROnPlateau, self.lr_schedulers()).step(summary["val/nll"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds where the next step is, and the metrics of the epoch's steps so far."""
+        """Adds where the next step is, with which settings, and the metrics of the epoch's steps so far."""
         epochs: Any = self.trainer.fit_loop.epoch_progress.current
-        position = {"epoch": epochs.processed, "batch": self.epoch_so_far.batches, "seed": self.seed}
-        checkpoint["position"] = position | {"rows": self.rows, "processes": self.trainer.world_size}
+        checkpoint["position"] = {"epoch": epochs.processed, "batch": self.epoch_so_far.batches}
+        checkpoint["settings"] = self.settings
         checkpoint["epoch_so_far"] = self.epoch_so_far.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -177,6 +191,16 @@ class MethodTraining(L.LightningModule):
                     "a distribution of model or guide has no batch shape [B] and event shape [D]: is .to_event(1) "
                     "missing in a family? vkd check with the same options says more"
                 ) from error
-            if "invalid values" not in str(error):  # what a distribution says of parameters that are NaN
+            if "more than 1 value per channel" in str(error):
+                raise UserError(
+                    "data.loading.batch_size: batch normalisation wants more than one value to normalise by, found "
+                    f"batches of {len(batch)}; set it higher, or training.freeze_batchnorm to true"
+                ) from error
+            if "invalid values" not in str(error):  # what a distribution says of its parameters, and of values
                 raise
+            if "within the support" in str(error) and self._finite():
+                raise UserError(
+                    f"a label, or what is observed of a report, lies outside of what its likelihood can say "
+                    f"({one_line(error)[:120]}...); see data.task.train_policy, or name another method.likelihood"
+                ) from error
             raise UserError(self._diverged("parameters are not numbers any more")) from error

@@ -1,6 +1,7 @@
 """What the data must have for a method to be trained on it, checked before the first step."""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,48 @@ from vkd_pyro.data.loading.dataset import StudyDataset
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import Likelihood
 from vkd_pyro.methods.base import Method
+from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError
+
+MAX_SEED = 2**63 - 1
+NAMES = {"train": "training", "validation": "validation"}
+
+
+def check_settings(method: Method, training: Training, seed: int, fresh: bool = True) -> None:
+    """Raises `UserError` for what needs no data to be found wrong.
+
+    Args:
+        method: to be trained.
+        training: how.
+        seed: of order and noise.
+        fresh: whether the training is to begin with weights that nothing has trained.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed: found {seed}, expected a whole number from 0 to {MAX_SEED}")
+    training.check_optimizer()
+    kinds = {str(p.dtype) for p in method.parameters() if p.is_floating_point()} - {"torch.float32"}
+    if kinds:
+        raise UserError(
+            f"method: found parameters of {', '.join(sorted(kinds))}, expected float32; build it under "
+            "torch.set_default_dtype(torch.float32), and leave the rest to training.precision"
+        )
+    if (default := torch.get_default_device().type) not in ("cpu", training.device.type):
+        raise UserError(
+            f"torch.set_default_device: found {default}, but this training is on {training.device.type}; leave it at "
+            "cpu, and choose by training.accelerator"
+        )
+    if fresh and (found := next((m.fitted_in for m in method.modules() if hasattr(m, "fitted_in")), None)):
+        raise UserError(
+            f"method: found weights that were trained before, for {found}, so this training would go on from them; "
+            "build it and its encoders anew, and to go on from trained weights name their run as start_from"
+        )
+
+
+def mark_fitted(method: Method, run: Path) -> None:
+    """Remembers in what is trained that it was, also in what it shares with another method, or is copied to."""
+    for module in method.modules():
+        if any(parameter.requires_grad for parameter in module.parameters(recurse=False)):
+            module.__dict__["fitted_in"] = str(run)
 
 
 def check_trainable(method: Method, data: StudyData) -> None:
@@ -24,7 +66,7 @@ def check_trainable(method: Method, data: StudyData) -> None:
             f"{data.corpus.name}: no training study has a report, so {type(method).__name__} has nothing to learn from "
             "them; use NoReport or ImageOnly, or check data.selection.report and where the reports are"
         )
-    check_validation_labels(data)
+    check_known_labels(data)
     data.check_pictures()
 
 
@@ -91,18 +133,26 @@ def observe_reports(method: Method, dataset: StudyDataset) -> None:
             part.observe_reports(report for report, has in zip(prepared, dataset.has_report, strict=True) if has)
 
 
-def check_validation_labels(data: StudyData) -> None:
-    """Raises `UserError` where no epoch could be told from another."""
-    if np.isnan(data.targets("validation")).all():
-        raise UserError(
-            f"{data.corpus.name}: no label of the {len(data.studies('validation')):,} validation studies is known; "
-            "check that the label table names the same studies, or that data.task.eval_policy keeps some label"
-        )
+def check_known_labels(data: StudyData) -> None:
+    """Raises `UserError` where there is nothing to learn from, or no epoch could be told from another."""
+    for split, policy in (("train", "train_policy"), ("validation", "eval_policy")):
+        if np.isnan(data.targets(split)).all():
+            raise UserError(
+                f"{data.corpus.name}: no label of the {len(data.studies(split)):,} {NAMES[split]} studies is "
+                f"known; check that the label table names the same studies, or that data.task.{policy} keeps some label"
+            )
 
 
 def warn_of_absent_findings(data: StudyData) -> None:
-    """Warns of each finding that is never positive in training: nothing can be learned of it."""
-    positive = (data.targets("train") > 0).sum(axis=0)
-    absent = [finding for finding, n in zip(data.findings, positive, strict=True) if n == 0]
-    if absent:
-        warnings.warn(f"never positive in training, so not learnt: {', '.join(absent)}", stacklevel=3)
+    """Warns of each finding that is never known, positive or absent in training: nothing can be learned of it."""
+    targets = data.targets("train")
+    known, positive = ~np.isnan(targets), targets > 0
+    absent = (targets >= 0) & (targets < 1)
+    ever = known.any(axis=0)
+    for word, found in (
+        ("known", ever),
+        ("positive", ~ever | positive.any(axis=0)),
+        ("absent", ~ever | absent.any(axis=0)),
+    ):
+        if names := [data.findings[number] for number in np.flatnonzero(~found)]:
+            warnings.warn(f"never {word} in training, so not learnt: {', '.join(names)}", stacklevel=3)

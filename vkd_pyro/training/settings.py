@@ -1,5 +1,6 @@
 """How to train: the settings."""
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, one_line
 
 
 @dataclass(frozen=True)
@@ -74,3 +75,20 @@ class Training:
         for name, without in (("patience", "no early stop"), ("checkpoint_steps", "none within an epoch")):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"training.{name}: found {value}, expected at least 1, or null for {without}")
+        if not 0 <= self.tolerance < 1:
+            raise UserError(f"training.tolerance: found {self.tolerance}, expected a share from 0 to below 1")
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise UserError(
+                f"training.gradient_clip: found {self.gradient_clip}, expected more than 0, or null for none"
+            )
+        if self.precision == "16-mixed" and self.device.type == "cpu":
+            raise UserError("training.precision: 16-mixed wants a GPU; on a CPU use 32-true or bf16-mixed")
+
+    def check_optimizer(self) -> None:
+        """Raises `UserError` where the optimiser refuses its numbers, such as a learning rate below 0."""
+        try:
+            rates = [group["lr"] for group in self.optimizer([torch.nn.Parameter(torch.zeros(1))]).param_groups]
+        except (ValueError, TypeError) as error:
+            raise UserError(f"training.optimizer: {one_line(error)}; see the optimiser's page in torch") from error
+        if strange := [rate for rate in rates if not math.isfinite(rate)]:
+            raise UserError(f"training.optimizer: found learning rate {strange[0]}, expected a number")

@@ -17,7 +17,7 @@ from torch.distributions import Independent
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.distributions import Distribution
 from vkd_pyro.training.check.inspection import Site
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, one_line
 
 NAMES = {
     "SoftBernoulli": "Bernoulli",
@@ -71,7 +71,9 @@ def in_one_line(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # of code that is the user's own
         first = str(error).strip().splitlines()[:1]  # Pyro puts the shapes of all sites behind it
-        raise UserError(f"{what}: {type(error).__name__}: {''.join(first)}") from error
+        cause = error.__cause__  # what the distribution of a site said, which Pyro hides
+        why = " " + one_line(cause).split(", but found invalid values")[0] if isinstance(cause, ValueError) else ""
+        raise UserError(f"{what}: {type(error).__name__}: {''.join(first)}{why}") from error
 
 
 def variables(trace: Any, observed: bool) -> dict[str, Any]:
@@ -92,9 +94,10 @@ def mismatches(model: Any, guide: Any) -> list[str]:
             continue
         q, p = site["fn"], priors[name]["fn"]
         if q.event_shape != p.event_shape:
+            scalar = "is .to_event(1) missing in a family?" if () in (q.event_shape, p.event_shape) else ""
             found.append(
                 f"{name}: the posterior, {name_of(q)}, has event shape {list(q.event_shape)}, the prior, {name_of(p)}, "
-                f"{list(p.event_shape)}; give both method.latent_dim dimensions"
+                f"{list(p.event_shape)}; {scalar or 'give both method.latent_dim dimensions'}"
             )
         elif (ours := _support(q)) != (theirs := _support(p)):
             found.append(
