@@ -197,7 +197,7 @@ def test_help_names_the_options(command, options):
         (["--method.latent_dmi", "2"], "method: VKD: Option 'latent_dmi' is not accepted (did you mean latent_dim?)"),
         (["--method.objective.kl_scal", "2"], "method.objective: TraceVKD_ELBO: Option 'kl_scal' is not accepted (did"),
         (["--method.latent_dim", "x"], "vkd: method.latent_dim: Expected a <class 'int'>. Got value: x"),
-        (["--method.objective.alpha", "2"], "objective.alpha: found 2.0, expected a share between 0 and 1"),
+        (["--method.objective.alpha", "2"], "objective.alpha: found 2.0, expected a probability from 0 to 1"),
         (
             [
                 "--data.selection.corpus",

@@ -539,9 +539,9 @@ def test_image_only_is_binary_cross_entropy():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_particles": 0}, "must be at least 1"),
+        ({"num_particles": 0}, "objective.num_particles: found 0, expected a whole number, at least 1"),
         ({"likelihood_samples": "both"}, "expected prior, posterior or mixture"),
-        ({"alpha": 1.5}, "expected a share between 0 and 1"),
+        ({"alpha": 1.5}, "objective.alpha: found 1.5, expected a probability from 0 to 1"),
         (
             {"likelihood_samples": "posterior", "log_mean_exp": True, "divergence": BalancedKL()},
             "found BalancedKL, but with log_mean_exp under posterior samples each draw is weighed by p / q",

@@ -397,7 +397,7 @@ def test_the_focal_score_and_its_map_are_as_printed(gamma):
         ),
         (lambda: WeightedBernoulliLikelihood(D, K, positive_weight="even"), "positive_weight: found 'even'"),
         (lambda: FocalBernoulliLikelihood(D, K, gamma=-1), "gamma: found -1"),
-        (lambda: LowRankProbitLikelihood(D, K, rank=3), "rank: found 3, expected 1 or 2"),
+        (lambda: LowRankProbitLikelihood(D, K, rank=3), "rank: found 3, expected a whole number, from 1 to 2"),
         (lambda: LowRankProbitLikelihood(D, K, num_nodes=1), "num_nodes: found 1"),
     ],
 )

@@ -202,13 +202,13 @@ def test_nothing_but_a_kl_is_logged_as_one(name):
     ("make", "message"),
     [
         (lambda: made(LogitDistillation, teacher="labels"), "method.teacher: found 'labels', expected"),
-        (lambda: made(LogitDistillation, share=2.0), "found share 2.0"),
-        (lambda: made(LogitDistillation, temperature=0.0), "temperature above 0"),
+        (lambda: made(LogitDistillation, share=2.0), "method.share: found 2.0, expected a probability"),
+        (lambda: made(LogitDistillation, temperature=0.0), "method.temperature: found 0.0, expected a number above 0"),
         (lambda: made(FeatureRegression, weight=-1.0), "method.weight: found -1.0"),
         (lambda: made(Contrastive, weight=-1.0), "method.weight: found -1.0"),
         (
             lambda: made(Contrastive, embeddings=partial(UnitVectors, temperature=0.0)),
-            "method.embeddings: found temperature 0.0",
+            "method.embeddings.temperature: found 0.0",
         ),
         (
             lambda: made(Contrastive, embeddings=partial(GaussianEmbeddings, bottleneck_weight=-1.0)),

@@ -311,7 +311,7 @@ def test_the_parts_of_the_loss_have_names(observed):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"weight": -1.0}, "objective.sites: found weight -1.0, expected a number of at least 0"),
+        ({"weight": -1.0}, "objective.sites: weight: found -1.0, expected a number of at least 0"),
         ({"samples": "report"}, "objective.sites: found samples 'report', expected prior, posterior or mixture"),
     ],
 )

@@ -1,6 +1,5 @@
 """The objective of VKD, as a Pyro ELBO."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from torch import Tensor
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.distributions import KL, Divergence, Particles
 from vkd_pyro.distributions.particles import given_samples, observed_log_probs, observed_sites, tightened
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, check_count, check_number, check_probability
 from vkd_pyro.utils.param_store import check_param_store
 
 
@@ -87,8 +86,7 @@ class Site:
     log_mean_exp: bool | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
-            raise UserError(f"objective.sites: found weight {self.weight}, expected a number of at least 0")
+        check_number("objective.sites: weight", self.weight)
         if self.samples not in (None, "prior", "posterior", "mixture"):
             raise UserError(f"objective.sites: found samples {self.samples!r}, expected prior, posterior or mixture")
 
@@ -180,8 +178,11 @@ class TraceVKD_ELBO(ELBO):
         joint: bool = True,
     ) -> None:
         super().__init__(num_particles=num_particles, vectorize_particles=True, max_plate_nesting=1)
-        if min(num_particles, num_auxiliary_particles) < 1:
-            raise UserError("objective: num_particles and num_auxiliary_particles must be at least 1")
+        check_count("objective.num_particles", num_particles)
+        check_count("objective.num_auxiliary_particles", num_auxiliary_particles)
+        check_number("objective.auxiliary_weight", auxiliary_weight)
+        check_number("objective.kl_scale", kl_scale)
+        check_probability("objective.alpha", alpha)
         if likelihood_samples not in ("prior", "posterior", "mixture"):
             raise UserError(
                 f"objective.likelihood_samples: found {likelihood_samples!r}, expected prior, posterior or mixture"
@@ -195,10 +196,9 @@ class TraceVKD_ELBO(ELBO):
             )
         if auxiliary_mean not in ("studies", "labelled"):
             raise UserError(f"objective.auxiliary_mean: found {auxiliary_mean!r}, expected studies or labelled")
-        if not 0 <= alpha <= 1:
-            raise UserError(f"objective.alpha: found {alpha}, expected a share between 0 and 1")
         self.num_auxiliary_particles = num_auxiliary_particles
         self.shares = {"prior": 0.0, "posterior": 1.0, "mixture": alpha}
+        self.alpha = alpha
         self.likelihood_samples, self.posterior_share = likelihood_samples, self.shares[likelihood_samples]
         self.sites, self.joint = dict(sites or {}), joint
         self.log_mean_exp = log_mean_exp

@@ -5,7 +5,7 @@ import math
 import warnings
 from typing import Literal
 
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, check_count, check_number
 
 
 class BetaSchedule(abc.ABC):
@@ -39,6 +39,7 @@ class Constant(BetaSchedule):
     """beta = value."""
 
     def __init__(self, value: float = 1.0) -> None:
+        check_number("beta_schedule.value", value)
         self.value = value
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:
@@ -50,8 +51,7 @@ class Monotonic(BetaSchedule):
     """beta rises once, from 0 to 1, over the first `epochs` epochs."""
 
     def __init__(self, epochs: float = 1.0, ramp: Ramp = "linear") -> None:
-        if epochs <= 0:
-            raise UserError(f"beta_schedule.epochs: found {epochs}, expected more than 0")
+        check_number("beta_schedule.epochs", epochs, above=0)
         self.epochs, self.ramp = epochs, ramp
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:
@@ -63,8 +63,9 @@ class Switch(BetaSchedule):
     """beta = before for the first `epochs` epochs, then after: from 0 to 1, the report's branch learns first."""
 
     def __init__(self, epochs: float = 5.0, before: float = 0.0, after: float = 1.0) -> None:
-        if epochs <= 0:
-            raise UserError(f"beta_schedule.epochs: found {epochs}, expected more than 0")
+        check_number("beta_schedule.epochs", epochs, above=0)
+        check_number("beta_schedule.before", before)
+        check_number("beta_schedule.after", after)
         self.epochs, self.before, self.after = epochs, before, after
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:
@@ -84,10 +85,9 @@ class Cyclical(BetaSchedule):
     """
 
     def __init__(self, cycles: int = 4, rising: float = 0.5, ramp: Ramp = "linear") -> None:
-        if cycles < 1 or not 0 < rising <= 1:
-            raise UserError(
-                f"beta_schedule: found cycles {cycles} and rising {rising}, expected at least 1, and in (0, 1]"
-            )
+        check_count("beta_schedule.cycles", cycles)
+        if not 0 < rising <= 1:
+            raise UserError(f"beta_schedule.rising: found {rising}, expected a share above 0, at most 1")
         self.cycles, self.rising, self.ramp = cycles, rising, ramp
 
     def __call__(self, step: int, steps_per_epoch: int) -> float:

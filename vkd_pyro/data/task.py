@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from vkd_pyro.data.controls import Control
 from vkd_pyro.data.ids import spelling
+from vkd_pyro.data.labels.findings import check_findings
 from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.selection import reindex_labels
 from vkd_pyro.data.splits import Folds, keeps_labels
 from vkd_pyro.data.study import Corpus, Study
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, check_count
 from vkd_pyro.utils.serialization import describe
 
 
@@ -50,6 +51,11 @@ class Task:
     max_train_studies: int | None = None
 
     def __post_init__(self) -> None:
+        if self.findings is not None:
+            check_findings("data.task.findings", self.findings)
+        check_count("data.task.label_draw", self.label_draw, least=0)
+        if self.max_train_studies is not None:
+            check_count("data.task.max_train_studies", self.max_train_studies)
         if not 0 < self.label_share <= 1:
             raise UserError(f"data.task.label_share: found {self.label_share:g}, expected more than 0, at most 1")
         if self.control not in get_args(Control):

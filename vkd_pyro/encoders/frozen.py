@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vkd_pyro.encoders.image import ImageEncoder, encode
-from vkd_pyro.utils.errors import check_probability
+from vkd_pyro.utils.errors import check_count, check_probability
 from vkd_pyro.utils.serialization import describe, hash_of_weights
 
 
@@ -31,6 +31,7 @@ class FrozenImageEncoder(ImageEncoder):
         self, backbone: ImageEncoder, width: int = 256, dropout: float = 0.5, input_dropout: float = 0.2
     ) -> None:
         super().__init__()
+        check_count("FrozenImageEncoder.width", width)
         check_probability("FrozenImageEncoder.dropout", dropout)
         check_probability("FrozenImageEncoder.input_dropout", input_dropout)
         self.backbone = backbone.requires_grad_(False).eval()

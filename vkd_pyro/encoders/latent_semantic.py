@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from vkd_pyro.encoders.report import ReportEncoder
+from vkd_pyro.utils.errors import check_count, check_number, check_probability
 from vkd_pyro.utils.terms import Vocabulary, terms_of
 
 FACT = 2**62
@@ -49,6 +50,10 @@ class LatentSemanticEncoder(ReportEncoder):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        for name, count in (("width", width), ("vocabulary_size", vocabulary_size), ("min_count", min_count)):
+            check_count(f"LatentSemanticEncoder.{name}", count)
+        check_number("LatentSemanticEncoder.fact_weight", fact_weight)
+        check_probability("LatentSemanticEncoder.dropout", dropout)
         self.width = self.features_dim = width
         self.vocabulary_size, self.min_count = vocabulary_size, min_count
         self.fact_weight, self.dropout = fact_weight, dropout

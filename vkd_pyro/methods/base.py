@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from vkd_pyro.data.batch import Batch
+from vkd_pyro.data.labels.findings import check_findings
 from vkd_pyro.distributions import ReportLikelihood
 from vkd_pyro.elbo import Terms
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.model import ImageModel
 from vkd_pyro.sampling import PosteriorPredictive
+from vkd_pyro.utils.errors import check_probability
 
 
 class Method(PyroModule):
@@ -41,7 +43,7 @@ class Method(PyroModule):
 
     def __init__(self, findings: tuple[str, ...], model: ImageModel, guide: PyroModule | None = None) -> None:
         super().__init__()
-        self.findings = tuple(findings)
+        self.findings = check_findings("findings", findings)
         self.model, self.guide = model, guide
 
     def terms(self, batch: Batch, beta: float = 1.0) -> Terms:
@@ -90,6 +92,7 @@ class ReportClassifier(PyroModule):
         self, report_encoder: ReportEncoder, num_findings: int, image_features: int = 0, dropout: float = 0.1
     ) -> None:
         super().__init__()
+        check_probability("method.dropout", dropout)
         self.report_encoder, self.image_features = report_encoder, image_features
         self.head = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(report_encoder.features_dim + image_features, num_findings)

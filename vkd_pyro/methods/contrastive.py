@@ -14,7 +14,7 @@ from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.methods.base import Method, log_likelihood
 from vkd_pyro.model import ImageClassifier
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import check_count, check_number, check_probability
 
 
 class Embeddings(PyroModule):
@@ -70,11 +70,9 @@ class UnitVectors(Embeddings):
         image_share: float = 0.75,
         width: int = 128,
     ) -> None:
-        if temperature <= 0 or not 0 <= image_share <= 1:
-            raise UserError(
-                f"method.embeddings: found temperature {temperature} and image_share {image_share}, expected above 0, "
-                "and a share between 0 and 1"
-            )
+        check_number("method.embeddings.temperature", temperature, above=0)
+        check_probability("method.embeddings.image_share", image_share)
+        check_count("method.embeddings.width", width)
         super().__init__(report_encoder)
         self.temperature, self.image_share = temperature, image_share
         self.of_images = projection(image_features, width)
@@ -118,8 +116,7 @@ class Contrastive(Method):
         weight: float = 1.0,
         pretraining: bool = False,
     ) -> None:
-        if weight < 0:
-            raise UserError(f"method.weight: found {weight}, expected at least 0")
+        check_number("method.weight", weight)
         guide = embeddings(image_encoder.features_dim, report_encoder)
         super().__init__(findings, ImageClassifier(image_encoder, len(findings)), guide)
         self.weight, self.pretraining = weight, pretraining

@@ -9,7 +9,7 @@ from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.methods.base import Method, ReportClassifier, log_likelihood
 from vkd_pyro.model import ImageClassifier
 from vkd_pyro.sampling import PosteriorPredictive
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import check_number
 
 
 class FeatureRegression(Method):
@@ -38,8 +38,7 @@ class FeatureRegression(Method):
         weight: float = 1.0,
         dropout: float = 0.1,
     ) -> None:
-        if weight < 0:
-            raise UserError(f"method.weight: found {weight}, expected at least 0")
+        check_number("method.weight", weight)
         model = ImageClassifier(image_encoder, len(findings))
         guide = ReportClassifier(report_encoder, len(findings), dropout=dropout)
         guide.projection = nn.Linear(image_encoder.features_dim, report_encoder.features_dim)

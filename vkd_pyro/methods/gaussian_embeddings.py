@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize, sof
 from vkd_pyro.distributions.base import no_autocast
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.methods.contrastive import Embeddings, projection
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import check_count, check_number
 
 INITIAL_SCALE = 0.05  # 128 of them are then about 0.3 of a squared distance; unit vectors are 0 to 4 apart
 
@@ -34,8 +34,8 @@ class GaussianEmbeddings(Embeddings):
     def __init__(
         self, image_features: int, report_encoder: ReportEncoder, width: int = 128, bottleneck_weight: float = 1e-4
     ) -> None:
-        if bottleneck_weight < 0:
-            raise UserError(f"method.embeddings.bottleneck_weight: found {bottleneck_weight}, expected at least 0")
+        check_number("method.embeddings.bottleneck_weight", bottleneck_weight)
+        check_count("method.embeddings.width", width)
         super().__init__(report_encoder)
         self.bottleneck_weight = bottleneck_weight
         self.of_images = projection(image_features, width)

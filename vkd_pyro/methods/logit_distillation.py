@@ -11,7 +11,7 @@ from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.methods.base import Method, ReportClassifier, log_likelihood
 from vkd_pyro.model import ImageClassifier
 from vkd_pyro.sampling import PosteriorPredictive
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, check_number, check_probability
 
 
 class LogitDistillation(Method):
@@ -46,11 +46,8 @@ class LogitDistillation(Method):
     ) -> None:
         if teacher not in ("report", "image+report"):
             raise UserError(f"method.teacher: found {teacher!r}, expected 'report' or 'image+report'")
-        if not 0 <= share <= 1 or temperature <= 0:
-            raise UserError(
-                f"method: found share {share} and temperature {temperature}, expected a share between 0 and 1 and a "
-                "temperature above 0"
-            )
+        check_probability("method.share", share)
+        check_number("method.temperature", temperature, above=0)
         seen = image_encoder.features_dim if teacher == "image+report" else 0
         super().__init__(
             findings,

@@ -14,6 +14,7 @@ from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.methods.base import Method, ReportClassifier, log_likelihood
 from vkd_pyro.model import ImageClassifier
 from vkd_pyro.sampling import PosteriorPredictive
+from vkd_pyro.utils.errors import check_number
 
 
 class Heads(PyroModule):
@@ -59,6 +60,7 @@ class MultiTask(Method):
         report_weight: float = 0.1,
         dropout: float = 0.1,
     ) -> None:
+        check_number("method.report_weight", report_weight)
         teacher = None if report_encoder is None else ReportClassifier(report_encoder, len(findings), dropout=dropout)
         heads = Heads(report_likelihood(image_encoder.features_dim, 0), teacher)
         super().__init__(findings, ImageClassifier(image_encoder, len(findings)), heads)

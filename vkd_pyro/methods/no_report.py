@@ -41,7 +41,7 @@ class NoReport(Method):
     ) -> None:
         model = latent_model(len(findings), image_encoder, latent_dim, prior, likelihood, likelihood_inputs)
         super().__init__(findings, model)
-        self.latent_dim = latent_dim
+        self.latent_dim, self.likelihood_inputs = latent_dim, likelihood_inputs
         self.objective = TraceVKD_ELBO(num_particles=num_particles, log_mean_exp=log_mean_exp)
 
     def terms(self, batch: Batch, beta: float = 1.0) -> Terms:

@@ -14,7 +14,7 @@ from vkd_pyro.guide import Guide
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import Model
 from vkd_pyro.sampling import PosteriorPredictive
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, check_count
 
 LikelihoodInputs = Literal["image+z", "z"]
 
@@ -78,7 +78,8 @@ class VKD(Method):
         classifier = model.likelihood if tied else auxiliary(latent_dim, len(findings))
         guide = Guide(report_encoder, posterior(report_encoder.features_dim, latent_dim), classifier, tied)
         super().__init__(findings, model, guide)
-        self.latent_dim, self.keep_report_likelihood = latent_dim, keep_report_likelihood
+        self.latent_dim, self.tied, self.keep_report_likelihood = latent_dim, tied, keep_report_likelihood
+        self.likelihood_inputs, self.report_inputs = likelihood_inputs, report_inputs
         self.objective = objective or TraceVKD_ELBO()
         sites = {"y"} | ({"report"} if report_likelihood is not None else set())
         if strange := sorted(set(self.objective.sites) - sites):
@@ -116,6 +117,7 @@ def latent_model(
     likelihood_inputs: LikelihoodInputs,
 ) -> Model:
     """p(z | x_I) p(y | x_I, z) of these parts; arguments as of `VKD`."""
+    check_count("method.latent_dim", latent_dim)
     seen = features_seen(image_encoder, likelihood_inputs, "likelihood_inputs")
     return Model(
         image_encoder, prior(image_encoder.features_dim, latent_dim), likelihood(latent_dim, num_findings, seen)

@@ -1,5 +1,7 @@
 """The one exception that is a user's to mend."""
 
+import math
+
 
 class UserError(ValueError):
     """Something in a file, field or argument that the user can correct.
@@ -28,6 +30,21 @@ def as_user_error(error: BaseException) -> Exception | None:
             "little memory?) or stopped, or is slow; set num_workers lower, or data.loading.timeout higher"
         )
     return None
+
+
+def check_count(name: str, value: object, least: int = 1, most: float = math.inf) -> None:
+    """Raises `UserError` where a setting is no whole number in a range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        limit = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise UserError(f"{name}: found {value!r}, expected a whole number, {limit}")
+
+
+def check_number(name: str, value: object, least: float = 0.0, above: float = -math.inf) -> None:
+    """Raises `UserError` where a setting is no finite number, of at least one value, or above another."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not (value >= least and value > above):  # type: ignore[operator]
+        limit = f"above {above:g}" if above >= least else f"of at least {least:g}"
+        raise UserError(f"{name}: found {value!r}, expected a number {limit}")
 
 
 def check_probability(name: str, value: object) -> None:

@@ -1,5 +1,10 @@
 """The label vocabularies, in their canonical order, and what a label may be."""
 
+from collections import Counter
+from collections.abc import Sequence
+
+from vkd_pyro.utils.errors import UserError
+
 PRESENT, ABSENT, UNCERTAIN, UNMENTIONED = 1.0, 0.0, -1.0, -2.0
 """A label as a corpus gives it; NaN is never labelled. A blank of CheXpert's labeller is `UNMENTIONED`: it read the
 report and found nothing of the finding. A `LabelPolicy` makes targets of these."""
@@ -57,3 +62,12 @@ CHESTXRAY14_FINDINGS: tuple[str, ...] = (
     "Hernia",
 )
 """The 14 findings of ChestX-ray14 (Wang et al. 2017), as its files spell them."""
+
+
+def check_findings(argument: str, findings: Sequence[str]) -> tuple[str, ...]:
+    """The names of K labels; raises `UserError` where there are none, or one occurs twice."""
+    if isinstance(findings, str) or not findings or not all(isinstance(name, str) and name for name in findings):
+        raise UserError(f"{argument}: found {findings!r}, expected names of labels, such as [Edema, Pneumothorax]")
+    if twice := [name for name, count in Counter(findings).items() if count > 1]:
+        raise UserError(f"{argument}: found {twice[0]!r} {Counter(findings)[twice[0]]} times, expected it once")
+    return tuple(findings)

@@ -6,6 +6,7 @@ from torch import Tensor
 from vkd_pyro.distributions.base import Distribution
 from vkd_pyro.distributions.divergences.base import Divergence
 from vkd_pyro.distributions.divergences.kl import KL
+from vkd_pyro.utils.errors import check_number
 
 
 class BalancedKL(Divergence):
@@ -17,6 +18,8 @@ class BalancedKL(Divergence):
     """
 
     def __init__(self, prior_weight: float = 0.8, posterior_weight: float = 0.2) -> None:
+        check_number("BalancedKL.prior_weight", prior_weight)
+        check_number("BalancedKL.posterior_weight", posterior_weight)
         self.prior_weight, self.posterior_weight = prior_weight, posterior_weight
 
     def __call__(self, q: Distribution, p: Distribution, z: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch.distributions import Independent
 from vkd_pyro.distributions.base import Distribution
 from vkd_pyro.distributions.divergences.base import Divergence, base_of, name_of
 from vkd_pyro.distributions.divergences.kl import KL
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, check_number
 
 
 class FreeBits(Divergence):
@@ -22,8 +22,7 @@ class FreeBits(Divergence):
     """
 
     def __init__(self, free_bits: float = 0.05, per_dimension: bool = True, inner: Divergence | None = None) -> None:
-        if free_bits < 0:
-            raise UserError(f"FreeBits.free_bits: found {free_bits}, expected at least 0")
+        check_number("FreeBits.free_bits", free_bits)
         self.free_bits, self.per_dimension, self.inner = free_bits, per_dimension, inner or KL()
 
     def of_batch(self, q: Distribution, p: Distribution, z: Tensor, counted: Tensor) -> Tensor:

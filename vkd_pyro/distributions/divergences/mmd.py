@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vkd_pyro.distributions.base import Distribution, no_autocast
 from vkd_pyro.distributions.divergences.base import Divergence, draws_of
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, check_number
 
 
 class MMD(Divergence):
@@ -29,8 +29,7 @@ class MMD(Divergence):
     def __init__(self, over: Literal["study", "batch"] = "study", bandwidth: float = 1.0) -> None:
         if over not in ("study", "batch"):
             raise UserError(f"MMD.over: found {over!r}, expected 'study' or 'batch'")
-        if bandwidth <= 0:
-            raise UserError(f"MMD.bandwidth: found {bandwidth}, expected more than 0")
+        check_number("MMD.bandwidth", bandwidth, above=0)
         self.over, self.bandwidth = over, bandwidth
 
     def __call__(self, q: Distribution, p: Distribution, z: Tensor) -> Tensor:

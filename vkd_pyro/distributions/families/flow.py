@@ -5,7 +5,7 @@ from torch import Tensor
 from vkd_pyro.distributions.base import Distribution, full_precision
 from vkd_pyro.distributions.families.base import MLP, NetworkFamily
 from vkd_pyro.distributions.families.coupling_flow import Couplings
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import check_count
 
 
 class Flow(NetworkFamily):
@@ -32,8 +32,8 @@ class Flow(NetworkFamily):
         coupling_width: int = 128,
     ) -> None:
         super().__init__(in_features, latent_dim, mlp)
-        if num_couplings < 1:
-            raise UserError(f"Flow.num_couplings: found {num_couplings}, expected at least 1; without, DiagonalNormal")
+        check_count("Flow.num_couplings", num_couplings)
+        check_count("Flow.coupling_width", coupling_width)
         self.num_couplings, self.coupling_width = num_couplings, coupling_width
         self.flow = Couplings(latent_dim, mlp.out_features(in_features), num_couplings, coupling_width)
 

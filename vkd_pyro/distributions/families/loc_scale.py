@@ -1,13 +1,11 @@
 """Families of a location and a scale."""
 
-import math
-
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from vkd_pyro.distributions.base import full_precision
 from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, NetworkFamily
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import check_number
 
 
 class LocScaleFamily(NetworkFamily):
@@ -25,8 +23,7 @@ class LocScaleFamily(NetworkFamily):
 
     def __init__(self, in_features: int, latent_dim: int, mlp: MLP = MLP(), min_scale: float = MIN_SCALE) -> None:
         super().__init__(in_features, latent_dim, mlp)
-        if not 0 < min_scale < math.inf:
-            raise UserError(f"min_scale: found {min_scale}, expected a number above 0")
+        check_number(f"{type(self).__name__}.min_scale", min_scale, above=0)
         self.min_scale = min_scale
         self.loc_and_scale = nn.Linear(mlp.out_features(in_features), 2 * latent_dim)
 

@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 from vkd_pyro.distributions.base import Distribution, full_precision
 from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, NetworkFamily
 from vkd_pyro.distributions.families.exact import Exact
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import check_count
 
 
 class LowRankNormal(NetworkFamily):
@@ -32,8 +32,7 @@ class LowRankNormal(NetworkFamily):
         rank: int = 8,
     ) -> None:
         super().__init__(in_features, latent_dim, mlp)
-        if rank < 1:
-            raise UserError(f"LowRankNormal.rank: found {rank}, expected at least 1; without W it is DiagonalNormal")
+        check_count("LowRankNormal.rank", rank)
         self.rank = rank
         self.loc_scale_and_factor = nn.Linear(mlp.out_features(in_features), (2 + rank) * latent_dim)
 

@@ -6,7 +6,7 @@ from torch.nn.functional import softplus
 from vkd_pyro.distributions.base import Distribution, full_precision
 from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, NetworkFamily
 from vkd_pyro.distributions.families.diagonal_normal_mixture import DiagonalNormalMixture
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import check_count
 
 
 class NormalMixture(NetworkFamily):
@@ -30,8 +30,7 @@ class NormalMixture(NetworkFamily):
         num_components: int = 5,
     ) -> None:
         super().__init__(in_features, latent_dim, mlp)
-        if num_components < 1:
-            raise UserError(f"NormalMixture.num_components: found {num_components}, expected at least 1")
+        check_count("NormalMixture.num_components", num_components)
         self.num_components = num_components
         self.locs_and_scales = nn.Linear(mlp.out_features(in_features), 2 * num_components * latent_dim)
         self.logits = nn.Linear(mlp.out_features(in_features), num_components)

@@ -5,7 +5,7 @@ from torch import Tensor
 from vkd_pyro.distributions.base import Distribution, full_precision
 from vkd_pyro.distributions.families.base import MLP, NetworkFamily
 from vkd_pyro.distributions.families.coupling_flow import Couplings, zuko
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import check_count
 
 
 class SplineFlow(NetworkFamily):
@@ -33,10 +33,9 @@ class SplineFlow(NetworkFamily):
         num_bins: int = 8,
     ) -> None:
         super().__init__(in_features, latent_dim, mlp)
-        if num_couplings < 1 or num_bins < 2:
-            raise UserError(
-                f"SplineFlow: found num_couplings {num_couplings} and num_bins {num_bins}, expected at least 1 and 2"
-            )
+        check_count("SplineFlow.num_couplings", num_couplings)
+        check_count("SplineFlow.coupling_width", coupling_width)
+        check_count("SplineFlow.num_bins", num_bins, least=2)
         self.num_couplings, self.coupling_width, self.num_bins = num_couplings, coupling_width, num_bins
         shapes = [(num_bins,), (num_bins,), (num_bins - 1,)]  # widths, heights, slopes
         self.flow = Couplings(

@@ -7,7 +7,7 @@ from torch.nn.functional import softplus
 
 from vkd_pyro.distributions.base import Distribution, full_precision
 from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, NetworkFamily
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import check_number
 
 
 class StudentT(NetworkFamily):
@@ -30,8 +30,8 @@ class StudentT(NetworkFamily):
         df: float | None = None,
     ) -> None:
         super().__init__(in_features, latent_dim, mlp)
-        if df is not None and df <= 4:
-            raise UserError(f"StudentT.df: found {df}, expected more than 4, or null to learn it")
+        if df is not None:  # null learns it
+            check_number("StudentT.df", df, above=4)
         self.df = df
         self.loc_scale_and_df = nn.Linear(mlp.out_features(in_features), (3 if df is None else 2) * latent_dim)
 

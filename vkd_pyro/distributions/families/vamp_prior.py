@@ -7,7 +7,7 @@ from torch.nn.functional import softplus
 from vkd_pyro.distributions.base import Distribution, full_precision
 from vkd_pyro.distributions.families.base import MIN_SCALE, MLP, Family
 from vkd_pyro.distributions.families.diagonal_normal_mixture import DiagonalNormalMixture
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import check_count
 
 
 class VampPrior(Family):
@@ -35,8 +35,7 @@ class VampPrior(Family):
     ) -> None:
         super().__init__()
         self.in_features, self.latent_dim, self.mlp = in_features, latent_dim, mlp
-        if num_components < 1:
-            raise UserError(f"VampPrior.num_components: found {num_components}, expected at least 1")
+        check_count("VampPrior.num_components", num_components)
         self.num_components = num_components
         self.pseudo_features = nn.Parameter(torch.randn(num_components, in_features))
         self.network = mlp.build(in_features)

@@ -1,14 +1,12 @@
 """Labels that are right already count less."""
 
-import math
-
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from vkd_pyro.distributions.base import Distribution
 from vkd_pyro.distributions.likelihoods.base import Head, NetworkLikelihood, independent
 from vkd_pyro.distributions.likelihoods.scored_bernoulli import ScoredBernoulli
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import check_number
 
 
 class FocalBernoulliLikelihood(NetworkLikelihood):
@@ -44,8 +42,7 @@ class FocalBernoulliLikelihood(NetworkLikelihood):
         gamma: float = 2.0,
     ) -> None:
         super().__init__(latent_dim, num_findings, features_dim, head)
-        if not 0 <= gamma < math.inf:
-            raise UserError(f"gamma: found {gamma}, expected a number of at least 0; the paper's is 2")
+        check_number("FocalBernoulliLikelihood.gamma", gamma)
         self.gamma = gamma
 
     def forward(self, z: Tensor, features: Tensor | None = None, known: Tensor | None = None) -> Distribution:

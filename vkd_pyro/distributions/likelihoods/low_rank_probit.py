@@ -13,7 +13,7 @@ from torch.special import log_ndtr, ndtr
 
 from vkd_pyro.distributions.base import Distribution, full_precision
 from vkd_pyro.distributions.likelihoods.base import Head, NetworkLikelihood
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import check_count
 
 
 class LowRankProbit(TorchDistribution):
@@ -129,10 +129,8 @@ class LowRankProbitLikelihood(NetworkLikelihood):
         num_nodes: int = 64,
     ) -> None:
         super().__init__(latent_dim, num_findings, features_dim, head)
-        if rank not in (1, 2):
-            raise UserError(f"rank: found {rank}, expected 1 or 2; nodes of the quadrature grow as num_nodes^rank")
-        if num_nodes < 2:
-            raise UserError(f"num_nodes: found {num_nodes}, expected at least 2; 64 is the default")
+        check_count("LowRankProbitLikelihood.rank", rank, most=2)  # the quadrature's nodes grow as num_nodes^rank
+        check_count("LowRankProbitLikelihood.num_nodes", num_nodes, least=2)
         self.rank, self.num_nodes = rank, num_nodes
         self.loadings = nn.Parameter(0.3 * torch.randn(num_findings, rank))  # at 0 there is no gradient
 

@@ -12,6 +12,7 @@ from torch.nn.functional import softplus
 from vkd_pyro.data.labels import phrases
 from vkd_pyro.distributions.base import Distribution
 from vkd_pyro.distributions.reports.base import LinearOutputs, ReportLikelihood
+from vkd_pyro.utils.errors import check_count
 from vkd_pyro.utils.terms import NO_TERM, Vocabulary, terms_of
 
 STOP_WORDS = ("a", "an", "and", "are", "at", "be", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to",
@@ -98,6 +99,8 @@ class _WordLikelihood(ReportLikelihood):
         finding_phrases: FindingPhrases = "kept",
     ) -> None:
         super().__init__(latent_dim, features_dim)
+        check_count(f"{type(self).__name__}.vocabulary_size", vocabulary_size)
+        check_count(f"{type(self).__name__}.min_count", min_count)
         self.vocabulary_size, self.min_count = vocabulary_size, min_count
         self.stop_words, self.finding_phrases = tuple(stop_words), finding_phrases
         self.vocabulary = Vocabulary(vocabulary_size, min_count)
