@@ -686,3 +686,33 @@ def test_a_scale_reaches_every_term(options):
     plain, scaled = terms(1.0), terms(5.0)
     for part in ("log_likelihood", "auxiliary", "alignment"):
         torch.testing.assert_close(getattr(scaled, part), 5 * getattr(plain, part))
+
+
+def test_an_anchor_adds_its_kl_to_a_standard_normal_whatever_beta_is():
+    batch = make_batch(has_report=torch.tensor([True, True, False, True, True, True]))
+    vkd = make_vkd()
+    with torch.no_grad():
+        q = vkd.guide.posterior(vkd.guide.encode(batch)).base_dist
+        kl = (q.loc.square() + q.scale.square() - 1 - 2 * q.scale.log()).sum(-1) / 2 * batch.has_report
+    for beta in (0.0, 1.0):
+        torch.manual_seed(1)
+        without = TraceVKD_ELBO().terms(vkd.model, vkd.guide, batch, beta)
+        torch.manual_seed(1)
+        found = TraceVKD_ELBO(anchor_weight=0.3).terms(vkd.model, vkd.guide, batch, beta)
+        torch.testing.assert_close(found.others["anchor"], -kl)
+        torch.testing.assert_close(found.loss, without.loss + 0.3 * kl.mean())
+        assert "anchor" not in without.others
+
+
+def test_an_anchor_keeps_the_scale_of_the_posterior_where_beta_is_zero():
+    batch, scales = make_batch(), {}
+    for weight in (0.0, 0.05):
+        vkd = make_vkd(objective=TraceVKD_ELBO(anchor_weight=weight))
+        optimizer = torch.optim.Adam(vkd.parameters(), lr=0.02)
+        torch.manual_seed(1)
+        for _ in range(300):
+            optimizer.zero_grad()
+            vkd.terms(batch, beta=0.0).loss.backward()
+            optimizer.step()
+        scales[weight] = vkd.guide.posterior(vkd.guide.encode(batch)).stddev.median().item()
+    assert 3 * scales[0.0] < scales[0.05]

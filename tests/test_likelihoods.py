@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pyro
@@ -654,3 +655,37 @@ def test_values_are_checked_inside_a_plate_too(name):
     wrong = pyro.poutine.trace(model).get_trace(2 * torch.eye(K))
     with pytest.raises((ValueError, UserError), match=r"within the support|other than one finding"):
         wrong.compute_log_prob()
+
+
+@pytest.mark.parametrize(
+    ("loading", "nodes", "stated"), [(1.0, 64, 6e-5), (1.5, 64, 0.016), (1.0, 24, 0.04), (1.5, 24, 0.4)]
+)
+def test_the_quadrature_of_a_probit_is_as_exact_as_stated_for_loadings_of_either_sign(loading, nodes, stated):
+    """Against the trapezoidal rule, which converges fast for smooth integrands that vanish at both ends."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 2, (2000, 14), generator=generator).double()
+    sides = torch.tensor([[0.0, 1.0] * 7, [1.0, 0.0] * 7, [0.0] * 14, [1.0] * 14], dtype=torch.float64)
+    labels = torch.cat([labels, sides])
+    u = torch.linspace(-12, 12, 2001, dtype=torch.float64)
+    largest = 0.0
+    for signs in (torch.ones(14), torch.tensor([1.0, -1.0] * 7)):
+        loadings = (loading * signs.double())[:, None]
+        loc = torch.full((14,), -1.0, dtype=torch.float64)
+        given_u = torch.special.log_ndtr((2 * labels - 1)[:, None] * (loc + u[:, None] * loadings.T)).sum(-1)
+        exact = (given_u + torch.distributions.Normal(0.0, 1.0).log_prob(u)).logsumexp(-1) + math.log(u[1] - u[0])
+        found = LowRankProbit(loc.expand(len(labels), 14), loadings, None, nodes).log_prob(labels)
+        largest = max(largest, (found - exact).abs().max().item())
+    assert stated / 4 < largest < stated
+
+
+@pytest.mark.parametrize("likelihood", [LowRankProbitLikelihood, CategoricalLikelihood])
+def test_a_likelihood_without_soft_targets_cannot_learn_from_the_report(likelihood):
+    objective = TraceVKD_ELBO(unknown_labels="from_report")
+    parts = ConvEncoder((4, 8)), WordEncoder(50, 16)
+    with pytest.raises(UserError, match=f"'from_report' wants likelihoods of labels .*, found {likelihood.__name__}"):
+        VKD(FINDINGS, *parts, D, likelihood=likelihood, auxiliary=likelihood, objective=objective)
+    vkd = VKD(FINDINGS, *parts, D, likelihood=likelihood, auxiliary=likelihood)
+    batch = make_batch("Probit-1" if likelihood is LowRankProbitLikelihood else "Categorical")
+    batch = replace(batch, known=torch.zeros_like(batch.known))
+    with pytest.raises(ValueError, match=r"within the support|expects exactly one"):
+        objective.terms(vkd.model, vkd.guide, batch)

@@ -28,7 +28,7 @@ from vkd_pyro.evaluation.evaluate import evaluate
 from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.methods.no_report import NoReport
 from vkd_pyro.methods.vkd import VKD
-from vkd_pyro.schedules import Constant, Cyclical
+from vkd_pyro.schedules import Constant, Cyclical, Switch
 from vkd_pyro.training.callbacks import RelativeEarlyStopping
 from vkd_pyro.training.fitting import fit
 from vkd_pyro.training.settings import Training
@@ -458,11 +458,19 @@ def test_validation_takes_beta_one(tmp_path):
 def test_labels_from_the_report_want_a_likelihood_that_takes_them(tmp_path):
     vkd = make_vkd(objective=TraceVKD_ELBO(unknown_labels="from_report"))
     vkd.model.likelihood = LowRankProbitLikelihood(4, 3, 16)
-    with pytest.raises(
-        UserError,
-        match="unknown_labels: 'from_report' wants likelihoods of labels between 0 and 1, found LowRankProbit",
+    with pytest.raises(UserError, match=r"outside of what its likelihood can say .*support") as refused:
+        train(tmp_path / "run", vkd, data=make_data(label_share=0.4))
+    assert "diverged" not in str(refused.value)
+
+
+@pytest.mark.filterwarnings("ignore:z is ignored")
+def test_a_schedule_that_leaves_the_posterior_free_is_warned_of(tmp_path):
+    with pytest.warns(
+        UserWarning, match=r"Switch keeps beta at 0 in the first epoch, .*anchor_weight, e\.g\. to 0\.01"
     ):
-        fit(vkd, make_data(), tmp_path / "run", training=SETTINGS, progress=False)
+        train(tmp_path / "free", beta_schedule=Switch(epochs=1.0))
+    train(tmp_path / "anchored", objective=TraceVKD_ELBO(anchor_weight=0.01), beta_schedule=Switch(epochs=1.0))
+    assert "train/anchor" in pd.read_csv(tmp_path / "anchored" / "metrics.csv")
 
 
 def test_few_labels_with_all_reports_train_with_labels_from_the_report(tmp_path):

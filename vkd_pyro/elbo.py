@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pyro import poutine
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.distributions import KL, Divergence, Particles
-from vkd_pyro.distributions.particles import given_samples, observed_log_probs, observed_sites, tightened
-from vkd_pyro.utils.errors import UserError, check_count, check_number, check_probability
+from vkd_pyro.distributions.particles import given_samples, observed_log_probs, observed_sites, standard_kl, tightened
+from vkd_pyro.utils.errors import UserError, check_choice, check_count, check_number, check_probability
 from vkd_pyro.utils.param_store import check_param_store
 
 
@@ -87,8 +87,8 @@ class Site:
 
     def __post_init__(self) -> None:
         check_number("objective.sites: weight", self.weight)
-        if self.samples not in (None, "prior", "posterior", "mixture"):
-            raise UserError(f"objective.sites: found samples {self.samples!r}, expected prior, posterior or mixture")
+        if self.samples is not None:
+            check_choice("objective.sites: samples", self.samples, get_args(Samples))
 
 
 class TraceVKD_ELBO(ELBO):
@@ -160,6 +160,7 @@ class TraceVKD_ELBO(ELBO):
         auxiliary_mean: over all "studies", or over those "labelled" that have a report, whatever share they are.
         sites: what differs for an observed site of the model, by its name: "y", the labels, or "report".
         joint: one log of a mean for all sites of the same source, instead of one for each.
+        anchor_weight: of KL(q(z | x_T) || Normal(0, I)) besides, which keeps the posterior's scale where beta is 0.
     """
 
     def __init__(
@@ -176,6 +177,7 @@ class TraceVKD_ELBO(ELBO):
         auxiliary_mean: Literal["studies", "labelled"] = "studies",
         sites: dict[str, Site] | None = None,
         joint: bool = True,
+        anchor_weight: float = 0.0,
     ) -> None:
         super().__init__(num_particles=num_particles, vectorize_particles=True, max_plate_nesting=1)
         check_count("objective.num_particles", num_particles)
@@ -183,19 +185,15 @@ class TraceVKD_ELBO(ELBO):
         check_number("objective.auxiliary_weight", auxiliary_weight)
         check_number("objective.kl_scale", kl_scale)
         check_probability("objective.alpha", alpha)
-        if likelihood_samples not in ("prior", "posterior", "mixture"):
-            raise UserError(
-                f"objective.likelihood_samples: found {likelihood_samples!r}, expected prior, posterior or mixture"
-            )
-        if unknown_labels not in ("ignored", "from_report"):
-            raise UserError(f"objective.unknown_labels: found {unknown_labels!r}, expected ignored or from_report")
+        check_number("objective.anchor_weight", anchor_weight)
+        check_choice("objective.likelihood_samples", likelihood_samples, get_args(Samples))
+        check_choice("objective.unknown_labels", unknown_labels, ("ignored", "from_report"))
+        check_choice("objective.auxiliary_mean", auxiliary_mean, ("studies", "labelled"))
         if unknown_labels == "from_report" and auxiliary_weight == 0:
             raise UserError(
                 "objective.unknown_labels: 'from_report' wants an auxiliary classifier that learns, and "
                 "objective.auxiliary_weight is 0; use ignored, or set auxiliary_weight to 1"
             )
-        if auxiliary_mean not in ("studies", "labelled"):
-            raise UserError(f"objective.auxiliary_mean: found {auxiliary_mean!r}, expected studies or labelled")
         self.num_auxiliary_particles = num_auxiliary_particles
         self.shares = {"prior": 0.0, "posterior": 1.0, "mixture": alpha}
         self.alpha = alpha
@@ -206,6 +204,7 @@ class TraceVKD_ELBO(ELBO):
         self.kl_scale = kl_scale
         self.divergence = divergence or KL()
         self.unknown_labels, self.auxiliary_mean = unknown_labels, auxiliary_mean
+        self.anchor_weight = anchor_weight
         weighted = {self.how(name)[1:] for name in ("y", *self.sites) if self._importance_weighted(name)}
         self.importance_weighted = bool(weighted)
         if len(weighted) > 1:
@@ -250,6 +249,9 @@ class TraceVKD_ELBO(ELBO):
         means = {name: self._mean(name, log_probs) for name, log_probs in observed.items()}
         nothing = batch.images.new_zeros(len(batch))
         labels = means.pop("y") if "y" in means else sum(means.values(), nothing)
+        others = means if "y" in observed else {}
+        if self.anchor_weight:
+            others = others | {"anchor": -standard_kl(guide_trace, posterior)}
         return Terms(
             log_likelihood=labels,
             tightening=self._tightening(observed, weight * divergence),
@@ -258,8 +260,8 @@ class TraceVKD_ELBO(ELBO):
             auxiliary_weight=self.auxiliary_weight * self._auxiliary_scale(batch),
             alignment_weight=weight,
             alignment_name="kl" if type(self.divergence) is KL else "divergence",
-            others=means if "y" in observed else {},
-            weights={name: self.how(name)[0] for name in observed},
+            others=others,
+            weights={name: self.how(name)[0] for name in observed} | {"anchor": self.anchor_weight},
         )
 
     def _auxiliary_scale(self, batch: Batch) -> float:

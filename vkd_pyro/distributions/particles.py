@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
@@ -10,6 +11,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from vkd_pyro.distributions.base import Distribution
+from vkd_pyro.distributions.divergences import KL
 from vkd_pyro.distributions.draws import draw
 
 
@@ -70,3 +72,13 @@ def observed_log_probs(trace: Any) -> dict[str, Tensor]:
 def tightened(log_weights: Tensor) -> Tensor:
     """The log of the mean less the mean of logs, [M, B] -> [B]."""
     return log_weights.logsumexp(0) - math.log(len(log_weights)) - log_weights.mean(0)
+
+
+def standard_kl(guide_trace: Any, posterior: Particles) -> Tensor:
+    """KL(q(z | x_T) || Normal(0, I)) of each study, summed over latent sites, float [B]."""
+    found = []
+    for name, q in posterior.distributions.items():
+        z, site = posterior.samples[name], guide_trace.nodes[name]
+        standard = dist.Normal(torch.zeros_like(z[0]), 1.0).to_event(z.dim() - 2)
+        found.append(scale_and_mask(KL()(q, standard, z), scale=site["scale"], mask=site["mask"]))
+    return torch.stack(found).sum(0)

@@ -81,6 +81,12 @@ class VKD(Method):
         self.latent_dim, self.tied, self.keep_report_likelihood = latent_dim, tied, keep_report_likelihood
         self.likelihood_inputs, self.report_inputs = likelihood_inputs, report_inputs
         self.objective = objective or TraceVKD_ELBO()
+        for part in (model.likelihood, classifier) if self.fills_unknown_labels else ():
+            if not part.takes_soft:
+                raise UserError(
+                    "method.objective.unknown_labels: 'from_report' wants likelihoods of labels between 0 and 1, found "
+                    f"{type(part).__name__}; use ignored, or BernoulliLikelihood as method.likelihood and auxiliary"
+                )
         sites = {"y"} | ({"report"} if report_likelihood is not None else set())
         if strange := sorted(set(self.objective.sites) - sites):
             raise UserError(

@@ -22,6 +22,7 @@ from vkd_pyro.evaluation.outputs import study_outputs
 from vkd_pyro.methods.base import Method
 from vkd_pyro.schedules import BetaSchedule
 from vkd_pyro.training.epoch import EpochMeans, Validated, gathered, in_order, summarise
+from vkd_pyro.training.requirements import warn_of_a_free_posterior
 from vkd_pyro.training.resuming import Settings
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError, one_line
@@ -45,6 +46,7 @@ class MethodTraining(L.LightningModule):
     def on_train_start(self) -> None:
         if self.method.reads_reports:
             self.beta_schedule.validate(self.steps_per_epoch)
+            warn_of_a_free_posterior(self.method, self.beta_schedule, self.steps_per_epoch)
         if self.training_settings.freeze_batchnorm:
             for layer in self._normalisations():
                 layer.eval()

@@ -11,7 +11,9 @@ from vkd_pyro.artifacts.bundle import check_rebuildable
 from vkd_pyro.data.loading.dataset import StudyDataset
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import Likelihood
+from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.methods.base import Method
+from vkd_pyro.schedules import BetaSchedule
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError
 
@@ -74,7 +76,7 @@ def check_labels_fit(method: Method, data: StudyData) -> None:
     """Raises `UserError` where labels stay uncertain, or become soft, and a likelihood does not model that."""
     model: list[Any] = likelihoods(method.model) or [method.model]  # without z, it is a Bernoulli itself
     if method.fills_unknown_labels:
-        check_teachable([*model, *likelihoods(method.guide)], data)
+        check_teachable(data)
     for part in [*model, *likelihoods(method.guide)]:
         name = type(part).__name__
         if data.task.policy("train").takes("keep") and not getattr(part, "takes_uncertain", False):
@@ -89,14 +91,8 @@ def check_labels_fit(method: Method, data: StudyData) -> None:
             )
 
 
-def check_teachable(parts: list[Any], data: StudyData) -> None:
+def check_teachable(data: StudyData) -> None:
     """Raises `UserError` where unknown labels could not be taken from the report."""
-    for part in parts:
-        if not getattr(part, "takes_soft", True):
-            raise UserError(
-                f"method.objective.unknown_labels: 'from_report' wants likelihoods of labels between 0 and 1, found "
-                f"{type(part).__name__}; use ignored, or BernoulliLikelihood as method.likelihood and method.auxiliary"
-            )
     targets = data.targets("train")
     without = [f for f, n in zip(data.findings, (targets == 0).sum(axis=0), strict=True) if n == 0]
     if without:  # the report's classifier would stay as it began, or say that all have it
@@ -141,6 +137,20 @@ def check_known_labels(data: StudyData) -> None:
                 f"{data.corpus.name}: no label of the {len(data.studies(split)):,} {NAMES[split]} studies is "
                 f"known; check that the label table names the same studies, or that data.task.{policy} keeps some label"
             )
+
+
+def warn_of_a_free_posterior(method: Method, beta_schedule: BetaSchedule, steps_per_epoch: int) -> None:
+    """Warns where beta is 0 for an epoch or more, and nothing else keeps the scale of the posterior."""
+    objective = getattr(method, "objective", None)
+    if not isinstance(objective, TraceVKD_ELBO) or objective.anchor_weight or method.guide is None:
+        return
+    if not any(beta_schedule(step, steps_per_epoch) for step in range(1, steps_per_epoch + 1)):
+        warnings.warn(
+            f"beta_schedule: {type(beta_schedule).__name__} keeps beta at 0 in the first epoch, so nothing holds the "
+            "scale of the posterior q(z | x_T) then; set method.objective.anchor_weight, e.g. to 0.01, or let the "
+            "report's branch learn first by training.report_warm_up in place of the schedule",
+            stacklevel=2,
+        )
 
 
 def warn_of_absent_findings(data: StudyData) -> None:

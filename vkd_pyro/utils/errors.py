@@ -1,6 +1,7 @@
 """The one exception that is a user's to mend."""
 
 import math
+from collections.abc import Sequence
 
 
 class UserError(ValueError):
@@ -30,6 +31,12 @@ def as_user_error(error: BaseException) -> Exception | None:
             "little memory?) or stopped, or is slow; set num_workers lower, or data.loading.timeout higher"
         )
     return None
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raises `UserError` where a setting is none of a few words."""
+    if value not in choices:
+        raise UserError(f"{name}: found {value!r}, expected {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def check_count(name: str, value: object, least: int = 1, most: float = math.inf) -> None:

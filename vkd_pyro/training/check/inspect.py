@@ -26,6 +26,7 @@ from vkd_pyro.training.requirements import (
     check_trainable,
     observe_labels,
     observe_reports,
+    warn_of_a_free_posterior,
     warn_of_absent_findings,
 )
 from vkd_pyro.training.settings import Training
@@ -67,6 +68,7 @@ def inspect_training(
         schedule = (beta_schedule or Cyclical()) if reader is not None else None
         if schedule:
             schedule.validate(steps)
+            warn_of_a_free_posterior(method, schedule, steps)
         with quiet():
             make_trainer(training, Path(), BestCheckpoint(Path()), progress=False)
     plan = Plan(method, schedule, steps, training)
