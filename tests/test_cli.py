@@ -63,7 +63,7 @@ class BrokenCorpus(TinyCorpus):
 
 def vkd(*arguments):
     """Exit code, standard output and standard error of a command that must not raise."""
-    stored = arguments[:1] == ("evaluate",) or {"--resume", "--start_from"} & set(arguments)
+    stored = arguments[:1] == ("evaluate",) or {"--resume", "--finish", "--start_from"} & set(arguments)
     if stored and "--allow_module" not in arguments and len(arguments) > 1:
         arguments = (*arguments, "--allow_module", "tests")  # of whose corpora the runs of tests are
     out, err = io.StringIO(), io.StringIO()
@@ -312,9 +312,28 @@ def test_a_run_that_lacks_only_its_bundle_is_completed(copy, run):
     assert (copy / "metrics.csv").read_text() == (run / "metrics.csv").read_text()
 
 
-def test_a_resumed_run_takes_no_other_setting(run):
-    message = refusal("train", "--resume", run, "--training.max_epochs", "9")
-    assert "a run goes on with its own settings; leave out --training.max_epochs" in message
+def test_a_resumed_run_may_be_made_longer_and_nothing_else(copy):
+    shutil.rmtree(copy / "bundle")
+    message = refusal("train", "--resume", copy, "--training.optimizer.lr", "0.5")
+    assert "last.ckpt: training.optimizer.lr: found 0.5, but this run was trained with 0.0" in message
+    assert "--resume: a run goes on with its own settings; leave out --config" in refusal(
+        "train", "--resume", copy, "--config", copy / "config.yaml"
+    )
+    code, _, err = vkd("train", "--resume", copy, "--training.max_epochs", "3", "--training.patience", "8")
+    assert code == 0, err
+    assert pd.read_csv(copy / "metrics.csv")["epoch"].tolist() == [0, 1, 2]
+    settings = yaml.safe_load((copy / "config.yaml").read_text())
+    assert (settings["training"]["max_epochs"], settings["training"]["patience"]) == (3, 8)
+    assert settings["resume"] is None
+
+
+def test_an_interrupted_run_is_finished_as_it_is(copy, run):
+    shutil.rmtree(copy / "bundle")
+    code, out, err = vkd("train", "--finish", copy)
+    assert code == 0, err
+    assert f"finished: {copy} (bundle/, of its best epoch so far)" in out
+    assert load_bundle(copy / "bundle").weights_hash == load_bundle(run / "bundle").weights_hash
+    assert f"{copy}: this run is complete" in refusal("train", "--finish", copy)
 
 
 @pytest.mark.parametrize("command", [("train", "--resume"), ("evaluate",)])
