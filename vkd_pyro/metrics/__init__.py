@@ -7,7 +7,8 @@ selective    risk and coverage, referral
 uncertainty  entropy, and its parts by source
 latent       active units of z, what z says of the labels
 intervals    bootstrap intervals that resample patients
-delong       DeLong's intervals and test
+delong       DeLong's intervals and test, of independent patients
+clustered    intervals of areas under the ROC curve, patients with several rows
 """
 
 from vkd_pyro.metrics.calibration import (
@@ -20,13 +21,16 @@ from vkd_pyro.metrics.calibration import (
     negative_log_likelihood,
     reliability,
 )
+from vkd_pyro.metrics.clustered import ClusteredArea, auroc_interval, clustered_area
 from vkd_pyro.metrics.delong import DeLongDifference, delong, delong_difference
 from vkd_pyro.metrics.intervals import (
+    FEWEST,
+    RARE,
     UNDEFINED,
     Interval,
-    auroc_interval,
     average_precision_interval,
     bootstrap_interval,
+    few_patients,
     interval_of,
     rare_strata,
     resample_counts,

@@ -41,7 +41,7 @@ class Assessment:
         )
 
     def summary(self) -> dict[str, Any]:
-        """For JSON; undefined numbers are null, intervals are {estimate, low, high}."""
+        """For JSON; undefined numbers are null, intervals are {estimate, low, high}, with a note where there is one."""
         return {name: plain(value) for name, value in vars(self).items()}
 
 
@@ -51,7 +51,9 @@ def plain(value: Any) -> Any:
         return {str(name): plain(dict(row)) for name, row in value.iterrows()}
     if isinstance(value, Mapping):
         return {str(name): plain(each) for name, each in value.items()}
-    if isinstance(value, Interval | Selective):
+    if isinstance(value, Interval):
+        return plain({name: part for name, part in vars(value).items() if name != "note" or part})
+    if isinstance(value, Selective):
         return plain(vars(value))
     if isinstance(value, np.ndarray):
         return [plain(each) for each in value]
