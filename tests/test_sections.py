@@ -51,7 +51,7 @@ def old_bundle() -> Evaluation:
 
 def image_only() -> Evaluation:
     e = without("low", "high", "report_probabilities", "kl_per_study")
-    return replace(e, expected_entropy=e.uncertainty, latent_use=LatentUse())
+    return replace(e, latent_uncertainty=np.full_like(e.low, NAN), latent_use=LatentUse())
 
 
 def one_class() -> Evaluation:

@@ -53,6 +53,13 @@ def predict_parser() -> ArgumentParser:
     parser.add_argument(
         "--overlay_findings", type=str, nargs="+", help="to be shown; by default those answered yes, at most 3 an image"
     )
+    parser.add_argument(
+        "--group",
+        type=str,
+        default="auto",
+        help="images of one study, judged together: auto (by the StudyInstanceUID of DICOM files), none, folder (those "
+        "in one folder), or a CSV file with columns image and study",
+    )
     parser.add_argument("--batch_size", type=PositiveInt, default=32, help="images predicted at once")
     parser.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute")
     parser.add_argument(
@@ -76,7 +83,7 @@ def main(arguments: list[str]) -> int:
     settings = parse(predict_parser(), arguments)
     _check(settings)
     from vkd_pyro.artifacts.export import load_predictor
-    from vkd_pyro.prediction import find_images, predict_files
+    from vkd_pyro.prediction import find_images, predict_files, studies_of
     from vkd_pyro.prediction.files import check_together
     from vkd_pyro.prediction.predictive import UncertaintySources
 
@@ -88,7 +95,9 @@ def main(arguments: list[str]) -> int:
     check_together(bundles)
     _to_device(bundles, settings.device)
     _say_if_not_calibrated(bundles)
-    predictions = predict_files(bundles, images, uncertainty, settings.batch_size, settings.on_mismatch, settings.level)
+    studies = studies_of(images, settings.group)
+    how = settings.batch_size, settings.on_mismatch, settings.level
+    predictions = predict_files(bundles, studies, uncertainty, *how)
     overlays = _overlays(settings, bundles)
     with _writers(settings, bundles, uncertainty) as writers:
         if overlays:
@@ -184,13 +193,16 @@ def _write_all(
 
     problems = []
     hidden = True if quiet else None  # None: where standard error is no terminal
-    for each in tqdm(predictions, "predict", number, unit="image", delay=2, leave=False, disable=hidden):
+    progress = tqdm(desc="predict", total=number, unit="image", delay=2, leave=False, disable=hidden)
+    for each in predictions:
+        progress.update(1 if isinstance(each, Unread) else len(each.images))
         if isinstance(each, Unread):
             problems.append(each)
             tqdm.write(printable(f"vkd: {as_text(each.image)}: {each.problem}"), file=sys.stderr)
             continue
         for write in writers:
             write(each)
+    progress.close()
     return problems
 
 
@@ -220,7 +232,8 @@ def _printed_table(level: float) -> Iterator[Write]:
         if not seen:
             say(_header(one, level))
             seen.append(one)
-        say("\n".join([as_text(one.image), *_lines(one)]))
+        together = ["  one study"] if len(one.images) > 1 else []
+        say("\n".join([*map(as_text, one.images), *together, *_lines(one)]))
 
     yield write
     if seen:

@@ -20,7 +20,7 @@ NUMBERS = {
     "calibrated": "calibrated",
     "low": "low",
     "high": "high",
-    "expected_entropy": "expected",
+    "latent_uncertainty": "latent",
     "report_probabilities": "report",
 }
 BY_STUDY = {

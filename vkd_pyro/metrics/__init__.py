@@ -63,6 +63,7 @@ from vkd_pyro.metrics.selective import (
 )
 from vkd_pyro.metrics.uncertainty import (
     entropy,
+    entropy_of_mean,
     epistemic_uncertainty,
     expected_entropy,
     latent_uncertainty,

@@ -14,7 +14,7 @@ so that total = aleatoric + latent + epistemic.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -74,6 +74,16 @@ class Prediction:
     def probabilities(self) -> Array:
         """p(y_k = 1 | x_I), float [N, K]: the mean over samples."""
         return self.samples.mean(axis=(0, 1))
+
+    def mean_over(self, study: NDArray[np.integer]) -> "Prediction":
+        """Of studies in place of images: the mean over the images of each, sample by sample, as they share their draws.
+
+        Args: which study each image is of, int [N], numbered from 0 on.
+        """
+        member = np.zeros((study.max() + 1, len(study)), self.samples.dtype)
+        member[study, np.arange(len(study))] = 1
+        means = np.einsum("nb,vsbk->vsnk", member / member.sum(1, keepdims=True), self.samples)
+        return replace(self, samples=means.clip(0, 1))
 
     def interval(self, level: float = 0.95) -> tuple[Array, Array]:
         """Quantiles of the samples, [N, K] each: where p(y_k = 1 | x_I, z, network) lies with this probability.
