@@ -203,10 +203,10 @@ def test_the_recalibration_is_named(kind, said):
 @pytest.mark.parametrize("kind", [Identity, Temperature, Isotonic])
 def test_any_recalibration_can_be_shown(kind):
     evaluation = make_full_evaluation(recalibration=kind)
-    assert f"Recalibrated by {kind.__name__}, fitted on the validation split." in told(evaluation)
+    assert f"Recalibrated by {kind.__name__}, fitted to studies of the validation split." in told(evaluation)
 
 
-@pytest.mark.parametrize("changed", [{"level": "image"}, {"fusion": "product"}])
+@pytest.mark.parametrize("changed", [{"fusion": "product"}])
 def test_a_calibration_of_something_else_says_so(changed):
     evaluation = make_full_evaluation()
     other = replace(evaluation, how=evaluation.how | changed)

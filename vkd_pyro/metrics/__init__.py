@@ -5,6 +5,7 @@ ranking      areas under ROC and precision-recall curves, their averages, the cu
 calibration  proper scores, calibration errors, reliability
 selective    risk and coverage, referral
 uncertainty  entropy, and its parts by source
+clinical     sensitivity, predictive values, net benefit
 latent       active units of z, what z says of the labels
 intervals    bootstrap intervals that resample patients
 delong       DeLong's intervals and test, of independent patients
@@ -20,6 +21,15 @@ from vkd_pyro.metrics.calibration import (
     expected_calibration_error,
     negative_log_likelihood,
     reliability,
+)
+from vkd_pyro.metrics.clinical import (
+    DecisionCurve,
+    Operating,
+    at_prevalence,
+    decision_curve,
+    operating,
+    share_interval,
+    wilson,
 )
 from vkd_pyro.metrics.clustered import ClusteredArea, auroc_interval, clustered_area
 from vkd_pyro.metrics.delong import DeLongDifference, delong, delong_difference
@@ -56,6 +66,7 @@ from vkd_pyro.metrics.selective import (
     ReferralCurve,
     RiskCoverage,
     accuracy,
+    area_under_generalized_risk,
     area_under_risk_coverage,
     excess_area,
     referral_curve,

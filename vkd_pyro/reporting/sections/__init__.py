@@ -6,6 +6,7 @@ head         what was evaluated
 ranking      averages, findings, curves
 calibration  scores and errors of probabilities
 uncertainty  what uncertainty is worth, out-of-distribution images
+clinical     predictive values, decision curves, what to refer
 decisions    operating points and conformal sets
 subgroups    by patient and view
 latent       the use of z, reports that disagree with their images
@@ -20,6 +21,7 @@ from vkd_pyro.evaluation.evaluation import Evaluation
 from vkd_pyro.reporting.page import Page, Section
 from vkd_pyro.reporting.sections import (
     calibration,
+    clinical,
     decisions,
     head,
     latent,
@@ -41,6 +43,7 @@ def page_of(evaluation: Evaluation, assessed: Assessment, extras: Extras) -> Pag
         calibration.calibration(evaluation, assessed),
         uncertainty.uncertainty(evaluation, assessed),
         decisions.decisions(evaluation, assessed),
+        clinical.clinical(evaluation, assessed),
         subgroups.subgroups(assessed),
         uncertainty.ood(evaluation),
         latent.latent(evaluation, extras),

@@ -25,10 +25,14 @@ class Assessment:
     selective: Selective
     selective_by_probability: Selective
     subgroups: pd.DataFrame
+    clinical: pd.DataFrame | None
+    decision_curves: pd.DataFrame
 
     @classmethod
-    def of(cls, evaluation: Evaluation, num_resamples: int = 1000) -> "Assessment":
-        """Intervals are of so many resamples of the patients."""
+    def of(
+        cls, evaluation: Evaluation, num_resamples: int = 1000, prevalence: Mapping[str, float] | None = None
+    ) -> "Assessment":
+        """Intervals by so many resamples of the patients; predictive values also at another prevalence, by finding."""
         return cls(
             tables.averages(evaluation, num_resamples),
             tables.ranking(evaluation, num_resamples),
@@ -38,6 +42,8 @@ class Assessment:
             tables.selective(evaluation, num_resamples=num_resamples),
             tables.selective(evaluation, evaluation.probabilities.sum(axis=1), num_resamples),
             tables.subgroups(evaluation, num_resamples),
+            tables.clinical(evaluation, prevalence),
+            tables.decision_curves(evaluation),
         )
 
     def summary(self) -> dict[str, Any]:
