@@ -71,7 +71,18 @@ KINDS = {
     "no labels": no_labels,
     "hardly anything": lambda: replace(make_evaluation(size=2), how={}, data={}, subgroups={}, latent_use=LatentUse()),
 }
-EVERY = ["summary", "findings", "curves", "calibration", "uncertainty", "decisions", "subgroups", "ood", "latent"]
+EVERY = [
+    "summary",
+    "findings",
+    "curves",
+    "calibration",
+    "uncertainty",
+    "decisions",
+    "clinical",
+    "subgroups",
+    "ood",
+    "latent",
+]
 EVERY += ["reports", "card"]
 LACKING = {
     "old bundle": ["decisions", "ood"],
@@ -79,7 +90,7 @@ LACKING = {
     "no report": ["reports"],
     "folds": ["curves", "decisions"],
     "no positives": ["curves"],
-    "no labels": ["curves"],
+    "no labels": ["curves", "clinical"],
     "hardly anything": ["decisions", "subgroups", "ood", "latent", "reports"],
 }
 
@@ -288,7 +299,7 @@ def test_extras_are_shown_as_far_as_there_are_any():
     assert "Trained on something." in section(text, "card")
     assert "command vkd evaluate runs/mine" in words(text)
     names = [name for name, _ in figures_of(page)]
-    assert len(names) == len(set(names)) == 7
+    assert len(names) == len(set(names)) == 8
     assert "map_of_z_t_sne" in names
     assert "examples" not in names, "a patient's picture is in the page alone"
 

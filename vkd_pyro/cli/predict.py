@@ -54,6 +54,14 @@ def predict_parser() -> ArgumentParser:
         "--overlay_findings", type=str, nargs="+", help="to be shown; by default those answered yes, at most 3 an image"
     )
     parser.add_argument(
+        "--query",
+        type=str,
+        nargs="+",
+        default=[],
+        help="questions about several findings at once, in quotes: 'Pleural Effusion & ~Edema', 'no abnormality'; "
+        "& and, | or, ~ not; from draws of z, not recalibrated",
+    )
+    parser.add_argument(
         "--group",
         type=str,
         default="auto",
@@ -97,7 +105,7 @@ def main(arguments: list[str]) -> int:
     _say_if_not_calibrated(bundles)
     studies = studies_of(images, settings.group)
     how = settings.batch_size, settings.on_mismatch, settings.level
-    predictions = predict_files(bundles, studies, uncertainty, *how)
+    predictions = predict_files(bundles, studies, uncertainty, *how, queries=settings.query)
     overlays = _overlays(settings, bundles)
     with _writers(settings, bundles, uncertainty) as writers:
         if overlays:
@@ -111,16 +119,19 @@ def main(arguments: list[str]) -> int:
 
 def _check(settings: Namespace) -> None:
     """What can be known to be wrong before anything is read."""
+    from vkd_pyro.prediction.answers import queries_file
     from vkd_pyro.prediction.tables import check_format, problems_file
 
     if settings.overlay_findings and not settings.overlay:
         raise UserError("--overlay_findings: what to show, but not where; give --overlay FOLDER")
+    if settings.query and settings.output is None and settings.format != "table":
+        raise UserError(f"--query: answers have no place in --format {settings.format}; give --output FILE")
     if settings.output is None:
         return
     if settings.format != "table":
         raise UserError("--format is of what is printed, and --output prints no predictions; drop one of them")
     check_format(settings.output)
-    for path in (settings.output, problems_file(settings.output)):
+    for path in (settings.output, problems_file(settings.output), queries_file(settings.output)):
         if path.exists():
             raise UserError(f"--output: {path} exists already; choose another file, or delete it")
 
@@ -165,6 +176,7 @@ def _writers(
     settings: Namespace, bundles: Sequence["Predictor"], uncertainty: "UncertaintySources"
 ) -> Iterator[list[Write]]:
     """What is done with each prediction; files are whole when the block ends."""
+    from vkd_pyro.prediction.answers import answers_file, queries_file
     from vkd_pyro.prediction.tables import csv_rows, json_objects, provenance, table_file
     from vkd_pyro.utils.files import folders_above
 
@@ -174,6 +186,8 @@ def _writers(
         if settings.output:
             folders_above(settings.output)
             writers.append(open_files.enter_context(table_file(settings.output, made_by)))
+            if settings.query:
+                writers.append(open_files.enter_context(answers_file(queries_file(settings.output))))
         elif settings.format in ("csv", "json"):
             stream = csv_rows if settings.format == "csv" else json_objects
             writers.append(open_files.enter_context(stream(sys.stdout, made_by)))
@@ -224,6 +238,7 @@ def _conclude(settings: Namespace, number: int, problems: list["Unread"], overla
 @contextmanager
 def _printed_table(level: float) -> Iterator[Write]:
     """Prints a table of each image, and at the end what its columns are."""
+    from vkd_pyro.prediction.answers import lines_of
     from vkd_pyro.prediction.tables import as_text
 
     seen: list[Predicted] = []  # the first one only
@@ -233,7 +248,7 @@ def _printed_table(level: float) -> Iterator[Write]:
             say(_header(one, level))
             seen.append(one)
         together = ["  one study"] if len(one.images) > 1 else []
-        say("\n".join([*map(as_text, one.images), *together, *_lines(one)]))
+        say("\n".join([*map(as_text, one.images), *together, *_lines(one), *lines_of(one)]))
 
     yield write
     if seen:

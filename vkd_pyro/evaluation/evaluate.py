@@ -112,6 +112,8 @@ def evaluation_of(
         joint_log_prob=rows.joint_log_prob,
         marginal_log_prob=rows.marginal_log_prob,
         answer_information=rows.answer_information,
+        any_joint=rows.any_joint,
+        any_marginal=rows.any_marginal,
         ood=_ood(images, rows, calibration),
         **_said(rows, fit),
     )

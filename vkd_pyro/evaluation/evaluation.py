@@ -45,6 +45,8 @@ class Evaluation:
         joint_log_prob, marginal_log_prob: [N], log p(y | x_I) of the known labels of a study, jointly over draws of z,
             and as the product of the marginals; NaN where none is known.
         answer_information: [N], at least I(z; y | x_I) in nats; NaN without z.
+        any_joint, any_marginal: [N], p(at least one abnormality | x_I), jointly over draws of z, and as the product of
+            the marginals says; None where it was not asked.
         mismatch_score: [N], by how much `kl_per_study` is above that to others' images; None where it was not asked.
     """
 
@@ -70,6 +72,8 @@ class Evaluation:
     marginal_log_prob: Array
     answer_information: Array
     models: NDArray[np.int64] | None = None
+    any_joint: Array | None = None
+    any_marginal: Array | None = None
     mismatch_score: Array | None = None
 
     def __repr__(self) -> str:

@@ -13,10 +13,11 @@ from torch.distributions import Independent
 
 from vkd_pyro import metrics
 from vkd_pyro.data.batch import Batch
+from vkd_pyro.data.labels.findings import abnormalities
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import KL, Distribution, product
-from vkd_pyro.evaluation.joint import answer_information, joint_log_prob, marginal_log_prob
+from vkd_pyro.evaluation.joint import answer_information, at_least_one, joint_log_prob, marginal_log_prob
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
 from vkd_pyro.posthoc.ood import Signals
@@ -56,6 +57,7 @@ class StudyOutputs:
         joint_log_prob, marginal_log_prob: [N], log p(y | x_I) of the known labels of a study together, and as if they
             were independent, in nats; NaN where none is known.
         answer_information: [N], at least I(z; y | x_I) in nats; NaN for a single draw.
+        any_joint, any_marginal: [N], p(at least one abnormality | x_I), jointly and as if findings were independent.
     """
 
     study_ids: NDArray[np.str_] = field(repr=False)
@@ -76,6 +78,8 @@ class StudyOutputs:
     joint_log_prob: NDArray[np.float64]
     marginal_log_prob: NDArray[np.float64]
     answer_information: NDArray[np.float64]
+    any_joint: NDArray[np.float64]
+    any_marginal: NDArray[np.float64]
 
     @classmethod
     def concatenate(cls, parts: Sequence["StudyOutputs"]) -> "StudyOutputs":
@@ -128,6 +132,8 @@ def study_outputs(method: Method, batch: Batch, num_samples: int, seed: int, fus
         outputs |= _of_report(read, said, batch, labels, num_samples) if read else {}
     samples = said.samples if fusion == "none" else mean_over_studies(said.samples, group)
     outputs |= _of_samples(samples) | _of_answers(samples, labels, seed)
+    abnormal = samples[..., abnormalities(method.findings)]
+    outputs |= {"any_joint": at_least_one(abnormal), "any_marginal": at_least_one(abnormal, joint=False)}
     arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
     return StudyOutputs(study_ids=np.array(batch.study_ids), **arrays | {"features": features.float().cpu().numpy()})
 

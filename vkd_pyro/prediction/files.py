@@ -21,6 +21,7 @@ from vkd_pyro.posthoc.calibration import UNITS, Calibration, Fit, Unit
 from vkd_pyro.posthoc.ood import FLAGGED_SHARE, Signals
 from vkd_pyro.prediction.images import ImageFile, Unread, read_images
 from vkd_pyro.prediction.predictive import Prediction, Summary, UncertaintySources, joined, predict_with
+from vkd_pyro.prediction.queries import Answer, Query, parse
 from vkd_pyro.sampling import PosteriorPredictive
 from vkd_pyro.utils.errors import UserError
 
@@ -51,6 +52,7 @@ class Predicted:
             the image that is most so.
         ood_p: the share of usual images that are as unlike, of n images the smallest times n; NaN unknown.
         flagged: whether that is rare; None unknown.
+        queries: what is said of each question that was asked.
     """
 
     image: Path
@@ -74,6 +76,7 @@ class Predicted:
     ood: float
     ood_p: float
     flagged: bool | None
+    queries: tuple[Answer, ...] = ()
 
 
 def predict_files(
@@ -83,6 +86,7 @@ def predict_files(
     batch_size: int = 32,
     on_mismatch: Literal["error", "warn"] = "error",
     level: float = 0.95,
+    queries: Sequence[str] = (),
 ) -> Iterator[Predicted | Unread]:
     """What is said of each study or image, in their order; of a file that cannot be read, why, and the rest goes on.
 
@@ -98,10 +102,11 @@ def predict_files(
         on_mismatch: where a DICOM header says that it is no chest X-ray of a view that the model knows: that is a
             problem of the file, or only a warning.
         level: of the intervals.
+        queries: questions about several findings at once (`queries`).
 
     Raises:
-        UserError: bundles that do not go together; masks of dropout where there is none; masks, or augmented
-            images, of an export.
+        UserError: a question that cannot be read; bundles that do not go together; masks of dropout where there is
+            none; masks, or augmented images, of an export.
     """
     members, uncertainty = (
         [bundles] if isinstance(bundles, Bundle | Export) else list(bundles),
@@ -115,7 +120,8 @@ def predict_files(
     views = tuple(view for view in members[0].views if all(view in bundle.views for bundle in members))
     sizes: deque[int] = deque()
     files = read_images(_each(images, sizes), members[0].transform, views, on_mismatch, 2 * batch_size)
-    return _predicted(members, files, sizes, uncertainty, batch_size, level)
+    asked = [parse(query, members[0].findings) for query in queries]
+    return _predicted(members, files, sizes, uncertainty, batch_size, level, asked)
 
 
 def _each(images: Iterable[str | Path | tuple[Path, ...]], sizes: deque[int]) -> Iterator[str | Path]:
@@ -169,12 +175,13 @@ def _predicted(
     uncertainty: UncertaintySources,
     batch_size: int,
     level: float,
+    queries: Sequence[Query],
 ) -> Iterator[Predicted | Unread]:
     for some in _batches(_studies(files, sizes), batch_size):
         for file in (file for study in some for file in study.files if file.mismatch):
             warnings.warn(f"{file.image}: {file.mismatch}", stacklevel=2)
         readable = [study for study in some if study.files]
-        said = iter(_said_of(members, readable, uncertainty, level) if readable else [])
+        said = iter(_said_of(members, readable, uncertainty, level, queries) if readable else [])
         for study in some:
             yield from study.unread
             if study.files:
@@ -195,7 +202,11 @@ def _batches(studies: Iterator[_Study], batch_size: int) -> Iterator[list[_Study
 
 @torch.no_grad()
 def _said_of(
-    members: Sequence[Predictor], studies: Sequence[_Study], uncertainty: UncertaintySources, level: float
+    members: Sequence[Predictor],
+    studies: Sequence[_Study],
+    uncertainty: UncertaintySources,
+    level: float,
+    queries: Sequence[Query],
 ) -> list[Predicted]:
     """What is said of the studies of one batch."""
     findings, calibration = members[0].findings, calibration_of(members)
@@ -220,6 +231,7 @@ def _said_of(
     else:
         judged = _unjudged(summary)
     arrays = vars(summary) | judged
+    answers = [query.answer(prediction.samples, "z" in prediction.sources) for query in queries]
     return [
         Predicted(
             image=study.files[0].image,
@@ -227,6 +239,7 @@ def _said_of(
             images=tuple(file.image for file in study.files),
             unit=study.unit,
             findings=findings,
+            queries=tuple(answer.of(row) for answer in answers),
             **{name: array[row] for name, array in arrays.items()},
         )
         for row, study in enumerate(studies)

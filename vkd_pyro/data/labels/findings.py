@@ -1,5 +1,7 @@
 """The label vocabularies, in their canonical order, and what a label may be."""
 
+from collections.abc import Sequence
+
 PRESENT, ABSENT, UNCERTAIN, UNMENTIONED = 1.0, 0.0, -1.0, -2.0
 """A label as a corpus gives it; NaN is never labelled. A blank of CheXpert's labeller is `UNMENTIONED`: it read the
 report and found nothing of the finding. A `LabelPolicy` makes targets of these."""
@@ -21,6 +23,15 @@ CHEXPERT_FINDINGS: tuple[str, ...] = (
     "Support Devices",
 )
 """The 14 findings of CheXpert (Irvin et al. 2019), in the order of its own CSV header."""
+
+NO_ABNORMALITY = ("No Finding", "Support Devices")
+"""Labels that are no abnormality of the patient."""
+
+
+def abnormalities(findings: Sequence[str]) -> list[int]:
+    """The numbers of the findings that are an abnormality."""
+    return [number for number, finding in enumerate(findings) if finding not in NO_ABNORMALITY]
+
 
 CHESTXRAY14_SHARED: dict[str, tuple[str, ...]] = {
     "Cardiomegaly": ("Cardiomegaly",),

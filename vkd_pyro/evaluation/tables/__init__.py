@@ -4,6 +4,7 @@ areas          AUC and average precision of each finding, and their averages
 probabilities  calibration, raw and recalibrated
 answers        decisions by the operating points, coverage of the conformal sets
 clinical       predictive values, also at another prevalence; net benefit
+together       all findings of a study at once
 referral       where the wrong answers are, by uncertainty
 groups         the same by sex, age and view
 """
@@ -14,3 +15,4 @@ from vkd_pyro.evaluation.tables.clinical import CURVE, clinical, decision_curves
 from vkd_pyro.evaluation.tables.groups import subgroups
 from vkd_pyro.evaluation.tables.probabilities import calibration, calibration_of
 from vkd_pyro.evaluation.tables.referral import SHARES, Selective, selective
+from vkd_pyro.evaluation.tables.together import DIFFERENCE, JOINT, MARGINAL, at_least_one, together

@@ -7,6 +7,7 @@ ranking      averages, findings, curves
 calibration  scores and errors of probabilities
 uncertainty  what uncertainty is worth, out-of-distribution images
 clinical     predictive values, decision curves, what to refer
+together     all findings of a study at once
 decisions    operating points and conformal sets
 subgroups    by patient and view
 latent       the use of z, reports that disagree with their images
@@ -28,6 +29,7 @@ from vkd_pyro.reporting.sections import (
     model,
     ranking,
     subgroups,
+    together,
     uncertainty,
 )
 from vkd_pyro.reporting.sections.assessment import Assessment, plain
@@ -44,6 +46,7 @@ def page_of(evaluation: Evaluation, assessed: Assessment, extras: Extras) -> Pag
         uncertainty.uncertainty(evaluation, assessed),
         decisions.decisions(evaluation, assessed),
         clinical.clinical(evaluation, assessed),
+        together.together(assessed),
         subgroups.subgroups(assessed),
         uncertainty.ood(evaluation),
         latent.latent(evaluation, extras),

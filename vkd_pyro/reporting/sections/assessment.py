@@ -27,6 +27,7 @@ class Assessment:
     subgroups: pd.DataFrame
     clinical: pd.DataFrame | None
     decision_curves: pd.DataFrame
+    together: pd.DataFrame | None
 
     @classmethod
     def of(
@@ -44,6 +45,7 @@ class Assessment:
             tables.subgroups(evaluation, num_resamples),
             tables.clinical(evaluation, prevalence),
             tables.decision_curves(evaluation),
+            tables.together(evaluation, num_resamples),
         )
 
     def summary(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def clinical(e: Evaluation, assessed: Assessment) -> Section | None:
     return Section(
         "clinical",
         lead="What a yes and a no mean where a finding is as frequent as here, or as was asked for, and whether acting "
-        "on the model is better than acting on every study or on none.",
+        "on the model is better than acting on every study or on no study.",
         tables=shown,
         figures=[
             CaptionedFigure(
