@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -145,6 +146,18 @@ def test_answers_are_written_beside_the_predictions(folders, folder, tmp_path): 
         "predict", folders["a"], folder / "a.png", "--query", "Upper Square", "--format", "csv"
     )
     assert "did you mean Upper Square?" in refusal("predict", folders["a"], folder / "a.png", "--query", "Uper Square")
+
+
+def test_an_export_answers_as_its_bundle_does(folders, folder):  # noqa: F811
+    pytest.importorskip("openvino")
+    ask = ("predict", folders["a"], folder / "a.png", "--query", "Upper Square | Lower Square", "--num_samples", "20")
+    ours, theirs = (
+        [line for line in vkd(*ask, "--engine", engine)[1].splitlines() if line.startswith("  P(")]
+        for engine in ("torch", "openvino")
+    )
+    numbers = [[float(number) for number in re.findall(r"0\.\d{4}", line)] for line in (*ours, *theirs)]
+    assert len(numbers) == 2
+    assert numbers[0] == pytest.approx(numbers[1], abs=2e-4)
 
 
 # ------------------------------------------------------------------------------ the evaluation

@@ -185,8 +185,8 @@ class _Parser:
         near = difflib.get_close_matches(name, by_name, n=1)
         hint = f" (did you mean {self.findings[by_name[near[0]].finding]}?)" if near else ""
         raise UserError(
-            f"query {self.text[:60]!r}: no finding {token[:60]!r}{hint}; expected of {', '.join(self.findings)}; {ANY}; "
-            f"{NONE}"
+            f"query {self.text[:60]!r}: no finding {token[:60]!r}{hint}; expected of {', '.join(self.findings)}; "
+            f"{ANY}; {NONE}"
         )
 
     def wrong(self, expected: str) -> UserError:

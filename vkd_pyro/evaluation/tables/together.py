@@ -17,9 +17,9 @@ JOINT, MARGINAL, DIFFERENCE = "jointly, from draws of z", "product of the margin
 def together(evaluation: Evaluation, num_resamples: int = 1000) -> pd.DataFrame | None:
     """A row for the joint probabilities, one for the product of the marginals, and one for their difference.
 
-    Columns: negative log-likelihood of a study's labels in nats, patients resampled for its interval; then, of "at least
-    one abnormality", log loss, Brier score, calibration error, mean probability and frequency. None where it was not
-    asked.
+    Columns: negative log-likelihood of a study's labels in nats, patients resampled for its interval; then, of "at
+    least one abnormality", log loss, Brier score, calibration error, mean probability and frequency. None where it was
+    not asked.
     """
     e = evaluation
     if e.any_joint is None or e.any_marginal is None:

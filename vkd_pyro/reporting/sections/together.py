@@ -19,9 +19,9 @@ def together(assessed: Assessment) -> Section | None:
         ]
         rows.append([str(name), *cells])
     note = (
-        "The first column is of all known labels of a study, in nats: less is better, and a difference below 0 is "
-        "what z knows of findings that go together. The others are of the probability that there is at least one abnormality, "
-        "over the studies where that is known; not recalibrated. Intervals of 95 %: patients resampled."
+        "The first column is of all known labels of a study, in nats: less is better, and a difference below 0 is what "
+        "z knows of findings that go together. The others are of the probability that there is at least one "
+        "abnormality, over the studies where that is known; not recalibrated. Intervals of 95 %: patients resampled."
     )
     return Section(
         "joint",
