@@ -24,7 +24,7 @@ from vkd_pyro.metrics import (
     resample_counts,
     resampled_auroc,
 )
-from vkd_pyro.metrics.clustered import hanley_mcneil_variance
+from vkd_pyro.metrics.clustered import MODEL_FREEDOM, hanley_mcneil_variance
 from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")
@@ -281,10 +281,10 @@ def test_the_bounds_are_where_the_distance_is_so_many_errors():
     p, y = binormal(np.random.default_rng(1), 12, 40)
     found, of = auroc_interval(p, y, np.arange(52)), clustered_area(p, y, np.arange(52))
     here = hanley_mcneil_variance(of.area, 12, 40)
-    scale = (10 + of.freedom * of.variance / here) / (10 + of.freedom)  # the design effect is 1
+    scale = (MODEL_FREEDOM + of.freedom * of.variance / here) / (MODEL_FREEDOM + of.freedom)  # no design effect
     for bound in (found.low, found.high):
         errors = abs(bound - of.area) / math.sqrt(scale * hanley_mcneil_variance(bound, 12, 40))
-        assert errors == pytest.approx(float(stdtrit(10 + of.freedom, 0.975)))
+        assert errors == pytest.approx(float(stdtrit(MODEL_FREEDOM + of.freedom, 0.975)))
 
 
 def test_an_area_of_one_is_not_sure():

@@ -18,7 +18,7 @@ from vkd_pyro.metrics.ranking import auroc
 
 Array = NDArray[np.float64]
 
-MODEL_FREEDOM = 10.0
+MODEL_FREEDOM = 20.0
 """Degrees of freedom that the variance by `hanley_mcneil_variance` counts as, beside those of the estimated one."""
 
 BISECTIONS = 60
