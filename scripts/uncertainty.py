@@ -157,7 +157,7 @@ def signals_of(model: ImageModel, images: Tensor) -> Signals:
 
 def of_answers(e: Evaluation, calibration: Calibration) -> dict[str, float]:
     """How many answers by the thresholds are referred, and how many are wrong of those that are not, and are."""
-    answers = calibration.operating_points.answers(e.calibrated)  # nothing referred
+    answers = calibration.study.operating_points.answers(e.calibrated)  # nothing referred
     known = ~np.isnan(e.labels) & np.isin(answers, ("yes", "no"))
     is_wrong, referred = (answers == "yes") != (e.labels == 1), known & (e.answers == "refer")
     return {

@@ -22,7 +22,16 @@ from tests.test_bundle import FINDINGS, TRANSFORM, make_model
 from vkd_pyro.artifacts.bundle import save_bundle
 from vkd_pyro.artifacts.checkpoints import save_checked
 from vkd_pyro.artifacts.export import export_bundle
-from vkd_pyro.posthoc import BySensitivity, Calibration, Conformal, Isotonic, OODDetector, OperatingPoints, Signals
+from vkd_pyro.posthoc import (
+    BySensitivity,
+    Calibration,
+    Conformal,
+    Fit,
+    Isotonic,
+    OODDetector,
+    OperatingPoints,
+    Signals,
+)
 from vkd_pyro.posthoc.recalibration import Temperature
 from vkd_pyro.utils.files import hash_of, sha256_of
 
@@ -75,12 +84,12 @@ def make(root: Path, with_export: bool = True) -> None:
         Signals(generator.normal(size=(n, 16)), generator.normal(size=(n, 4)), generator.random(n)) for n in (60, 80)
     ]
     for name, recalibration in (("bundle", Isotonic), ("other", Temperature)):
-        calibration = Calibration(
+        fit = Fit(
             recalibration.fit(p, labels, FINDINGS),
             OperatingPoints.fit(p, labels, FINDINGS, BySensitivity(0.9)),
             Conformal.fit(p, labels, FINDINGS),
-            OODDetector.fit(*some),
         )
+        calibration = Calibration(fit, fit, OODDetector.fit(*some))
         save_bundle(root / name, model, FINDINGS, TRANSFORM, "# A card\n", {"views": "frontal"}, calibration)
     if with_export:
         export_bundle(root / "bundle", root / "export")

@@ -99,7 +99,9 @@ def test_what_is_loaded_says_what_was_printed(runs, evaluated):
     assert loaded.how["bundle"] == trained.bundle.bundle_hash
     again, _ = evaluate_run(trained, "test", 5)
     np.testing.assert_array_equal(loaded.probabilities, again.probabilities)
-    np.testing.assert_array_equal(loaded.calibrated, trained.bundle.calibration.recalibration(again.probabilities))
+    np.testing.assert_array_equal(
+        loaded.calibrated, trained.bundle.calibration.study.recalibration(again.probabilities)
+    )
     assert loaded.mismatch_score is not None
     assert np.isfinite(loaded.mismatch_score).all()
 
@@ -114,7 +116,7 @@ def test_a_bundle_says_of_images_what_its_run_does(name, runs, tmp_path):
     assert content(bundle) == before
     assert "report AUC" not in out
     ours, theirs = (load_evaluation(folder) for folder in (tmp_path / "e", runs / name / "evaluation" / "test"))
-    for column in ("labels", "probabilities", "calibrated", "low", "high", "expected_entropy", "ood"):
+    for column in ("labels", "probabilities", "calibrated", "low", "high", "latent_uncertainty", "ood"):
         np.testing.assert_allclose(getattr(ours, column), getattr(theirs, column), atol=1e-6, err_msg=column)
     for column in ("answers", "conformal", "study_ids", "patient_ids"):
         np.testing.assert_array_equal(getattr(ours, column), getattr(theirs, column), err_msg=column)

@@ -68,13 +68,28 @@ def test_by_finding_is_the_difference_of_each_area_and_undefined_where_that_is()
 
 
 def test_a_rare_finding_has_all_its_positives_in_every_resample():
+    rows = slice(10, 60, 10)
     ours, theirs = make_evaluation(0), make_evaluation(1)
     for e in (ours, theirs):
         e.labels[:, 0] = 0
-        e.labels[7, 0] = 1  # one positive, above all negatives for ours, below all for theirs
-    ours.probabilities[7, 0], theirs.probabilities[7, 0] = 1, 0
+        e.labels[rows, 0] = 1  # five positives, above all negatives for ours, below all for theirs
+    ours.probabilities[rows, 0], theirs.probabilities[rows, 0] = 1, 0
     interval = by_finding([ours], [theirs], 100)["Edema"]
     assert (interval.estimate, interval.low, interval.high) == (1, 1, 1)
+    assert interval.note == "fewer than 30 patients with the finding"
+
+
+def test_the_difference_of_a_finding_that_four_patients_have_has_no_interval():
+    rows = slice(10, 50, 10)
+    ours, theirs = make_evaluation(0), make_evaluation(1)
+    for e in (ours, theirs):
+        e.labels[:, 0] = 0
+        e.labels[rows, 0] = 1
+    ours.probabilities[rows, 0], theirs.probabilities[rows, 0] = 1, 0
+    interval = by_finding([ours], [theirs], 100)["Edema"]
+    assert interval.estimate == 1
+    assert np.isnan([interval.low, interval.high]).all()
+    assert interval.note == "4 patients with the finding, fewer than 5: no interval"
 
 
 def test_of_folds_put_together_pairs_of_the_same_model_count():

@@ -40,7 +40,7 @@ def make_evaluation(seed: int = 0, signal: float = 1.0, size: int = 400, one_cla
         calibrated=unknown,
         low=unknown,
         high=unknown,
-        expected_entropy=unknown,
+        latent_uncertainty=unknown,
         report_probabilities=unknown.copy(),
         answers=np.full(scores.shape, "unknown"),
         conformal=np.full(scores.shape, "unknown"),
@@ -73,7 +73,7 @@ def make_full_evaluation(
         calibrated=calibrated,
         low=low,
         high=high,
-        expected_entropy=0.9 * entropy(e.probabilities),
+        latent_uncertainty=0.1 * entropy(e.probabilities),
         report_probabilities=np.where(absent[:, None], np.nan, make_evaluation(seed + 1, 2.0, size).probabilities),
         answers=points.answers(calibrated, fitted(low), fitted(high)),
         conformal=conformal.answers(calibrated),
@@ -136,13 +136,11 @@ def test_another_format_is_one_line(damage, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_the_uncertainty_of_z_is_the_total_less_what_stays_when_z_is_known():
+def test_the_uncertainty_is_the_entropy_of_the_probability():
     evaluation = make_full_evaluation()
     p = evaluation.probabilities
     total = -p * np.log(p) - (1 - p) * np.log(1 - p)
     np.testing.assert_allclose(evaluation.uncertainty, total)
-    np.testing.assert_allclose(evaluation.latent_uncertainty, 0.1 * total)
-    assert np.isnan(make_evaluation().latent_uncertainty).all()
 
 
 def test_json_has_null_for_the_undefined(tmp_path):

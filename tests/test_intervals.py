@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from vkd_pyro.metrics import (
     Interval,
@@ -15,6 +16,7 @@ from vkd_pyro.metrics import (
     average_precision_interval,
     bootstrap_interval,
     brier,
+    clustered_area,
     delong,
     delong_difference,
     micro_auroc,
@@ -22,6 +24,7 @@ from vkd_pyro.metrics import (
     resample_counts,
     resampled_auroc,
 )
+from vkd_pyro.metrics.clustered import MODEL_FREEDOM, hanley_mcneil_variance
 from vkd_pyro.utils.errors import UserError
 
 NAN = float("nan")
@@ -135,20 +138,19 @@ def metric_interval(metric, p, y, patients, num_resamples, seed=0, strata=None) 
     return bootstrap_interval(statistic, patients, num_resamples, seed, strata=strata)
 
 
-def test_intervals_of_areas_are_those_of_any_metric():
+def test_intervals_of_average_precision_are_those_of_any_metric():
     generator = np.random.default_rng(0)
     p, y = binormal(generator, 40, 60)
     p, y = p.copy(), y.astype(float)
     p[::17], y[5::13] = NAN, NAN
     patients, models = np.arange(100) // 2, np.arange(100) % 2
     ask = {"patients": patients, "num_resamples": 150, "seed": 2}
-    for interval, metric in ((auroc_interval, auroc), (average_precision_interval, average_precision)):
-        found = interval(p, y, **ask)
-        expected = metric_interval(metric, p, y, **ask, strata=rare_strata(p, y))
-        assert found.estimate == metric(p, y)
-        assert [found.low, found.high] == pytest.approx([expected.low, expected.high])
-        assert found.low < found.estimate < found.high
-        assert interval(p, y, **ask, models=models).estimate == metric(p, y, models)
+    found = average_precision_interval(p, y, **ask)
+    expected = metric_interval(average_precision, p, y, **ask, strata=rare_strata(p, y))
+    assert found.estimate == average_precision(p, y)
+    assert [found.low, found.high] == pytest.approx([expected.low, expected.high])
+    assert found.low < found.estimate < found.high
+    assert average_precision_interval(p, y, **ask, models=models).estimate == average_precision(p, y, models)
 
 
 def test_metrics_of_many_findings_have_intervals_too():
@@ -168,7 +170,7 @@ def test_every_resample_of_a_rare_finding_has_it():
     assert not np.isnan(resampled_auroc(p, y, counts)).any()
     plain = np.concatenate(list(resample_counts(np.arange(500), 200)))
     assert np.isnan(resampled_auroc(p, y, plain)).mean() > 0.2
-    undefined = auroc_interval(p, np.zeros(500), np.arange(500), num_resamples=10)
+    undefined = average_precision_interval(p, np.zeros(500), np.arange(500), num_resamples=10)
     assert f"{undefined:.3f}" == "undefined"
 
 
@@ -187,17 +189,151 @@ def test_clustered_intervals_cover_the_mean_as_often_as_they_say():
     assert covered["rows"] / 200 < 0.88
 
 
+# ------------------------------------------------------------------------------ areas, patients with several rows
+
+
+def share_held(positives: int, images: int, area: float = 0.75, data_sets: int = 1000) -> float:
+    """How often `auroc_interval` holds the truth: patients of so many images, which share half their variance."""
+    generator = np.random.default_rng([positives, images])
+    patients = np.repeat(np.arange(positives + 300 // images), images)
+    labels = (patients < positives).astype(float)
+    shift, held = NormalDist().inv_cdf(area) * math.sqrt(2), 0
+    for _ in range(data_sets):
+        noise = (generator.normal(size=patients[-1] + 1)[patients] + generator.normal(size=len(patients))) / math.sqrt(
+            2
+        )
+        found = auroc_interval(noise + shift * labels, labels, patients)
+        held += found.low <= area <= found.high
+    return held / data_sets
+
+
+@pytest.mark.parametrize(("positives", "images"), [(10, 1), (10, 3)])
+def test_an_area_lies_in_its_interval_as_often_as_it_says(positives, images):
+    assert 0.93 <= share_held(positives, images) <= 0.97
+
+
 @pytest.mark.slow
-def test_clustered_intervals_cover_the_auc_as_often_as_they_say():
-    # A patient has the finding or not; its 3 studies share half the variance of their scores. AUC = Phi(1 / sqrt 2).
-    generator, truth = np.random.default_rng(0), NormalDist().cdf(1 / math.sqrt(2))
-    patients, covered = np.arange(450) // 3, 0
-    for trial in range(1000):
-        labels = (np.arange(150) % 3 == 0)[patients].astype(float)
-        noise = (generator.normal(size=150)[patients] + generator.normal(size=450)) / math.sqrt(2)
-        found = auroc_interval(noise + labels, labels, patients, num_resamples=1000, seed=trial)
-        covered += found.low <= truth <= found.high
-    assert 0.92 <= covered / 1000 <= 0.98
+@pytest.mark.parametrize("area", [0.65, 0.85, 0.95])
+@pytest.mark.parametrize("images", [1, 2, 3])
+@pytest.mark.parametrize("positives", [10, 20, 30, 100])
+def test_areas_lie_in_their_intervals_as_often_as_they_say(positives, images, area):
+    assert 0.93 <= share_held(positives, images, area) <= 0.97
+
+
+def by_pairs(p, y, patients) -> tuple[float, float]:
+    """An area and its variance by Obuchowski's (1997) formulas as they are written, with loops."""
+    positives, negatives = p[y == 1], p[y == 0]
+    kernel = [[(x > w) + (x == w) / 2 for w in negatives] for x in positives]
+    area = np.mean(kernel)
+    v10, v01 = np.mean(kernel, axis=1), np.mean(kernel, axis=0)
+    everybody = sorted(set(patients))
+    sums = {}
+    for i in everybody:
+        mine, others = patients[y == 1] == i, patients[y == 0] == i
+        sums[i] = (v10[mine].sum() - mine.sum() * area, v01[others].sum() - others.sum() * area)
+    m, n, number = len(positives), len(negatives), len(everybody)
+    with_positives, with_negatives = (len(set(patients[y == c])) for c in (1, 0))
+    s10 = with_positives / ((with_positives - 1) * m) * sum(a * a for a, _ in sums.values())
+    s01 = with_negatives / ((with_negatives - 1) * n) * sum(b * b for _, b in sums.values())
+    s11 = number / (number - 1) * sum(a * b for a, b in sums.values())
+    return area, s10 / m + s01 / n + 2 * s11 / (m * n)
+
+
+def test_the_clustered_variance_is_obuchowskis():
+    generator = np.random.default_rng(3)
+    patients = generator.integers(0, 25, 80)
+    y = generator.integers(0, 2, 80).astype(float)
+    p = np.round(generator.normal(size=25)[patients] + generator.normal(size=80) + y, 1)  # with ties
+    found = clustered_area(p, y, patients)
+    assert (found.area, found.variance) == pytest.approx(by_pairs(p, y, patients))
+    assert found.design_effect > 1
+    y[::7] = NAN
+    known = ~np.isnan(y)
+    again = clustered_area(p, y, patients)
+    assert (again.area, again.variance) == pytest.approx(by_pairs(p[known], y[known], patients[known]))
+
+
+def test_of_independent_patients_the_clustered_variance_is_delongs():
+    found, theirs = clustered_area(ALBUMIN, OUTCOME, np.arange(43)), delong(ALBUMIN, OUTCOME, np.arange(43))
+    error = (theirs.high - theirs.low) / (2 * NormalDist().inv_cdf(0.975))
+    assert (found.area, found.variance) == pytest.approx((theirs.estimate, error**2))
+    assert found.design_effect == pytest.approx(1)
+    assert 11 < found.freedom < 42  # of 12 patients without the outcome and 31 with it
+
+
+def test_every_image_of_a_patient_twice_says_no_more():
+    p, y = binormal(np.random.default_rng(0), 40, 60)
+    once, twice = clustered_area(p, y, np.arange(100)), clustered_area(*np.repeat([p, y, np.arange(100)], 2, axis=1))
+    assert twice.variance == pytest.approx(once.variance)
+    assert twice.freedom == pytest.approx(once.freedom)
+    assert twice.design_effect == pytest.approx(2, rel=0.05)
+
+
+def test_with_many_patients_the_interval_is_obuchowskis():
+    p, y = binormal(np.random.default_rng(0), 4000, 4000)
+    found, theirs = auroc_interval(p, y, np.arange(8000)), delong(p, y, np.arange(8000))
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=2e-4)
+    narrower = auroc_interval(p, y, np.arange(8000), level=0.5)
+    assert (narrower.high - narrower.low) / (found.high - found.low) == pytest.approx(0.6745 / 1.96, abs=0.005)
+
+
+def test_the_bounds_are_where_the_distance_is_so_many_errors():
+    p, y = binormal(np.random.default_rng(1), 12, 40)
+    found, of = auroc_interval(p, y, np.arange(52)), clustered_area(p, y, np.arange(52))
+    here = hanley_mcneil_variance(of.area, 12, 40)
+    scale = (MODEL_FREEDOM + of.freedom * of.variance / here) / (MODEL_FREEDOM + of.freedom)  # no design effect
+    for bound in (found.low, found.high):
+        errors = abs(bound - of.area) / math.sqrt(scale * hanley_mcneil_variance(bound, 12, 40))
+        assert errors == pytest.approx(float(stdtrit(MODEL_FREEDOM + of.freedom, 0.975)))
+
+
+def test_an_area_of_one_is_not_sure():
+    p = np.r_[np.arange(50.0), 100 + np.arange(10)]
+    found = auroc_interval(p, p >= 100, np.arange(60))
+    assert (found.estimate, found.high) == (1, 1)
+    assert 0.8 < found.low < 0.95
+    below = auroc_interval(-p, p >= 100, np.arange(60))
+    assert (below.estimate, below.low, below.high) == pytest.approx((0, 0, 1 - found.low))
+
+
+def test_the_variance_of_hanley_and_mcneil():
+    # Of an area of 1/2, without ties, (m + n + 1) / (12 m n) is exact.
+    assert hanley_mcneil_variance(0.5, 7, 9) == pytest.approx(17 / (12 * 63))
+    assert hanley_mcneil_variance(1.0, 7, 9) == hanley_mcneil_variance(0.0, 7, 9) == 0
+
+
+def test_few_patients_with_a_finding_have_no_interval_or_a_note():
+    p, y = binormal(np.random.default_rng(0), 60, 60)
+    y = y.astype(float)
+    four, five = np.r_[np.arange(60) % 4, np.arange(4, 64)], np.r_[np.arange(60) % 5, np.arange(5, 65)]
+    for interval in (auroc_interval, average_precision_interval):
+        found = interval(p, y, four)
+        assert found.note == "4 patients with the finding, fewer than 5: no interval"
+        assert found.estimate > 0.5
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+        found = interval(p, y, five)
+        assert found.note == "fewer than 30 patients with the finding"
+        assert found.low < found.estimate < found.high
+        assert interval(p, y, np.arange(120)).note == ""
+    assert auroc_interval(p, 1 - y, four).note == "4 patients without the finding, fewer than 5: no interval"
+    assert str(auroc_interval(p, np.zeros(120), four)) == "undefined"
+
+
+def test_of_several_models_only_pairs_of_the_same_one_count_and_none_is_sure_of_itself():
+    generator = np.random.default_rng(0)
+    p, y = binormal(generator, 40, 60)
+    models, patients = np.arange(100) % 4, np.arange(100)
+    found = clustered_area(p + 10 * models, y, patients, models)
+    assert found.area == pytest.approx(auroc(p + 10 * models, y, models))
+    pooled = clustered_area(p, y, patients)
+    assert found.variance == pytest.approx(pooled.variance, rel=0.3)
+    interval = auroc_interval(p + 10 * models, y, patients, models)
+    assert interval.low < interval.estimate == found.area < interval.high
+    one_each = np.arange(10) // 2  # five models, a positive and a negative each: nothing tells how an area varies
+    found = auroc_interval(np.arange(10.0), np.arange(10) % 2, np.arange(10), one_each)
+    assert math.isnan(found.low)
+    assert found.note == "too few patients a model: no interval"
 
 
 # ------------------------------------------------------------------------------ DeLong

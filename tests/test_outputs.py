@@ -12,11 +12,11 @@ from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.evaluation.outputs import StudyOutputs, study_outputs
 from vkd_pyro.methods.base import Method
 from vkd_pyro.methods.image_only import ImageOnly
-from vkd_pyro.metrics import entropy
+from vkd_pyro.metrics import latent_uncertainty
 from vkd_pyro.utils.errors import UserError
 
 FINDINGS = tuple("abc")
-OF_THE_IMAGE = ("probabilities", "low", "high", "expected_entropy", "prior_locs", "features")
+OF_THE_IMAGE = ("probabilities", "low", "high", "latent_uncertainty", "prior_locs", "features")
 OF_THE_REPORT = ("report_probabilities", "report_log_probs", "kl", "kl_per_dimension", "posterior_locs")
 
 
@@ -33,7 +33,7 @@ def image_only() -> ImageOnly:
 # -------------------------------------------------------------------------------- one image a study
 
 
-def test_probability_interval_and_expected_entropy_are_those_of_the_draws():
+def test_probability_interval_and_what_z_carries_are_those_of_the_draws():
     vkd, batch = make_vkd(), make_batch()
     features = vkd.model.image_encoder(batch.images)
     samples = vkd.model.posterior_predictive(features, 50, 3).samples.detach().double().numpy()
@@ -41,10 +41,9 @@ def test_probability_interval_and_expected_entropy_are_those_of_the_draws():
     np.testing.assert_allclose(outputs.probabilities, samples.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(outputs.low, np.quantile(samples, 0.025, axis=0), atol=1e-6)
     np.testing.assert_allclose(outputs.high, np.quantile(samples, 0.975, axis=0), atol=1e-6)
-    np.testing.assert_allclose(outputs.expected_entropy, entropy(samples).mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(outputs.latent_uncertainty, latent_uncertainty(samples[None]), atol=1e-6)
     np.testing.assert_allclose(outputs.prior_locs, vkd.model.prior(features).mean.detach(), atol=1e-6)
     np.testing.assert_allclose(outputs.features, features.detach(), atol=1e-6)
-    assert (entropy(outputs.probabilities) >= outputs.expected_entropy - 1e-6).all()
 
 
 def test_the_same_seed_says_the_same_and_another_does_not():
@@ -59,7 +58,7 @@ def test_a_single_draw_has_no_interval():
     outputs = study_outputs(make_vkd(), make_batch(), 1, 0)
     assert np.isnan(outputs.low).all()
     assert np.isnan(outputs.high).all()
-    np.testing.assert_allclose(outputs.expected_entropy, entropy(outputs.probabilities), atol=1e-6)
+    assert np.isnan(outputs.latent_uncertainty).all()
 
 
 def test_unknown_labels_and_absent_reports_are_undefined():
@@ -92,8 +91,7 @@ def test_without_z_there_is_a_probability_and_nothing_that_z_would_say():
     outputs = study_outputs(network, batch, 50, 0)
     logits = network.model.head(network.model.image_encoder(batch.images))
     np.testing.assert_allclose(outputs.probabilities, logits.sigmoid().detach(), atol=1e-6)
-    np.testing.assert_allclose(outputs.expected_entropy, entropy(outputs.probabilities), atol=1e-6)
-    for name in ("low", "high", "prior_locs", "z_variance", "z_change", *OF_THE_REPORT):
+    for name in ("low", "high", "latent_uncertainty", "prior_locs", "z_variance", "z_change", *OF_THE_REPORT):
         assert np.isnan(getattr(outputs, name)).all(), name
     assert all(np.isnan(units) for units in outputs.active_units().values())
 
@@ -104,7 +102,7 @@ def test_without_z_there_is_a_probability_and_nothing_that_z_would_say():
 @pytest.mark.parametrize("fusion", ["mean", "product"])
 def test_fused_images_of_a_study_say_the_same(fusion):
     outputs = study_outputs(make_vkd(), several_images(), 20, 0, fusion)
-    for name in ("probabilities", "low", "high", "expected_entropy"):
+    for name in ("probabilities", "low", "high", "latent_uncertainty"):
         values = getattr(outputs, name)
         np.testing.assert_allclose(values[0], values[1], atol=1e-6)
         np.testing.assert_allclose(values[3:], np.broadcast_to(values[3], (3, 3)), atol=1e-6)
@@ -127,7 +125,7 @@ def test_the_mean_of_images_apart_is_the_mean_fusion_and_the_product_is_another(
 def test_images_apart_are_as_if_of_different_studies():
     vkd = make_vkd()
     apart, alone = study_outputs(vkd, several_images(), 20, 0, "none"), study_outputs(vkd, make_batch(), 20, 0)
-    for name in ("probabilities", "low", "high", "expected_entropy", "kl"):
+    for name in ("probabilities", "low", "high", "latent_uncertainty", "kl"):
         np.testing.assert_allclose(getattr(apart, name), getattr(alone, name), atol=1e-6, err_msg=name)
 
 

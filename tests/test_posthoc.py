@@ -84,16 +84,54 @@ def test_a_calibration_is_what_the_functions_give_for_the_studies_of_validation(
     expected = Posthoc().recalibration.fit(studies.probabilities, studies.labels, FINDINGS)
     honest = expected(studies.probabilities)
     assert expected.not_fitted == {}
-    assert calibration.recalibration == expected
-    assert calibration.operating_points == OperatingPoints.fit(honest, studies.labels, FINDINGS, BySensitivity(0.9))
-    assert calibration.conformal == Conformal.fit(honest, studies.labels, FINDINGS, 0.1)
+    assert calibration.study.recalibration == expected
+    assert calibration.study.operating_points == OperatingPoints.fit(
+        honest, studies.labels, FINDINGS, BySensitivity(0.9)
+    )
+    assert calibration.study.conformal == Conformal.fit(honest, studies.labels, FINDINGS, 0.1)
+
+
+def of_images(generator, studies: int, images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities and labels of images, which share half their spread within a study, and the studies' means."""
+    labels = (generator.random(studies) < 0.3).astype(float)
+    shared, own = generator.normal(size=(studies, 1)), generator.normal(size=(studies, images))
+    p = 1 / (1 + np.exp(1 - 1.5 * labels[:, None] - shared - own))
+    return p, labels, p.mean(1)
+
+
+def test_sets_hold_as_promised_for_the_unit_that_they_were_fitted_to():
+    generator = np.random.default_rng(0)
+    images, labels, studies = of_images(generator, 20_000, 3)
+    by_study = Conformal.fit(studies[:, None], labels[:, None], ["f"])
+    by_image = Conformal.fit(images.reshape(-1, 1), labels.repeat(3)[:, None], ["f"])
+    images, labels, studies = of_images(generator, 20_000, 3)
+
+    def held(fitted: Conformal, p: np.ndarray, y: np.ndarray) -> float:
+        found = fitted.coverage(p.reshape(-1, 1), y[:, None])
+        return float(np.mean([found.absent[0], found.present[0]]))
+
+    assert held(by_study, studies, labels) == pytest.approx(0.9, abs=0.01)
+    assert held(by_image, images, labels.repeat(3)) == pytest.approx(0.9, abs=0.01)
+    assert held(by_study, images, labels.repeat(3)) < 0.86
+
+
+def test_images_have_a_fit_of_their_own(network, data, calibration):
+    images = outputs_of_images(network, data, "validation", 100)
+    expected = Posthoc().recalibration.fit(images.probabilities, images.labels, FINDINGS)
+    honest = expected(images.probabilities)
+    assert calibration.image.recalibration == expected
+    assert calibration.image.conformal == Conformal.fit(honest, images.labels, FINDINGS, 0.1)
+    found = evaluate(network, data, "test", 20, level="image", calibration=calibration)
+    np.testing.assert_allclose(found.calibrated, expected(found.probabilities))
+    assert found.how["calibration"] == {"unit": "image"} | calibration.image.to_json()
+    assert evaluate(network, data, "test", 20, calibration=calibration).how["calibration"]["unit"] == "study"
 
 
 def test_it_is_fitted_to_what_an_evaluation_of_validation_says(network, data, calibration):
     found = evaluate(network, data, "validation", num_samples=100, calibration=calibration)
     again = Posthoc().recalibration.fit(found.probabilities, found.labels, FINDINGS)
     np.testing.assert_allclose(again(found.probabilities), found.calibrated, atol=1e-4)
-    np.testing.assert_allclose(found.calibrated, calibration.recalibration(found.probabilities))
+    np.testing.assert_allclose(found.calibrated, calibration.study.recalibration(found.probabilities))
     reached = [np.mean(found.answers[found.labels[:, k] == 1, k] != "no") for k in range(3)]
     assert min(reached) >= 0.9
     assert {"yes", "no"} <= set(np.unique(found.answers)) <= {"yes", "no", "refer"}
@@ -127,9 +165,9 @@ def test_settings_are_kept(network, data):
     settings = Posthoc(Isotonic, BySpecificity(0.8), alpha=0.3, num_samples=5)
     found = calibrate(network, data, settings)
     studies = outputs_of_images(network, data, "validation", 5).mean_over_images()
-    assert found.recalibration == Isotonic.fit(studies.probabilities, studies.labels, FINDINGS)
-    assert found.operating_points.rule == BySpecificity(0.8)
-    assert found.conformal.alpha == 0.3
+    assert found.study.recalibration == Isotonic.fit(studies.probabilities, studies.labels, FINDINGS)
+    assert found.study.operating_points.rule == BySpecificity(0.8)
+    assert found.study.conformal.alpha == 0.3
 
 
 def test_it_is_the_same_again_and_of_a_network_that_was_training(network, data, calibration):
@@ -151,8 +189,8 @@ def test_what_cannot_be_fitted_says_why_and_stays_as_it_is(network):
     few = StudyData(Selection(TinyCorpus(60), image_size=32), loading=Loading(batch_size=8))
     assert len(few.studies("validation")) < 5
     found = calibrate(network, few, Posthoc(num_samples=5))
-    assert found.recalibration.not_fitted.keys() == set(FINDINGS)
-    assert found.operating_points.undefined.keys() == set(FINDINGS)
+    assert found.study.recalibration.not_fitted.keys() == set(FINDINGS)
+    assert found.study.operating_points.undefined.keys() == set(FINDINGS)
     evaluation = evaluate(network, few, "test", 5, calibration=found)
     np.testing.assert_array_equal(evaluation.calibrated, evaluation.probabilities)
     assert set(evaluation.answers.ravel()) == {"unknown"}
@@ -174,7 +212,7 @@ def test_reference_images_are_about_as_many_as_asked_for_and_spread_over_the_cor
 
 def test_fewer_reference_images_make_another_reference(network, data, calibration):
     few = calibrate(network, data, Posthoc(max_reference_images=32))
-    assert few.recalibration == calibration.recalibration
+    assert few.study.recalibration == calibration.study.recalibration
     assert not equal(few.reference, calibration.reference)
 
 
@@ -203,9 +241,9 @@ def bundle(network, data, calibration, tmp_path):
 
 def test_a_bundle_gives_the_calibration_back(bundle, calibration, network, data):
     loaded = load_bundle(bundle).calibration
-    assert loaded.recalibration == calibration.recalibration
-    assert loaded.operating_points == calibration.operating_points
-    assert loaded.conformal == calibration.conformal
+    assert loaded.study.recalibration == calibration.study.recalibration
+    assert loaded.study.operating_points == calibration.study.operating_points
+    assert loaded.study.conformal == calibration.study.conformal
     assert equal(loaded.reference, calibration.reference, atol=0, rtol=0)
     images = signals(outputs_of_images(network, data, "test", 10))
     ours, theirs = (each.reference.score(images) for each in (calibration, loaded))
@@ -216,7 +254,7 @@ def test_a_bundle_gives_the_calibration_back(bundle, calibration, network, data)
 def test_any_recalibration_comes_back(kind, network, data, tmp_path):
     fitted = calibrate(network, data, Posthoc(kind, num_samples=2, max_reference_images=32))
     save_bundle(tmp_path / "bundle", network.model, FINDINGS, data.transform, "", None, fitted)
-    assert load_bundle(tmp_path / "bundle").calibration.recalibration == fitted.recalibration
+    assert load_bundle(tmp_path / "bundle").calibration.study.recalibration == fitted.study.recalibration
 
 
 def test_a_flipped_bit_of_the_ood_file_is_refused(bundle):

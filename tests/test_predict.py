@@ -1,6 +1,7 @@
 """`vkd predict` and `predict_files`: which files are meant, what is said of each, and what is written."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -27,7 +28,7 @@ from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.model import ImageClassifier
-from vkd_pyro.prediction import Predicted, Unread, find_images, predict_files
+from vkd_pyro.prediction import Predicted, Unread, find_images, predict_files, studies_of
 from vkd_pyro.prediction.predictive import UncertaintySources, predict
 from vkd_pyro.training.posthoc import calibrate
 from vkd_pyro.utils.errors import UserError
@@ -99,7 +100,11 @@ def predicted(*arguments, **options) -> list[Predicted]:
 
 def arrays(said: list[Predicted]) -> dict[str, np.ndarray]:
     """All that is said of them, by name."""
-    return {name: np.stack([getattr(each, name) for each in said]) for name in vars(said[0]) if name != "image"}
+    return {
+        name: np.stack([getattr(each, name) for each in said])
+        for name in vars(said[0])
+        if name not in ("image", "images")
+    }
 
 
 def same(one: list[Predicted], other: list[Predicted]) -> None:
@@ -201,13 +206,66 @@ def test_what_is_said_is_what_the_model_and_its_calibration_say(bundle, folder):
     for name, array in vars(expected).items():
         np.testing.assert_allclose(said[name], array, rtol=1e-6)
     calibration = bundle.calibration
-    p, low, high = (calibration.recalibration(getattr(expected, n)) for n in ("probabilities", "low", "high"))
+    p, low, high = (calibration.image.recalibration(getattr(expected, n)) for n in ("probabilities", "low", "high"))
     np.testing.assert_allclose(said["calibrated"], p)
     np.testing.assert_allclose(said["calibrated_high"], high)
-    assert np.array_equal(said["answers"], calibration.operating_points.answers(p, low, high))
-    np.testing.assert_array_equal(said["thresholds"], [calibration.operating_points.thresholds] * len(images))
-    assert np.array_equal(said["conformal"], calibration.conformal.answers(p))
+    assert np.array_equal(said["answers"], calibration.image.operating_points.answers(p, low, high))
+    np.testing.assert_array_equal(said["thresholds"], [calibration.image.operating_points.thresholds] * len(images))
+    assert np.array_equal(said["conformal"], calibration.image.conformal.answers(p))
     assert (said["low"] <= said["high"]).all()
+
+
+def test_a_study_is_the_mean_of_its_images_by_the_fit_to_studies(bundle, folder):
+    files = (folder / "a.png", folder / "b.JPG")
+    study, alone = predict_files(bundle, [files, files[0]], UncertaintySources(seed=3))
+    each = predicted(bundle, files, UncertaintySources(seed=3))
+    assert (study.unit, alone.unit, study.images, study.image) == ("study", "image", files, files[0])
+    assert study.image_sha256 == "+".join(one.image_sha256 for one in each)
+    np.testing.assert_allclose(study.probabilities, np.mean([one.probabilities for one in each], axis=0), rtol=1e-5)
+    np.testing.assert_allclose(study.calibrated, bundle.calibration.study.recalibration(study.probabilities))
+    assert np.array_equal(study.conformal, bundle.calibration.study.conformal.answers(study.calibrated))
+    np.testing.assert_allclose(alone.probabilities, each[0].probabilities, rtol=1e-5)
+    assert study.ood_p == pytest.approx(min(1, 2 * min(one.ood_p for one in each)))
+    assert study.ood == pytest.approx(max(one.ood for one in each), rel=1e-4)
+
+
+def test_a_study_with_a_damaged_image_is_judged_by_the_others(bundle, folder, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    bad, study, alone = predict_files(bundle, [(tmp_path / "bad.png", folder / "a.png"), folder / "b.JPG"], FEW)
+    assert isinstance(bad, Unread)
+    assert (study.images, study.unit, alone.unit) == ((folder / "a.png",), "study", "image")
+    assert [type(one) for one in predict_files(bundle, [(tmp_path / "bad.png",)], FEW)] == [Unread]
+
+
+def test_images_of_a_study_are_known_by_header_folder_or_table(tmp_path):
+    (tmp_path / "x").mkdir()
+    ids = enumerate(("1.2", "1.3", "1.2"))
+    one, other, third = (write_dicom(tmp_path / f"{n}.dcm", StudyInstanceUID=uid) for n, uid in ids)
+    plain, inner = tmp_path / "p.png", tmp_path / "x" / "q.png"
+    files = [one, plain, other, third, inner]
+    assert studies_of(files) == [(one, third), plain, (other,), inner]
+    assert studies_of(files, "none") == files
+    assert studies_of(files, "folder") == [(one, plain, other, third), (inner,)]
+    table = tmp_path / "studies.csv"
+    table.write_text("image,study\n0.dcm,a\np.png,\n1.dcm,b\n2.dcm,b\nx/q.png,a\n", encoding="utf-8")
+    assert studies_of(files, str(table)) == [(one, inner), plain, (other, third)]
+    with pytest.raises(UserError, match=r"studies\.csv: has no row for .*z\.png; add one"):
+        studies_of([tmp_path / "z.png"], str(table))
+    with pytest.raises(UserError, match=r"--group: found patient, expected auto, none, folder, or a CSV file"):
+        studies_of(files, "patient")
+    with pytest.raises(UserError, match=r"--group folder: 33 images of one study, such as .* at most 32"):
+        studies_of([tmp_path / f"{n}.png" for n in range(33)], "folder")
+
+
+def test_what_was_used_is_in_the_output(folders, folder, tmp_path):
+    table = tmp_path / "studies.csv"
+    rows = "".join(f"{folder / name},{study}\n" for name, study in (("a.png", "s"), ("b.JPG", "s"), ("e.dcm", "")))
+    table.write_text("image,study\n" + rows, encoding="utf-8")
+    files = [folder / name for name in ("a.png", "b.JPG", "e.dcm")]
+    code, out, _ = vkd("predict", folders["a"], *files, "--format", "csv", "--group", table, "--num_samples", "5")
+    found = pd.read_csv(io.StringIO(out))
+    assert code == 0
+    assert found[["images", "unit"]].drop_duplicates().to_numpy().tolist() == [[2, "study"], [1, "image"]]
 
 
 def test_ood_is_measured_as_after_training(bundle, tmp_path):
@@ -264,7 +322,7 @@ def test_dropout_and_augmentation_widen_the_interval_and_leave_the_calibrated_al
         assert np.array_equal(more[name], plain[name]), name
     assert (more["high"] - more["low"]).mean() > 2 * (plain["high"] - plain["low"]).mean()
     ends = (more[name] for name in ("calibrated", "calibrated_low", "calibrated_high"))
-    assert np.array_equal(more["answers"], bundle.calibration.operating_points.answers(*ends))
+    assert np.array_equal(more["answers"], bundle.calibration.image.operating_points.answers(*ends))
     np.testing.assert_allclose(more["total"], more["aleatoric"] + more["latent"] + more["epistemic"], atol=1e-5)
 
 
@@ -287,7 +345,7 @@ def test_a_bundle_without_a_calibration_gives_probabilities_only(folders, folder
 
 
 def test_a_finding_that_could_not_be_calibrated_is_unknown_there(bundle, folder):
-    recalibration = bundle.calibration.recalibration
+    recalibration = bundle.calibration.image.recalibration
     recalibration.not_fitted["Lower Square"] = "no label is known"
     (said,) = predicted(bundle, [folder / "a.png"], FEW)
     assert np.isnan(said.calibrated).tolist() == [False, True, False]
@@ -365,7 +423,7 @@ def test_csv_json_and_parquet_say_the_same(folders, folder, tmp_path):
     for suffix in ("csv", "json", "parquet"):
         assert "7 images" in done(folders["a"], folder, "--output", tmp_path / "new" / f"p.{suffix}")
     table = pd.read_csv(tmp_path / "new" / "p.csv")
-    assert table.shape == (len(IMAGES) * 3, 26)
+    assert table.shape == (len(IMAGES) * 3, 28)
     columns = pd.read_parquet(tmp_path / "new" / "p.parquet")
     from_json = flat(json.loads((tmp_path / "new" / "p.json").read_text()))[list(table)]
     for other in (columns, from_json):
@@ -556,7 +614,7 @@ def test_an_ensemble_without_answers_shows_the_most_probable_finding(folders, fo
     options = ["--ensemble", folders["b"], "--overlay", tmp_path / "o", "--num_samples", "5", "--format", "csv"]
     code, out, _ = vkd("predict", folders["a"], folder / "b.JPG", *options)
     assert (code, len(list((tmp_path / "o").iterdir()))) == (0, 1)
-    assert out.startswith("image,image_sha256,finding,probability")
+    assert out.startswith("image,image_sha256,images,unit,finding,probability")
 
 
 def test_standard_input_is_left_alone(folders, folder, monkeypatch):

@@ -142,7 +142,7 @@ def part(first, count, seed):
         patient_ids=names,
         labels=labels,
         probabilities=probabilities,
-        **dict.fromkeys(("calibrated", "low", "high", "expected_entropy", "report_probabilities"), report),
+        **dict.fromkeys(("calibrated", "low", "high", "latent_uncertainty", "report_probabilities"), report),
         answers=unknown,
         conformal=unknown,
         kl_per_study=of_study,

@@ -51,7 +51,7 @@ def old_bundle() -> Evaluation:
 
 def image_only() -> Evaluation:
     e = without("low", "high", "report_probabilities", "kl_per_study")
-    return replace(e, expected_entropy=e.uncertainty, latent_use=LatentUse())
+    return replace(e, latent_uncertainty=np.full_like(e.low, NAN), latent_use=LatentUse())
 
 
 def one_class() -> Evaluation:
@@ -71,7 +71,18 @@ KINDS = {
     "no labels": no_labels,
     "hardly anything": lambda: replace(make_evaluation(size=2), how={}, data={}, subgroups={}, latent_use=LatentUse()),
 }
-EVERY = ["summary", "findings", "curves", "calibration", "uncertainty", "decisions", "subgroups", "ood", "latent"]
+EVERY = [
+    "summary",
+    "findings",
+    "curves",
+    "calibration",
+    "uncertainty",
+    "decisions",
+    "clinical",
+    "subgroups",
+    "ood",
+    "latent",
+]
 EVERY += ["reports", "card"]
 LACKING = {
     "old bundle": ["decisions", "ood"],
@@ -79,7 +90,7 @@ LACKING = {
     "no report": ["reports"],
     "folds": ["curves", "decisions"],
     "no positives": ["curves"],
-    "no labels": ["curves"],
+    "no labels": ["curves", "clinical"],
     "hardly anything": ["decisions", "subgroups", "ood", "latent", "reports"],
 }
 
@@ -203,10 +214,10 @@ def test_the_recalibration_is_named(kind, said):
 @pytest.mark.parametrize("kind", [Identity, Temperature, Isotonic])
 def test_any_recalibration_can_be_shown(kind):
     evaluation = make_full_evaluation(recalibration=kind)
-    assert f"Recalibrated by {kind.__name__}, fitted on the validation split." in told(evaluation)
+    assert f"Recalibrated by {kind.__name__}, fitted to studies of the validation split." in told(evaluation)
 
 
-@pytest.mark.parametrize("changed", [{"level": "image"}, {"fusion": "product"}])
+@pytest.mark.parametrize("changed", [{"fusion": "product"}])
 def test_a_calibration_of_something_else_says_so(changed):
     evaluation = make_full_evaluation()
     other = replace(evaluation, how=evaluation.how | changed)
@@ -288,7 +299,7 @@ def test_extras_are_shown_as_far_as_there_are_any():
     assert "Trained on something." in section(text, "card")
     assert "command vkd evaluate runs/mine" in words(text)
     names = [name for name, _ in figures_of(page)]
-    assert len(names) == len(set(names)) == 7
+    assert len(names) == len(set(names)) == 8
     assert "map_of_z_t_sne" in names
     assert "examples" not in names, "a patient's picture is in the page alone"
 

@@ -225,7 +225,7 @@ def test_no_value_in_a_bundle_is_one_of_a_validation_image(recalibration, tmp_pa
     of_images = [one[~np.isnan(one)] for one in (scores.feature_distance, scores.uncertainty, scores.score)]
     config = json.loads((tmp_path / "b" / "config.json").read_text(encoding="utf-8"))
     kept = [numbers_in(config), *safetensors.torch.load_file(tmp_path / "b" / "ood.safetensors").values()]
-    decisions = [config["calibration"][name] for name in ("operating_points", "conformal")]
+    decisions = [fit[name] for fit in config["calibration"].values() for name in ("operating_points", "conformal")]
     assert len(data.studies("validation")) > 15
     for precision in (np.float64, np.float32):
         every, some = (
@@ -233,7 +233,7 @@ def test_no_value_in_a_bundle_is_one_of_a_validation_image(recalibration, tmp_pa
             for one in (kept, [numbers_in(decisions)])
         )
         assert not np.isin(np.concatenate([*of_images, raw.ravel()]).astype(precision), every).any()
-        assert not np.isin(calibration.recalibration(raw).astype(precision), some).any()
+        assert not np.isin(calibration.study.recalibration(raw).astype(precision), some).any()
 
 
 @pytest.mark.parametrize(
@@ -364,13 +364,13 @@ CALIBRATED = [
     ({"recalibration": {"temperature": None}}, r"Temperature\.temperature: found None"),
     (
         {"recalibration": {"findings": ["Edema"]}},
-        r"calibration\.recalibration: not of the findings of the model in their",
+        r"calibration\.study\.recalibration: not of the findings of the model in their",
     ),
     ({"threshold": 5.0}, r"operating_points\.points\.0\.threshold: Input should be less than or equal to 1"),
     ({"threshold": None}, r"points\.0: expected a threshold, or why there is none"),
     ({"alpha": 1.5}, r"conformal\.alpha: Input should be less than 1"),
-    ({"findings": FINDINGS[::-1]}, r"calibration: not of the same findings in the same order"),
-    ({"findings": (*FINDINGS, "Mass")}, r"calibration: not of the same findings"),
+    ({"findings": FINDINGS[::-1]}, r"calibration\.study: not of the same findings in the same order"),
+    ({"findings": (*FINDINGS, "Mass")}, r"calibration\.study: not of the same findings"),
     ({"findings": ("Edema", "Edema", "Mass")}, r"findings: one is named twice"),
     ({"views": "back"}, r"data\.views: found 'back', expected frontal, lateral or all"),
     ({"data": None}, r"data: Input should be a valid dictionary"),
@@ -390,9 +390,10 @@ def calibrated(tmp_path_factory):
 def test_a_value_that_no_training_gives_is_one_line(changes, message, calibrated, tmp_path):
     folder = Path(shutil.copytree(calibrated, tmp_path / "bundle"))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["calibration"]["recalibration"]["init_args"] |= changes.get("recalibration", {})
-    config["calibration"]["operating_points"]["points"][0] |= {k: v for k, v in changes.items() if k == "threshold"}
-    config["calibration"]["conformal"] |= {k: v for k, v in changes.items() if k == "alpha"}
+    fit = config["calibration"]["study"]
+    fit["recalibration"]["init_args"] |= changes.get("recalibration", {})
+    fit["operating_points"]["points"][0] |= {k: v for k, v in changes.items() if k == "threshold"}
+    fit["conformal"] |= {k: v for k, v in changes.items() if k == "alpha"}
     config |= {k: list(v) for k, v in changes.items() if k == "findings"} | {
         k: v for k, v in changes.items() if k == "data"
     }

@@ -19,7 +19,7 @@ NAN = float("nan")
 def evaluation_of(probabilities, labels, **changes) -> Evaluation:
     """An evaluation of these alone, [N, K], and nothing else known; a patient a study."""
     p, y = np.array(probabilities, float), np.array(labels, float)
-    numbers = ("calibrated", "low", "high", "expected_entropy", "report_probabilities")
+    numbers = ("calibrated", "low", "high", "latent_uncertainty", "report_probabilities")
     fields: dict[str, Any] = dict.fromkeys(numbers, np.full_like(p, NAN))
     fields |= dict.fromkeys(("kl_per_study", "ood"), np.full(len(p), NAN))
     fields |= dict.fromkeys(("answers", "conformal"), np.full(p.shape, "unknown"))

@@ -71,3 +71,13 @@ def probabilities_given(
     rows = max(1, DRAWS_AT_ONCE // len(z))
     parts = [None] * len(z.split(rows, 1)) if features is None else features.split(rows)
     return torch.cat([probabilities(one, part) for one, part in zip(z.split(rows, 1), parts, strict=True)], 1)
+
+
+def mean_over_studies(samples: Tensor, group: Tensor) -> Tensor:
+    """The mean over the images of each study, draw by draw, given to every one of them.
+
+    Args: float [S, B, K]; which study each image is of, int [B]. Returns: float [S, B, K].
+    """
+    same = (group[:, None] == group).to(samples)
+    means = torch.einsum("bc,sck->sbk", same / same.sum(1, keepdim=True), samples)
+    return means.clamp(max=1)  # the mean of ten ones is 1.0000001

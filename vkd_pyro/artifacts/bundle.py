@@ -2,7 +2,8 @@
 
 bundle/
   config.json           format version, parts by class and arguments, findings, image transform, what was learned from
-                        (views, label policies), what was fitted on the validation split, hashes of the other files
+                        (views, label policies), what was fitted on the validation split (to studies, and to images),
+                        hashes of the other files
   weights.safetensors   the model's parameters and buffers; nothing of the report branch
   ood.safetensors       what features and z of training images were like, and quantiles of held-out ones
   card.md               what it was trained on, and what it is not for
@@ -28,15 +29,12 @@ from vkd_pyro.artifacts.schema import BundleSchema, ConfigSchema, checked
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
-from vkd_pyro.posthoc.calibration import Calibration
-from vkd_pyro.posthoc.conformal import Conformal
+from vkd_pyro.posthoc.calibration import UNITS, Calibration, Fit
 from vkd_pyro.posthoc.ood import OODDetector
-from vkd_pyro.posthoc.recalibration import Recalibration
-from vkd_pyro.posthoc.thresholds import OperatingPoints
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json, written_folder
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 CONFIG, WEIGHTS, OOD, CARD = "config.json", "weights.safetensors", "ood.safetensors", "card.md"
 MAX_OOD, MAX_CARD = 2**28, 2**20
 """Bytes of these files, at most: 256 MiB (features of width 8,000), and 1 MiB."""
@@ -186,12 +184,8 @@ def read_calibration(
         header_of(path, fix, MAX_OOD)
         reference = OODDetector.from_arrays(safetensors.numpy.load_file(path))
     with guarded(folder / CONFIG, fix):
-        return Calibration(
-            Recalibration.from_json(fitted["recalibration"], allow),
-            OperatingPoints.from_json(fitted["operating_points"], allow),
-            Conformal.from_json(fitted["conformal"]),
-            reference,
-        )
+        study, image = (Fit.from_json(fitted[unit], allow) for unit in UNITS)
+        return Calibration(study, image, reference)
 
 
 def views_of(data: Mapping[str, Any]) -> tuple[str, ...]:

@@ -83,10 +83,15 @@ class PointsSchema(Strict):
     points: list[PointSchema]
 
 
-class CalibrationSchema(Strict):
+class FitSchema(Strict):
     recalibration: PartSchema
     operating_points: PointsSchema
     conformal: ConformalSchema
+
+
+class CalibrationSchema(Strict):
+    study: FitSchema
+    image: FitSchema
 
 
 class TransformSchema(Strict):
@@ -111,12 +116,12 @@ class ConfigSchema(Strict):
             raise ValueError("findings: one is named twice")
         if (self.calibration is None) != (self.ood_sha256 is None):
             raise ValueError("calibration and ood_sha256 go together")
-        if self.calibration is not None:
-            conformal, points = self.calibration.conformal, self.calibration.operating_points.points
+        for name, fit in dict(self.calibration or ()).items():
+            conformal, points = fit.conformal, fit.operating_points.points
             if not (conformal.findings == [point.finding for point in points] == self.findings):
-                raise ValueError("calibration: not of the same findings in the same order")
+                raise ValueError(f"calibration.{name}: not of the same findings in the same order")
             if {len(conformal.absent), len(conformal.present)} != {len(self.findings)}:
-                raise ValueError("calibration.conformal: not a bound for each finding")
+                raise ValueError(f"calibration.{name}.conformal: not a bound for each finding")
         return self
 
 

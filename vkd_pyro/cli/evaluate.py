@@ -43,6 +43,13 @@ def evaluate_parser() -> ArgumentParser:
     add_allowed(parser)
     parser.add_argument("--page", type=bool, default=True, help="figures and index.html, with intervals")
     parser.add_argument("--resamples", type=PositiveInt, default=1000, help="of the patients, for intervals")
+    parser.add_argument(
+        "--prevalence",
+        type=str,
+        nargs="+",
+        default=[],
+        help="predictive values also where findings are as frequent as that, such as Pneumothorax=0.02",
+    )
     parser.add_argument("--samples", type=Path | None, help="a netCDF file for ArviZ, of every draw of every image")
     parser.add_argument("--beside", type=Path | None, help="another run, whose z is shown beside this one's")
     parser.add_argument(
@@ -65,8 +72,10 @@ def main(arguments: list[str]) -> None:
             check_not_bundle(settings[name], f"--{name}")
     check_output(settings)
     from vkd_pyro.evaluation.evaluate import evaluate_run
+    from vkd_pyro.evaluation.tables import prevalences
 
     trained = evaluated(settings.run, changes, settings.allow_module)
+    prevalence = prevalences(settings.prevalence, trained.method.findings)
     folder = output_folder(settings, changes, trained.data.corpus.name)
     evaluation, rows = evaluate_run(
         trained, settings.split, settings.num_samples, settings.level, settings.fusion, settings.seed
@@ -85,7 +94,7 @@ def main(arguments: list[str]) -> None:
     if settings.page:
         beside = None if settings.beside is None else z_of(settings.beside, changes, settings, rows)
         extras = extras_of(trained, evaluation, rows, settings, beside, f"vkd evaluate {' '.join(arguments)}")
-        write_page(evaluation, folder, extras, settings.resamples)
+        write_page(evaluation, folder, extras, settings.resamples, prevalence)
     else:
         write_numbers(evaluation, folder)
 
@@ -129,11 +138,13 @@ def write_numbers(evaluation: Any, folder: Path) -> None:
     say(f"written: {folder}/evaluation.json, predictions.parquet")
 
 
-def write_page(evaluation: Any, folder: Path, extras: Any, num_resamples: int) -> None:
+def write_page(
+    evaluation: Any, folder: Path, extras: Any, num_resamples: int, prevalence: dict[str, float] | None = None
+) -> None:
     """Numbers, figures and page."""
     from vkd_pyro.reporting.write import save_all
 
-    assessed = save_all(evaluation, folder, extras, num_resamples)
+    assessed = save_all(evaluation, folder, extras, num_resamples, prevalence)
     say("with intervals over patients: " + ", ".join(f"{name} {v:.3f}" for name, v in assessed.averages.items()))
     say(f"written: {folder}/index.html, evaluation.json, predictions.parquet, figures/")
 

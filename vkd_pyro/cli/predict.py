@@ -53,6 +53,21 @@ def predict_parser() -> ArgumentParser:
     parser.add_argument(
         "--overlay_findings", type=str, nargs="+", help="to be shown; by default those answered yes, at most 3 an image"
     )
+    parser.add_argument(
+        "--query",
+        type=str,
+        nargs="+",
+        default=[],
+        help="questions about several findings at once, in quotes: 'Pleural Effusion & ~Edema', 'no abnormality'; "
+        "& and, | or, ~ not; from draws of z, not recalibrated",
+    )
+    parser.add_argument(
+        "--group",
+        type=str,
+        default="auto",
+        help="images of one study, judged together: auto (by the StudyInstanceUID of DICOM files), none, folder (those "
+        "in one folder), or a CSV file with columns image and study",
+    )
     parser.add_argument("--batch_size", type=PositiveInt, default=32, help="images predicted at once")
     parser.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute")
     parser.add_argument(
@@ -76,7 +91,7 @@ def main(arguments: list[str]) -> int:
     settings = parse(predict_parser(), arguments)
     _check(settings)
     from vkd_pyro.artifacts.export import load_predictor
-    from vkd_pyro.prediction import find_images, predict_files
+    from vkd_pyro.prediction import find_images, predict_files, studies_of
     from vkd_pyro.prediction.files import check_together
     from vkd_pyro.prediction.predictive import UncertaintySources
 
@@ -88,7 +103,9 @@ def main(arguments: list[str]) -> int:
     check_together(bundles)
     _to_device(bundles, settings.device)
     _say_if_not_calibrated(bundles)
-    predictions = predict_files(bundles, images, uncertainty, settings.batch_size, settings.on_mismatch, settings.level)
+    studies = studies_of(images, settings.group)
+    how = settings.batch_size, settings.on_mismatch, settings.level
+    predictions = predict_files(bundles, studies, uncertainty, *how, queries=settings.query)
     overlays = _overlays(settings, bundles)
     with _writers(settings, bundles, uncertainty) as writers:
         if overlays:
@@ -102,16 +119,19 @@ def main(arguments: list[str]) -> int:
 
 def _check(settings: Namespace) -> None:
     """What can be known to be wrong before anything is read."""
+    from vkd_pyro.prediction.answers import queries_file
     from vkd_pyro.prediction.tables import check_format, problems_file
 
     if settings.overlay_findings and not settings.overlay:
         raise UserError("--overlay_findings: what to show, but not where; give --overlay FOLDER")
+    if settings.query and settings.output is None and settings.format != "table":
+        raise UserError(f"--query: answers have no place in --format {settings.format}; give --output FILE")
     if settings.output is None:
         return
     if settings.format != "table":
         raise UserError("--format is of what is printed, and --output prints no predictions; drop one of them")
     check_format(settings.output)
-    for path in (settings.output, problems_file(settings.output)):
+    for path in (settings.output, problems_file(settings.output), queries_file(settings.output)):
         if path.exists():
             raise UserError(f"--output: {path} exists already; choose another file, or delete it")
 
@@ -156,6 +176,7 @@ def _writers(
     settings: Namespace, bundles: Sequence["Predictor"], uncertainty: "UncertaintySources"
 ) -> Iterator[list[Write]]:
     """What is done with each prediction; files are whole when the block ends."""
+    from vkd_pyro.prediction.answers import answers_file, queries_file
     from vkd_pyro.prediction.tables import csv_rows, json_objects, provenance, table_file
     from vkd_pyro.utils.files import folders_above
 
@@ -165,6 +186,8 @@ def _writers(
         if settings.output:
             folders_above(settings.output)
             writers.append(open_files.enter_context(table_file(settings.output, made_by)))
+            if settings.query:
+                writers.append(open_files.enter_context(answers_file(queries_file(settings.output))))
         elif settings.format in ("csv", "json"):
             stream = csv_rows if settings.format == "csv" else json_objects
             writers.append(open_files.enter_context(stream(sys.stdout, made_by)))
@@ -184,13 +207,16 @@ def _write_all(
 
     problems = []
     hidden = True if quiet else None  # None: where standard error is no terminal
-    for each in tqdm(predictions, "predict", number, unit="image", delay=2, leave=False, disable=hidden):
+    progress = tqdm(desc="predict", total=number, unit="image", delay=2, leave=False, disable=hidden)
+    for each in predictions:
+        progress.update(1 if isinstance(each, Unread) else len(each.images))
         if isinstance(each, Unread):
             problems.append(each)
             tqdm.write(printable(f"vkd: {as_text(each.image)}: {each.problem}"), file=sys.stderr)
             continue
         for write in writers:
             write(each)
+    progress.close()
     return problems
 
 
@@ -212,6 +238,7 @@ def _conclude(settings: Namespace, number: int, problems: list["Unread"], overla
 @contextmanager
 def _printed_table(level: float) -> Iterator[Write]:
     """Prints a table of each image, and at the end what its columns are."""
+    from vkd_pyro.prediction.answers import lines_of
     from vkd_pyro.prediction.tables import as_text
 
     seen: list[Predicted] = []  # the first one only
@@ -220,7 +247,8 @@ def _printed_table(level: float) -> Iterator[Write]:
         if not seen:
             say(_header(one, level))
             seen.append(one)
-        say("\n".join([as_text(one.image), *_lines(one)]))
+        together = ["  one study"] if len(one.images) > 1 else []
+        say("\n".join([*map(as_text, one.images), *together, *_lines(one), *lines_of(one)]))
 
     yield write
     if seen:

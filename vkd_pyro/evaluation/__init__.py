@@ -4,6 +4,7 @@ evaluate       `evaluate` a method, `evaluate_run` a run
 evaluation     `Evaluation`, the record
 saved          the record on disk
 outputs        what model and guide say of each image and report
+joint         all findings of a study together
 tables         ranking, calibration, decisions and subgroups, with intervals
 comparison     paired differences of methods on the same studies
 collapse       whether z is used, and what to try where it is not

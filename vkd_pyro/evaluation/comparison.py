@@ -55,7 +55,10 @@ def paired_difference(
 def by_finding(
     ours: Sequence[Evaluation], theirs: Sequence[Evaluation], num_resamples: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Paired difference of the AUC of each finding, as `paired_difference`; rare ones stratified by their positives."""
+    """Paired difference of the AUC of each finding, as `paired_difference`; rare ones stratified by their positives.
+
+    Of a finding that fewer than 5 patients have there is no interval, and of fewer than 30 a note (`few_patients`).
+    """
     first = ours[0]
     for other in (*ours, *theirs):
         check_comparable(first, other)
@@ -68,8 +71,10 @@ def by_finding(
             areas = [metrics.resampled_auroc(p[:, k], y, counts, first.models) for p in (a, b)]
             return areas[0] - areas[1]
 
-        strata = metrics.rare_strata(a[:, k], y)
-        return metrics.bootstrap_interval(difference, first.patient_ids, num_resamples, seed, strata=strata)
+        few, strata = metrics.few_patients(a[:, k], y, first.patient_ids), metrics.rare_strata(a[:, k], y)
+        found = metrics.bootstrap_interval(difference, first.patient_ids, num_resamples, seed, strata=strata)
+        bounds = (np.nan, np.nan) if few.undefined else (found.low, found.high)
+        return metrics.Interval(found.estimate, *bounds, few.text)
 
     return {finding: of(k) for k, finding in enumerate(first.findings)}
 

@@ -14,7 +14,7 @@ from vkd_pyro.evaluation.collapse import LatentUse
 from vkd_pyro.evaluation.evaluation import Array, Evaluation
 from vkd_pyro.evaluation.outputs import Fusion, StudyOutputs, outputs_of_images, signals
 from vkd_pyro.methods.base import Method
-from vkd_pyro.posthoc.calibration import Calibration
+from vkd_pyro.posthoc.calibration import Calibration, Fit, Unit
 from vkd_pyro.utils.errors import UserError
 
 
@@ -38,7 +38,8 @@ def evaluate(
         level: a row a study, its images averaged in probability; or a row an image.
         fusion: whether z of a study's images is drawn from each one's prior, or from the product of their priors.
         seed: of the draws.
-        calibration: of the bundle; without, nothing is recalibrated, answered or called out-of-distribution.
+        calibration: of the bundle, of which what was fitted to studies, or to images, is taken by the level; without,
+            nothing is recalibrated, answered or called out-of-distribution.
     """
     images = outputs_of_split(method, data, split, num_samples, level, fusion, seed)
     how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
@@ -88,12 +89,14 @@ def evaluation_of(
     calibration: Calibration | None = None,
 ) -> Evaluation:
     """The evaluation of what a network said of images: a row a study, or, at that level, an image."""
-    rows = images if how["level"] == "image" else images.mean_over_images()
+    unit: Unit = "image" if how["level"] == "image" else "study"
+    rows = images if unit == "image" else images.mean_over_images()
+    fit = None if calibration is None else calibration.of(unit)
     studies = {study.study_id: study for study in data.studies(how["split"])}
     of_rows = [studies[study] for study in rows.study_ids]
     return Evaluation(
         data=data.summary(),
-        how=how | {"version": __version__} | ({"calibration": calibration.to_json()} if calibration else {}),
+        how=how | {"version": __version__} | ({"calibration": {"unit": unit} | fit.to_json()} if fit else {}),
         findings=findings,
         study_ids=tuple(map(str, rows.study_ids)),
         patient_ids=tuple(study.patient_id for study in of_rows),
@@ -101,7 +104,7 @@ def evaluation_of(
         probabilities=rows.probabilities,
         low=rows.low,
         high=rows.high,
-        expected_entropy=rows.expected_entropy,
+        latent_uncertainty=rows.latent_uncertainty,
         report_probabilities=rows.report_probabilities,
         kl_per_study=rows.kl,
         subgroups=subgroups(of_rows),
@@ -109,17 +112,19 @@ def evaluation_of(
         joint_log_prob=rows.joint_log_prob,
         marginal_log_prob=rows.marginal_log_prob,
         answer_information=rows.answer_information,
+        any_joint=rows.any_joint,
+        any_marginal=rows.any_marginal,
         ood=_ood(images, rows, calibration),
-        **_said(rows, calibration),
+        **_said(rows, fit),
     )
 
 
-def _said(rows: StudyOutputs, calibration: Calibration | None) -> dict[str, Any]:
+def _said(rows: StudyOutputs, fit: Fit | None) -> dict[str, Any]:
     """What a calibration makes of probabilities: honest ones, answers and sets."""
-    if calibration is None:
+    if fit is None:
         nothing, unknown = np.full_like(rows.probabilities, np.nan), np.full(rows.probabilities.shape, "unknown")
         return {"calibrated": nothing, "answers": unknown, "conformal": unknown}
-    judged = calibration.judge(rows.probabilities, None if np.isnan(rows.low).all() else (rows.low, rows.high))
+    judged = fit.judge(rows.probabilities, None if np.isnan(rows.low).all() else (rows.low, rows.high))
     return {name: getattr(judged, name) for name in ("calibrated", "answers", "conformal")}
 
 

@@ -31,7 +31,8 @@ class Evaluation:
         probabilities: [N, K], from the images alone.
         calibrated: [N, K], recalibrated as the validation split said; NaN where it was not asked.
         low, high: [N, K], the interval of the probability for 95 % of z; NaN without z.
-        expected_entropy: [N, K], in nats, what stays of the uncertainty when z is known.
+        latent_uncertainty: [N, K], mutual information of y_k and z in nats, what z carries of the uncertainty; NaN
+            without z.
         report_probabilities: [N, K], from the report by q(y | z); NaN where there is none. Not available at inference.
         answers: [N, K], "yes", "no", "refer" or "unknown", by the operating points.
         conformal: [N, K], "yes", "no", "refer", "neither" or "unknown", by the conformal sets.
@@ -44,6 +45,8 @@ class Evaluation:
         joint_log_prob, marginal_log_prob: [N], log p(y | x_I) of the known labels of a study, jointly over draws of z,
             and as the product of the marginals; NaN where none is known.
         answer_information: [N], at least I(z; y | x_I) in nats; NaN without z.
+        any_joint, any_marginal: [N], p(at least one abnormality | x_I), jointly over draws of z, and as the product of
+            the marginals says; None where it was not asked.
         mismatch_score: [N], by how much `kl_per_study` is above that to others' images; None where it was not asked.
     """
 
@@ -57,7 +60,7 @@ class Evaluation:
     calibrated: Array
     low: Array
     high: Array
-    expected_entropy: Array
+    latent_uncertainty: Array
     report_probabilities: Array
     answers: NDArray[np.str_]
     conformal: NDArray[np.str_]
@@ -69,6 +72,8 @@ class Evaluation:
     marginal_log_prob: Array
     answer_information: Array
     models: NDArray[np.int64] | None = None
+    any_joint: Array | None = None
+    any_marginal: Array | None = None
     mismatch_score: Array | None = None
 
     def __repr__(self) -> str:
@@ -80,11 +85,6 @@ class Evaluation:
     def uncertainty(self) -> Array:
         """Total uncertainty of each finding, H(p(y_k | x_I)) in nats, [N, K]."""
         return metrics.entropy(self.probabilities)
-
-    @property
-    def latent_uncertainty(self) -> Array:
-        """Mutual information of y_k and z in nats, [N, K]: what z carries of the uncertainty; NaN without z."""
-        return np.where(np.isnan(self.low), np.nan, self.uncertainty - self.expected_entropy)
 
     @property
     def kl(self) -> float:

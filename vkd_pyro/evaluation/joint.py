@@ -35,6 +35,13 @@ def marginal_log_prob(samples: Tensor, labels: Tensor) -> Tensor:
     return found.masked_fill(labels.isnan().all(-1), torch.nan)
 
 
+def at_least_one(samples: Tensor, joint: bool = True) -> Tensor:
+    """p(any y_k = 1 | x), float [B]: 1 - the mean over draws of prod_k (1 - p_k), or, not jointly, 1 - prod_k (1 - the
+    mean over draws of p_k). Args: p(y_k = 1 | x, z^(s)), float [S, B, K]."""
+    none = 1 - samples.float()
+    return 1 - (none.prod(-1).mean(0) if joint else none.mean(0).prod(-1))
+
+
 def answer_information(samples: Tensor, seed: int) -> Tensor:
     """At least I(z; y | x), the mutual information of z and all answers of a study, float [B] in nats.
 

@@ -13,14 +13,15 @@ from torch.distributions import Independent
 
 from vkd_pyro import metrics
 from vkd_pyro.data.batch import Batch
+from vkd_pyro.data.labels.findings import abnormalities
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import KL, Distribution, product
-from vkd_pyro.evaluation.joint import answer_information, joint_log_prob, marginal_log_prob
+from vkd_pyro.evaluation.joint import answer_information, at_least_one, joint_log_prob, marginal_log_prob
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
 from vkd_pyro.posthoc.ood import Signals
-from vkd_pyro.sampling import PosteriorPredictive, probabilities_given
+from vkd_pyro.sampling import PosteriorPredictive, mean_over_studies, probabilities_given
 from vkd_pyro.utils.errors import UserError
 
 Fusion = Literal["mean", "product", "none"]
@@ -43,7 +44,7 @@ class StudyOutputs:
         labels: [N, K]; 1, 0, NaN unknown.
         probabilities: [N, K], from the image.
         low, high: [N, K], the interval that holds p(y_k = 1 | x_I, z) for 95 % of z; NaN for a single draw.
-        expected_entropy: [N, K], E_z H(p(y_k = 1 | x_I, z)) in nats: the uncertainty that stays when z is known.
+        latent_uncertainty: [N, K], I(y_k; z | x_I) in nats: the uncertainty that z carries; NaN for a single draw.
         report_probabilities: [N, K], from the report, by q(y | z); or by a teacher.
         report_log_probs: [N, K], E log q(y_k | z) of the label as it is, z ~ q(z | x_T); NaN where it is unknown.
         kl: [N], KL(q(z | x_T) || p(z | x_I)) in nats.
@@ -56,6 +57,7 @@ class StudyOutputs:
         joint_log_prob, marginal_log_prob: [N], log p(y | x_I) of the known labels of a study together, and as if they
             were independent, in nats; NaN where none is known.
         answer_information: [N], at least I(z; y | x_I) in nats; NaN for a single draw.
+        any_joint, any_marginal: [N], p(at least one abnormality | x_I), jointly and as if findings were independent.
     """
 
     study_ids: NDArray[np.str_] = field(repr=False)
@@ -63,7 +65,7 @@ class StudyOutputs:
     probabilities: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-    expected_entropy: NDArray[np.float64]
+    latent_uncertainty: NDArray[np.float64]
     report_probabilities: NDArray[np.float64]
     report_log_probs: NDArray[np.float64]
     kl: NDArray[np.float64]
@@ -76,6 +78,8 @@ class StudyOutputs:
     joint_log_prob: NDArray[np.float64]
     marginal_log_prob: NDArray[np.float64]
     answer_information: NDArray[np.float64]
+    any_joint: NDArray[np.float64]
+    any_marginal: NDArray[np.float64]
 
     @classmethod
     def concatenate(cls, parts: Sequence["StudyOutputs"]) -> "StudyOutputs":
@@ -126,8 +130,10 @@ def study_outputs(method: Method, batch: Batch, num_samples: int, seed: int, fus
     if batch.has_report.any():
         read = method.report_predictive(batch, features, max(num_samples, KL_DRAWS), seed)
         outputs |= _of_report(read, said, batch, labels, num_samples) if read else {}
-    samples = said.samples if fusion == "none" else _mean_of_groups(said.samples, group)
+    samples = said.samples if fusion == "none" else mean_over_studies(said.samples, group)
     outputs |= _of_samples(samples) | _of_answers(samples, labels, seed)
+    abnormal = samples[..., abnormalities(method.findings)]
+    outputs |= {"any_joint": at_least_one(abnormal), "any_marginal": at_least_one(abnormal, joint=False)}
     arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
     return StudyOutputs(study_ids=np.array(batch.study_ids), **arrays | {"features": features.float().cpu().numpy()})
 
@@ -166,20 +172,13 @@ def outputs_of_images(
     return StudyOutputs.concatenate(parts)
 
 
-def _mean_of_groups(samples: Tensor, group: Tensor) -> Tensor:
-    """The mean over the images of each study, given to every one of them; [S, B, K]."""
-    same = (group[:, None] == group).to(samples)
-    means = torch.einsum("bc,sck->sbk", same / same.sum(1, keepdim=True), samples)
-    return means.clamp(max=1)  # the mean of ten ones is 1.0000001
-
-
 def _of_samples(samples: Tensor) -> dict[str, Tensor]:
-    """Mean, interval and expected entropy over draws; [S, B, K] -> [B, K] each."""
+    """Mean, interval and what z carries, over draws; [S, B, K] -> [B, K] each."""
     samples = samples.float()
-    entropy = torch.special.entr(samples) + torch.special.entr(1 - samples)
-    found = {"probabilities": samples.mean(0), "expected_entropy": entropy.mean(0)}
+    found = {"probabilities": samples.mean(0)}
     if len(samples) == 1:
-        return found | dict.fromkeys(("low", "high"), torch.full_like(samples[0], torch.nan))
+        return found | dict.fromkeys(("low", "high", "latent_uncertainty"), torch.full_like(samples[0], torch.nan))
+    found["latent_uncertainty"] = torch.as_tensor(metrics.latent_uncertainty(samples.cpu().numpy()[None]))
     tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], device=samples.device)
     return found | dict(zip(("low", "high"), samples.quantile(tails, dim=0), strict=True))
 

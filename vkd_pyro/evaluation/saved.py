@@ -20,7 +20,7 @@ NUMBERS = {
     "calibrated": "calibrated",
     "low": "low",
     "high": "high",
-    "expected_entropy": "expected",
+    "latent_uncertainty": "latent",
     "report_probabilities": "report",
 }
 BY_STUDY = {
@@ -30,6 +30,7 @@ BY_STUDY = {
     "marginal_log_prob": "marginal_log_prob",
     "answer_information": "answer_information",
 }
+WHERE_ASKED = ("any_joint", "any_marginal", "mismatch_score")
 ANSWERS = {"answers": "answer", "conformal": "conformal"}
 """Attributes of an `Evaluation`, and what their columns in predictions.parquet begin with."""
 
@@ -43,8 +44,7 @@ def save_evaluation(evaluation: Evaluation, folder: Path, summary: dict[str, Any
     columns |= {column: getattr(evaluation, name) for name, column in BY_STUDY.items()} | evaluation.subgroups
     if evaluation.models is not None:
         columns["model"] = evaluation.models
-    if evaluation.mismatch_score is not None:
-        columns["mismatch_score"] = evaluation.mismatch_score
+    columns |= {name: getattr(evaluation, name) for name in WHERE_ASKED if getattr(evaluation, name) is not None}
     table = pd.DataFrame(columns)
     if table["study"].duplicated().any():
         table.insert(1, "image", table.groupby("study").cumcount())
@@ -84,7 +84,7 @@ def _read(folder: Path) -> Evaluation:
         subgroups={kind: rows[kind].to_numpy(str) for kind in subgroup_names() if kind in rows},
         latent_use=LatentUse.from_summary(kl, units, summary["latent_use"]),
         models=rows["model"].to_numpy(int) if "model" in rows else None,
-        mismatch_score=rows["mismatch_score"].to_numpy(float) if "mismatch_score" in rows else None,
+        **{name: rows[name].to_numpy(float) for name in WHERE_ASKED if name in rows},
         **{name: columns(prefix, float) for name, prefix in NUMBERS.items()},
         **{name: columns(prefix, str) for name, prefix in ANSWERS.items()},
     )

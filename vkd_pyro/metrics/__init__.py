@@ -5,9 +5,11 @@ ranking      areas under ROC and precision-recall curves, their averages, the cu
 calibration  proper scores, calibration errors, reliability
 selective    risk and coverage, referral
 uncertainty  entropy, and its parts by source
+clinical     sensitivity, predictive values, net benefit
 latent       active units of z, what z says of the labels
 intervals    bootstrap intervals that resample patients
-delong       DeLong's intervals and test
+delong       DeLong's intervals and test, of independent patients
+clustered    intervals of areas under the ROC curve, patients with several rows
 """
 
 from vkd_pyro.metrics.calibration import (
@@ -20,13 +22,25 @@ from vkd_pyro.metrics.calibration import (
     negative_log_likelihood,
     reliability,
 )
+from vkd_pyro.metrics.clinical import (
+    DecisionCurve,
+    Operating,
+    at_prevalence,
+    decision_curve,
+    operating,
+    share_interval,
+    wilson,
+)
+from vkd_pyro.metrics.clustered import ClusteredArea, auroc_interval, clustered_area
 from vkd_pyro.metrics.delong import DeLongDifference, delong, delong_difference
 from vkd_pyro.metrics.intervals import (
+    FEWEST,
+    RARE,
     UNDEFINED,
     Interval,
-    auroc_interval,
     average_precision_interval,
     bootstrap_interval,
+    few_patients,
     interval_of,
     rare_strata,
     resample_counts,
@@ -52,6 +66,7 @@ from vkd_pyro.metrics.selective import (
     ReferralCurve,
     RiskCoverage,
     accuracy,
+    area_under_generalized_risk,
     area_under_risk_coverage,
     excess_area,
     referral_curve,
@@ -59,6 +74,7 @@ from vkd_pyro.metrics.selective import (
 )
 from vkd_pyro.metrics.uncertainty import (
     entropy,
+    entropy_of_mean,
     epistemic_uncertainty,
     expected_entropy,
     latent_uncertainty,

@@ -35,8 +35,9 @@ def delong(probabilities: ArrayLike, labels: ArrayLike, patients: ArrayLike, lev
     Raises:
         UserError: a patient occurs twice, or a level out of range.
     """
-    interval = _normal_interval(*_components(probabilities, labels, patients), level)
-    return Interval(interval.estimate, *(float(np.clip(bound, 0, 1)) for bound in (interval.low, interval.high)))
+    interval = _normal_interval(*_of_patients(probabilities, labels, patients), level)
+    low, high = (float(np.clip(bound, 0, 1)) for bound in (interval.low, interval.high))
+    return Interval(interval.estimate, low, high)
 
 
 def delong_difference(
@@ -52,7 +53,7 @@ def delong_difference(
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     both = np.where(np.isnan(a) | np.isnan(b), np.nan, np.asarray(labels, float))
-    of_each = [_components(p, both, patients) for p in (a, b)]
+    of_each = [_of_patients(p, both, patients) for p in (a, b)]
     below, above = (x - y for x, y in zip(*of_each, strict=True))
     if below.size and not below.any() and not above.any():
         return DeLongDifference(Interval(0.0, 0.0, 0.0), 1.0)
@@ -60,24 +61,29 @@ def delong_difference(
     return DeLongDifference(_normal_interval(below, above, level), float(p_value))
 
 
-def _components(
-    probabilities: ArrayLike, labels: ArrayLike, patients: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def components(p: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """DeLong's structural components, by midranks (Sun & Xu 2014, Algorithm 2); ties count a half.
 
+    Args: scores and whether each row is positive, both known, [N].
     Returns: of each positive, the share of negatives below it, [P]; of each negative, the share of positives above it,
         [Q]; both empty where a class is missing.
     """
-    p, y = np.asarray(probabilities, float), np.asarray(labels, float)
-    known = ~(np.isnan(p) | np.isnan(y))
-    _check_independent(np.asarray(patients)[known])
-    p, positive = p[known], y[known] == 1
     if one_class(positive):
         return np.empty(0), np.empty(0)
     place = average_ranks(p)
     below = (place[positive] - average_ranks(p[positive])) / (~positive).sum()
     above = 1 - (place[~positive] - average_ranks(p[~positive])) / positive.sum()
     return below, above
+
+
+def _of_patients(
+    probabilities: ArrayLike, labels: ArrayLike, patients: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`components` of the known rows, each of another patient."""
+    p, y = np.asarray(probabilities, float), np.asarray(labels, float)
+    known = ~(np.isnan(p) | np.isnan(y))
+    _check_independent(np.asarray(patients)[known])
+    return components(p[known], y[known] == 1)
 
 
 def _normal_interval(below: NDArray[np.float64], above: NDArray[np.float64], level: float) -> Interval:

@@ -1,16 +1,20 @@
 """How sure a metric is: bootstrap intervals that resample patients."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vkd_pyro.metrics.ranking import resampled_auroc, resampled_average_precision
+from vkd_pyro.metrics.ranking import resampled_average_precision
 from vkd_pyro.utils.errors import UserError
 
 RARE = 30
 """Resamples are stratified where a finding has fewer positives, or fewer negatives."""
+
+FEWEST = 5
+"""Patients with a finding, or without it, below which its area has no interval: none that was tried holds the truth as
+often as it says."""
 
 BLOCK = 100
 """Resamples at once: as many as fit in memory."""
@@ -20,12 +24,14 @@ BLOCK = 100
 class Interval:
     """An estimate with its interval, of 95 % where nothing else was asked for; NaN is undefined.
 
-    As text it is signed, as a difference is; `f"{interval:.3f}"` is that of an area.
+    As text it is signed, as a difference is; `f"{interval:.3f}"` is that of an area. `note` says why there are no
+    bounds, or why they are to be read with care; "" where nothing is to be said.
     """
 
     estimate: float
     low: float
     high: float
+    note: str = ""
 
     def __str__(self) -> str:
         return format(self, "+.3f")
@@ -141,21 +147,6 @@ def interval_of(estimate: float, resampled: ArrayLike, level: float = 0.95) -> I
     return Interval(float(estimate), float(low), float(high))
 
 
-def auroc_interval(
-    probabilities: ArrayLike,
-    labels: ArrayLike,
-    patients: ArrayLike,
-    num_resamples: int = 2000,
-    seed: int = 0,
-    models: ArrayLike | None = None,
-) -> Interval:
-    """`auroc` of one finding by `bootstrap_interval`, stratified by `rare_strata` where the finding is rare.
-
-    Args: probabilities, labels and models as of `auroc`, [N]; the others as of `bootstrap_interval`.
-    """
-    return _area_interval(resampled_auroc, probabilities, labels, patients, num_resamples, seed, models)
-
-
 def average_precision_interval(
     probabilities: ArrayLike,
     labels: ArrayLike,
@@ -164,24 +155,46 @@ def average_precision_interval(
     seed: int = 0,
     models: ArrayLike | None = None,
 ) -> Interval:
-    """`average_precision` of one finding by `bootstrap_interval`, stratified as `auroc_interval` is: of a rare finding,
-    given how many patients have it. Args: as of `auroc_interval`."""
-    return _area_interval(resampled_average_precision, probabilities, labels, patients, num_resamples, seed, models)
+    """`average_precision` of one finding by `bootstrap_interval`, stratified by `rare_strata` where it is rare: given,
+    then, how many patients have it.
 
+    Args: probabilities, labels and models as of `auroc`, [N]; the others as of `bootstrap_interval`.
+    Returns: noted, or undefined, where few patients have the finding, as `auroc_interval` is.
+    """
 
-def _area_interval(
-    area: Callable[..., NDArray[np.float64]],
-    probabilities: ArrayLike,
-    labels: ArrayLike,
-    patients: ArrayLike,
-    num_resamples: int,
-    seed: int,
-    models: ArrayLike | None,
-) -> Interval:
     def statistic(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        return area(probabilities, labels, counts, models)
+        return resampled_average_precision(probabilities, labels, counts, models)
 
-    return bootstrap_interval(statistic, patients, num_resamples, seed, strata=rare_strata(probabilities, labels))
+    note = few_patients(probabilities, labels, patients)
+    if note.undefined:
+        estimate = float(statistic(np.ones((1, np.size(labels)), np.int64))[0])
+        return UNDEFINED if np.isnan(estimate) else Interval(estimate, np.nan, np.nan, note.text)
+    strata = rare_strata(probabilities, labels)
+    return replace(bootstrap_interval(statistic, patients, num_resamples, seed, strata=strata), note=note.text)
+
+
+@dataclass(frozen=True)
+class FewPatients:
+    """What is to be said of an interval of few patients: `text`, "" of many; and whether there can be none."""
+
+    text: str
+    undefined: bool
+
+
+def few_patients(probabilities: ArrayLike, labels: ArrayLike, patients: ArrayLike) -> FewPatients:
+    """Whether enough patients have a finding, and have it not, for an interval of its area: 5, or, to say nothing, 30.
+
+    Patients are counted, not rows: several studies of one say less than as many of others. Args: as of `auroc`, [N].
+    """
+    p, y, patients = np.asarray(probabilities, float), np.asarray(labels, float), np.asarray(patients)
+    known = ~(np.isnan(p) | np.isnan(y))
+    number, which = min((len(np.unique(patients[known & (y == c)])), c) for c in (1, 0))
+    if number >= RARE:
+        return FewPatients("", False)
+    who = f"{number} patient{'' if number == 1 else 's'} {'with' if which else 'without'} the finding"
+    if number < FEWEST:
+        return FewPatients(f"{who}, fewer than {FEWEST}: no interval", True)
+    return FewPatients(f"fewer than {RARE} patients {'with' if which else 'without'} the finding", False)
 
 
 def tails(level: float) -> NDArray[np.float64]:

@@ -67,6 +67,21 @@ def area_under_risk_coverage(errors: ArrayLike, uncertainties: ArrayLike) -> flo
     return risk_coverage(errors, uncertainties).area
 
 
+def area_under_generalized_risk(errors: ArrayLike, uncertainties: ArrayLike) -> float:
+    """Area under the share of studies that are kept and wrong, over coverage, in [0, 1/2] for errors in [0, 1]; less is
+    better ("AUGRC", Traub et al. 2024, arXiv 2407.01032).
+
+    Each coverage counts as it is, where `area_under_risk_coverage` counts the few most certain studies again and again:
+    of errors that are 0 or 1 it is (1 - AUROC) acc (1 - acc) + (1 - acc)^2 / 2, with the AUROC of wrong above right
+    answers. Args: see `risk_coverage`.
+
+    Returns: NaN where nothing is known.
+    """
+    curve = risk_coverage(errors, uncertainties)
+    kept_and_wrong = curve.risks * curve.coverages
+    return float((kept_and_wrong.sum() - kept_and_wrong[-1] / 2) / len(kept_and_wrong)) if curve.risks.size else np.nan
+
+
 @dataclass(frozen=True)
 class ExcessArea:
     """The area under a risk-coverage curve between the best and the useless.

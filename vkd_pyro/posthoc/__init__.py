@@ -8,7 +8,7 @@ ood            how far an image is from the training images
 calibration    `Calibration`, all four together, as a bundle carries them
 """
 
-from vkd_pyro.posthoc.calibration import Calibration, Judged
+from vkd_pyro.posthoc.calibration import Calibration, Fit, Judged
 from vkd_pyro.posthoc.conformal import Conformal, Coverage
 from vkd_pyro.posthoc.ood import OODDetector, OODScores, Signals
 from vkd_pyro.posthoc.recalibration import Identity, Isotonic, Platt, Recalibration, Temperature

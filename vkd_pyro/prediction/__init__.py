@@ -11,3 +11,4 @@ from vkd_pyro.prediction.files import Predicted as Predicted
 from vkd_pyro.prediction.files import predict_files as predict_files
 from vkd_pyro.prediction.images import Unread as Unread
 from vkd_pyro.prediction.images import find_images as find_images
+from vkd_pyro.prediction.studies import studies_of as studies_of

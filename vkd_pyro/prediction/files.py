@@ -1,6 +1,7 @@
-"""From bundle and files to what is said of each file."""
+"""From bundle and files to what is said of each study, or file."""
 
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,10 +17,11 @@ from torch import Tensor
 from vkd_pyro import metrics
 from vkd_pyro.artifacts.bundle import Bundle
 from vkd_pyro.artifacts.export import Export
-from vkd_pyro.posthoc.calibration import Calibration
-from vkd_pyro.posthoc.ood import Signals
+from vkd_pyro.posthoc.calibration import UNITS, Calibration, Fit, Unit
+from vkd_pyro.posthoc.ood import FLAGGED_SHARE, Signals
 from vkd_pyro.prediction.images import ImageFile, Unread, read_images
 from vkd_pyro.prediction.predictive import Prediction, Summary, UncertaintySources, joined, predict_with
+from vkd_pyro.prediction.queries import Answer, Query, parse
 from vkd_pyro.sampling import PosteriorPredictive
 from vkd_pyro.utils.errors import UserError
 
@@ -28,11 +31,14 @@ Predictor = Bundle | Export
 
 @dataclass(frozen=True)
 class Predicted:
-    """What is said of one image file; arrays are [K]. Without a calibration all after `networks` is unknown.
+    """What is said of one study, or of one image file; arrays are [K]. Without a calibration all after `epistemic` is
+    unknown.
 
     Attributes:
-        image: its path, as given.
-        image_sha256: of the file.
+        image: the path of the first image, as given.
+        image_sha256: of the file; of several, joined by "+".
+        images: paths of all images that were read.
+        unit: "study", images judged together by what was fitted to studies; or "image", where no study is known.
         findings: names of the K labels.
         probabilities: p(y_k = 1 | x_I), as the model gives it.
         low, high: the interval that holds p(y_k = 1 | x_I, z, network) with the probability asked for.
@@ -42,13 +48,17 @@ class Predicted:
         thresholds: of recalibrated probabilities, from which on the answer is yes; NaN where there is none.
         answers: "yes", "no", "refer" (the interval straddles the threshold), "unknown".
         conformal: "yes", "no", "refer" (either may be), "neither" (none may), "unknown".
-        ood: how unlike the images that the model learned from: 0 is usual, 1 is rare; NaN unknown.
-        ood_p: the share of usual images that are as unlike; NaN unknown.
+        ood: how unlike the images that the model learned from: 0 is usual, 1 is rare; NaN unknown. Of a study that of
+            the image that is most so.
+        ood_p: the share of usual images that are as unlike, of n images the smallest times n; NaN unknown.
         flagged: whether that is rare; None unknown.
+        queries: what is said of each question that was asked.
     """
 
     image: Path
     image_sha256: str
+    images: tuple[Path, ...]
+    unit: Unit
     findings: tuple[str, ...]
     probabilities: Floats
     low: Floats
@@ -66,33 +76,37 @@ class Predicted:
     ood: float
     ood_p: float
     flagged: bool | None
+    queries: tuple[Answer, ...] = ()
 
 
 def predict_files(
     bundles: Predictor | Sequence[Predictor],
-    images: Iterable[str | Path],
+    images: Iterable[str | Path | tuple[Path, ...]],
     uncertainty: UncertaintySources | None = None,
     batch_size: int = 32,
     on_mismatch: Literal["error", "warn"] = "error",
     level: float = 0.95,
+    queries: Sequence[str] = (),
 ) -> Iterator[Predicted | Unread]:
-    """What is said of each image file, in their order; of a file that cannot be read, why, and the rest goes on.
+    """What is said of each study or image, in their order; of a file that cannot be read, why, and the rest goes on.
 
-    Of an image it depends on the image, the bundles and the seed; not on the other images, nor, but for rounding, on
-    the batch size.
+    Of a study it depends on its images, the bundles and the seed; not on others, nor, but for rounding, on the batch
+    size. A study of which some images cannot be read is judged by the others.
 
     Args:
         bundles: one, or several, which are an ensemble; models compute where they are. Exports are as good.
-        images: PNG, JPEG or DICOM files; of folders and patterns, `find_images`.
+        images: PNG, JPEG or DICOM files, each an image of which no study is known; or tuples of those of one study
+            (`studies_of`). Of folders and patterns, `find_images`.
         uncertainty: the sources of uncertainty; `Uncertainty()`, 100 draws of z, by default.
-        batch_size: images predicted at once.
+        batch_size: images predicted at once, about.
         on_mismatch: where a DICOM header says that it is no chest X-ray of a view that the model knows: that is a
             problem of the file, or only a warning.
         level: of the intervals.
+        queries: questions about several findings at once (`queries`).
 
     Raises:
-        UserError: bundles that do not go together; masks of dropout where there is none; masks, or augmented
-            images, of an export.
+        UserError: a question that cannot be read; bundles that do not go together; masks of dropout where there is
+            none; masks, or augmented images, of an export.
     """
     members, uncertainty = (
         [bundles] if isinstance(bundles, Bundle | Export) else list(bundles),
@@ -104,8 +118,17 @@ def predict_files(
     if not _is_usual(uncertainty) and any(isinstance(member, Export) for member in members):
         raise UserError("num_masks, num_augmentations: OpenVINO has one network and no masks; use PyTorch, by a bundle")
     views = tuple(view for view in members[0].views if all(view in bundle.views for bundle in members))
-    files = read_images(images, members[0].transform, views, on_mismatch, 2 * batch_size)
-    return _predicted(members, files, uncertainty, batch_size, level)
+    sizes: deque[int] = deque()
+    files = read_images(_each(images, sizes), members[0].transform, views, on_mismatch, 2 * batch_size)
+    asked = [parse(query, members[0].findings) for query in queries]
+    return _predicted(members, files, sizes, uncertainty, batch_size, level, asked)
+
+
+def _each(images: Iterable[str | Path | tuple[Path, ...]], sizes: deque[int]) -> Iterator[str | Path]:
+    """File by file; notes how many a study has, 0 where none is known, before its first."""
+    for item in images:
+        sizes.append(len(item) if isinstance(item, tuple) else 0)
+        yield from (item if isinstance(item, tuple) else (item,))
 
 
 def check_together(bundles: Sequence[Predictor]) -> None:
@@ -128,47 +151,99 @@ def calibration_of(bundles: Sequence[Predictor]) -> Calibration | None:
     return bundles[0].calibration if len(bundles) == 1 else None
 
 
+@dataclass(frozen=True)
+class _Study:
+    """Files that are judged together: all of a study, or one of which no study is known."""
+
+    unit: Unit
+    files: list[ImageFile]
+    unread: list[Unread]
+
+
+def _studies(files: Iterator[ImageFile | Unread], sizes: deque[int]) -> Iterator[_Study]:
+    for first in files:
+        size = sizes.popleft()
+        every = [first, *islice(files, max(size - 1, 0))]
+        read = [file for file in every if isinstance(file, ImageFile)]
+        yield _Study("study" if size else "image", read, [file for file in every if isinstance(file, Unread)])
+
+
 def _predicted(
     members: Sequence[Predictor],
     files: Iterator[ImageFile | Unread],
+    sizes: deque[int],
     uncertainty: UncertaintySources,
     batch_size: int,
     level: float,
+    queries: Sequence[Query],
 ) -> Iterator[Predicted | Unread]:
-    while some := list(islice(files, batch_size)):
-        readable = [file for file in some if isinstance(file, ImageFile)]
-        for file in readable:
-            if file.mismatch:
-                warnings.warn(f"{file.image}: {file.mismatch}", stacklevel=2)
-        said = iter(_said_of(members, readable, uncertainty, level) if readable else [])
-        yield from (file if isinstance(file, Unread) else next(said) for file in some)
+    for some in _batches(_studies(files, sizes), batch_size):
+        for file in (file for study in some for file in study.files if file.mismatch):
+            warnings.warn(f"{file.image}: {file.mismatch}", stacklevel=2)
+        readable = [study for study in some if study.files]
+        said = iter(_said_of(members, readable, uncertainty, level, queries) if readable else [])
+        for study in some:
+            yield from study.unread
+            if study.files:
+                yield next(said)
+
+
+def _batches(studies: Iterator[_Study], batch_size: int) -> Iterator[list[_Study]]:
+    """As many as have that many images, or some more."""
+    some: list[_Study] = []
+    for study in studies:
+        some.append(study)
+        if sum(len(each.files) + len(each.unread) for each in some) >= batch_size:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 @torch.no_grad()
 def _said_of(
-    members: Sequence[Predictor], files: Sequence[ImageFile], uncertainty: UncertaintySources, level: float
+    members: Sequence[Predictor],
+    studies: Sequence[_Study],
+    uncertainty: UncertaintySources,
+    level: float,
+    queries: Sequence[Query],
 ) -> list[Predicted]:
-    """What is said of the files of one batch."""
+    """What is said of the studies of one batch."""
     findings, calibration = members[0].findings, calibration_of(members)
-    images = torch.stack([file.pixels for file in files]).float() / 255
+    images = torch.stack([file.pixels for study in studies for file in study.files]).float() / 255
+    study_of = np.repeat(np.arange(len(studies)), [len(study.files) for study in studies])
     if calibration or _is_usual(uncertainty):
         features = [member.model.encode(images) for member in members]
         said = [
             member.model.posterior_predictive(one, uncertainty.num_samples, uncertainty.seed)
             for member, one in zip(members, features, strict=True)
         ]
-        prediction = usual = joined(said, findings, ensemble=len(members) > 1)
+        by_image = joined(said, findings, ensemble=len(members) > 1)
+        prediction = usual = by_image.mean_over(study_of)
     if not _is_usual(uncertainty):
-        prediction = _by_other_networks(members, images, uncertainty)
+        prediction = _by_other_networks(members, images, uncertainty).mean_over(study_of)
     summary = prediction.summary(level)
     if calibration:
         interval = summary if prediction.sources else None
-        judged = _judged(calibration, usual.probabilities, interval, _signals(features[0], said[0], usual))
+        units = np.array([study.unit for study in studies])
+        judged = _judged(calibration, units, usual.probabilities, interval)
+        judged |= _novelty(calibration, study_of, _signals(features[0], said[0], by_image))
     else:
         judged = _unjudged(summary)
     arrays = vars(summary) | judged
-    rows = [{name: array[row] for name, array in arrays.items()} for row in range(len(files))]
-    return [Predicted(file.image, file.sha256, findings, **row) for file, row in zip(files, rows, strict=True)]
+    answers = [query.answer(prediction.samples, "z" in prediction.sources) for query in queries]
+    return [
+        Predicted(
+            image=study.files[0].image,
+            image_sha256="+".join(file.sha256 for file in study.files),
+            images=tuple(file.image for file in study.files),
+            unit=study.unit,
+            findings=findings,
+            queries=tuple(answer.of(row) for answer in answers),
+            **{name: array[row] for name, array in arrays.items()},
+        )
+        for row, study in enumerate(studies)
+    ]
 
 
 def _is_usual(uncertainty: UncertaintySources) -> bool:
@@ -194,30 +269,40 @@ def _signals(features: Tensor, said: PosteriorPredictive, usual: Prediction) -> 
 
 
 def _judged(
-    calibration: Calibration, probabilities: Floats, interval: Summary | None, signals: Signals
+    calibration: Calibration, units: NDArray[np.str_], probabilities: Floats, interval: Summary | None
 ) -> dict[str, NDArray[Any]]:
-    """All that `Predicted` owes to a calibration, a row each image.
+    """What `Predicted` owes to the fits of a calibration, a row each study.
 
     Args:
         calibration: of the model.
+        units: of each row, which fit is its own, [N].
         probabilities: [N, K], of the prediction that was calibrated.
         interval: of what was asked, which may have more sources of uncertainty; None where it has none.
-        signals: of the images.
     """
-    judged = calibration.judge(probabilities, None if interval is None else (interval.low, interval.high))
-    ood = calibration.reference.score(signals)
-    ood_p, flagged = ood.p_values[:, -1], ood.flagged.astype(object)
-    flagged[np.isnan(ood_p)] = None
-    as_given = np.array([name in calibration.recalibration.not_fitted for name in calibration.recalibration.findings])
+    found = {unit: _by_fit(calibration.of(unit), probabilities, interval) for unit in UNITS}
+    is_study = (units == "study")[:, None]
+    return {name: np.where(is_study, found["study"][name], found["image"][name]) for name in found["study"]}
+
+
+def _by_fit(fit: Fit, probabilities: Floats, interval: Summary | None) -> dict[str, NDArray[Any]]:
+    judged = fit.judge(probabilities, None if interval is None else (interval.low, interval.high))
+    as_given = np.array([name in fit.recalibration.not_fitted for name in fit.recalibration.findings])
     fitted = {"calibrated": judged.calibrated, "calibrated_low": judged.low, "calibrated_high": judged.high}
     return {name: np.where(as_given, np.nan, array) for name, array in fitted.items()} | {
-        "thresholds": np.broadcast_to(calibration.operating_points.thresholds, probabilities.shape),
+        "thresholds": np.broadcast_to(fit.operating_points.thresholds, probabilities.shape),
         "answers": judged.answers,
         "conformal": judged.conformal,
-        "ood": ood.score,
-        "ood_p": ood_p,
-        "flagged": flagged,
     }
+
+
+def _novelty(calibration: Calibration, study_of: NDArray[np.integer], signals: Signals) -> dict[str, NDArray[Any]]:
+    """How unlike the images known each study is: by the image that is most so, with allowance for their number."""
+    ood = calibration.reference.score(signals)
+    of_images = pd.DataFrame({"score": ood.score, "p": ood.p_values[:, -1]}).groupby(study_of)
+    p = (of_images["p"].min() * of_images["p"].count()).clip(upper=1).to_numpy()
+    flagged = (p <= FLAGGED_SHARE).astype(object)
+    flagged[np.isnan(p)] = None
+    return {"ood": of_images["score"].max().to_numpy(), "ood_p": p, "flagged": flagged}
 
 
 def _unjudged(summary: Summary) -> dict[str, NDArray[Any]]:

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,13 @@ class Overlays:
         private_folder(folder)
 
     def write(self, one: Predicted) -> None:
-        """Writes the overlays of one image."""
+        """Writes the overlays of one image, or of each of a study."""
         if not (numbers := self._wanted(one)):
             return
+        for image, sha256 in zip(one.images, one.image_sha256.split("+"), strict=True):
+            self._write(replace(one, image=image, image_sha256=sha256), numbers)
+
+    def _write(self, one: Predicted, numbers: list[int]) -> None:
         gray = read_gray(one.image)
         maps = self._maps(gray, numbers)
         gray.thumbnail((LONGEST_SIDE, LONGEST_SIDE))

@@ -14,7 +14,7 @@ so that total = aleatoric + latent + epistemic.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from vkd_pyro import metrics
 from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.model import ImageModel
+from vkd_pyro.prediction.queries import Answer, parse
 from vkd_pyro.sampling import PosteriorPredictive
 from vkd_pyro.utils.errors import UserError
 
@@ -74,6 +75,24 @@ class Prediction:
     def probabilities(self) -> Array:
         """p(y_k = 1 | x_I), float [N, K]: the mean over samples."""
         return self.samples.mean(axis=(0, 1))
+
+    def probability(self, query: str) -> Answer:
+        """What is said of several findings at once, such as "Pleural Effusion & ~Edema", [N]: see `queries`.
+
+        Raises:
+            UserError: the question cannot be read, or names what is no finding.
+        """
+        return parse(query, self.findings).answer(self.samples, "z" in self.sources)
+
+    def mean_over(self, study: NDArray[np.integer]) -> "Prediction":
+        """Of studies in place of images: the mean over the images of each, sample by sample, as they share their draws.
+
+        Args: which study each image is of, int [N], numbered from 0 on.
+        """
+        member = np.zeros((study.max() + 1, len(study)), self.samples.dtype)
+        member[study, np.arange(len(study))] = 1
+        means = np.einsum("nb,vsbk->vsnk", member / member.sum(1, keepdims=True), self.samples)
+        return replace(self, samples=means.clip(0, 1))
 
     def interval(self, level: float = 0.95) -> tuple[Array, Array]:
         """Quantiles of the samples, [N, K] each: where p(y_k = 1 | x_I, z, network) lies with this probability.

@@ -24,7 +24,7 @@ Cell = str | float | int | bool | None
 Row = dict[str, Cell]
 Write = Callable[[Predicted], None]
 
-OF_IMAGE = {"image": str, "image_sha256": str}
+OF_IMAGE = {"image": str, "image_sha256": str, "images": int, "unit": str}
 OF_FINDING = {
     "finding": str,
     "probability": float,
@@ -52,7 +52,8 @@ PROVENANCE = {
     "seed": int,
 }
 COLUMNS: dict[str, type] = OF_IMAGE | OF_FINDING | OF_NOVELTY | PROVENANCE
-"""Columns, nearly named as the attributes of `Predicted`; uncertainty is in nats, and `level` is of the intervals."""
+"""Columns, nearly named as the attributes of `Predicted`; `images` is their number, `unit` says whether what was fitted
+to studies, or to images, judged them, uncertainty is in nats, and `level` is of the intervals."""
 
 FORMATS = (".csv", ".json", ".parquet")
 ROW_GROUP = 10_000
@@ -74,7 +75,12 @@ def provenance(bundle_hashes: Sequence[str], uncertainty: UncertaintySources, le
 
 def rows(one: Predicted, made_by: Row) -> list[Row]:
     """A row a finding, with the cells of `COLUMNS`."""
-    first: Row = {"image": as_text(one.image), "image_sha256": one.image_sha256}
+    first: Row = {
+        "image": as_text(one.image),
+        "image_sha256": one.image_sha256,
+        "images": len(one.images),
+        "unit": one.unit,
+    }
     last: Row = {"ood": _number(one.ood), "ood_p": _number(one.ood_p), "flagged": _truth(one.flagged)}
     return [first | _of_finding(one, k) | last | made_by for k in range(len(one.findings))]
 

@@ -31,7 +31,7 @@ class Item:
 
     @property
     def status(self) -> str:
-        """"filled in", "filled in, to be completed", or "the author writes this"."""
+        """ "filled in", "filled in, to be completed", or "the author writes this"."""
         if not self.section:
             return "the author writes this"
         return "filled in, to be completed" if self.author else "filled in"

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from vkd_pyro.metrics import Interval
 from vkd_pyro.reporting.figures import interval_text, svg
 from vkd_pyro.reporting.page import SECTIONS, CaptionedFigure, Cell, Page, Table, Undefined
 from vkd_pyro.utils.files import written
@@ -46,12 +47,17 @@ def write_page(page: Page, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Shown:
-    """A cell as text: `interval` is the bracketed part, `reason` says why something is undefined."""
+    """A cell as text: `interval` is the bracketed part, `reason` says why it is undefined, or what to beware of."""
 
     text: str
     interval: str = ""
     reason: str = ""
     is_number: bool = True
+
+    @property
+    def footnote(self) -> str:
+        """The reason, as it is said below a table."""
+        return f"undefined: {self.reason}" if "undefined" in self.text + self.interval else self.reason
 
 
 def shown(cell: Cell, digits: int = 3, undefined: str = Table.undefined) -> Shown:
@@ -66,13 +72,14 @@ def shown(cell: Cell, digits: int = 3, undefined: str = Table.undefined) -> Show
         return Shown(f"{int(cell):,}")
     text = interval_text(float(cell) if isinstance(cell, Real) else cell, digits)
     estimate, _, interval = text.partition(" ")
-    return Shown(estimate, interval, reason=undefined if "undefined" in text else "")
+    note = cell.note if isinstance(cell, Interval) else ""
+    return Shown(estimate, interval, reason=note or (undefined if "undefined" in text else ""))
 
 
 def _laid_out(table: Table) -> dict[str, Any]:
     """The cells as they are shown, which columns hold numbers, and the reasons in the order of their footnotes."""
     rows = [[shown(cell, table.digits, table.undefined) for cell in row] for row in table.rows]
-    reasons = list(dict.fromkeys(cell.reason for row in rows for cell in row if cell.reason))
+    reasons = list(dict.fromkeys(cell.footnote for row in rows for cell in row if cell.reason))
     numeric = [all(cell.is_number for cell in column) for column in zip(*rows, strict=True)]
     return {"rows": rows, "reasons": reasons, "numeric": numeric or [False] * len(table.columns)}
 

@@ -40,12 +40,16 @@ def method_facts(method: Method, data: StudyData, config: Mapping[str, Any]) -> 
         config: content of the run's config.yaml.
     """
     objective = getattr(method, "objective", None)
-    formulas = {name: formula for name, part in (("model", method), ("objective", objective)) if (formula := formula_of(part))}
+    formulas = {
+        name: formula for name, part in (("model", method), ("objective", objective)) if (formula := formula_of(part))
+    }
     facts = {"method": type(method).__name__}
     for name in ("image_encoder", "prior", "likelihood"):
         part = getattr(method.model, name, None)
         if part is not None:
-            facts[name.replace("_", " ")] = f"{type(part).__name__}, {sum(p.numel() for p in part.parameters()):,} parameters"
+            facts[name.replace("_", " ")] = (
+                f"{type(part).__name__}, {sum(p.numel() for p in part.parameters()):,} parameters"
+            )
     facts["images"] = f"{data.selection.image_size} x {data.selection.image_size}, gray, {data.selection.views} views"
     facts["augmentation in training"] = _text((config.get("data") or {}).get("loading", {}).get("augmentation"))
     training = config.get("training") or {}
@@ -60,7 +64,15 @@ def method_facts(method: Method, data: StudyData, config: Mapping[str, Any]) -> 
     return MethodFacts(formulas, facts)
 
 
-TRAINING = ("max_epochs", "optimizer", "learning_rate_schedule", "gradient_clip", "patience", "precision", "report_warm_up")
+TRAINING = (
+    "max_epochs",
+    "optimizer",
+    "learning_rate_schedule",
+    "gradient_clip",
+    "patience",
+    "precision",
+    "report_warm_up",
+)
 
 
 def formula_of(part: object) -> str:

@@ -14,6 +14,8 @@ SECTIONS = {
     "calibration": "Calibration",
     "uncertainty": "Uncertainty",
     "decisions": "Decisions",
+    "clinical": "Clinical use",
+    "joint": "Findings together",
     "subgroups": "Subgroups",
     "ood": "Out-of-distribution images",
     "latent": "Latent space",

@@ -1,6 +1,7 @@
 """What an evaluation leaves in its folder: page, figures, numbers; and what is computed for the page alone."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,17 @@ from vkd_pyro.reporting.sections import Assessment, Extras, figures_of, page_of
 from vkd_pyro.utils.files import private_folder
 
 
-def save_all(evaluation: Evaluation, folder: Path, extras: Extras, num_resamples: int = 1000) -> Assessment:
-    """Writes evaluation.json, predictions.parquet, figures/ and index.html into a folder."""
+def save_all(
+    evaluation: Evaluation,
+    folder: Path,
+    extras: Extras,
+    num_resamples: int = 1000,
+    prevalence: Mapping[str, float] | None = None,
+) -> Assessment:
+    """Writes evaluation.json, predictions.parquet, figures/ and index.html into a folder; see `Assessment.of`."""
     if extras.mismatch is not None:
         evaluation = with_mismatch(evaluation, extras.mismatch)
-    assessed = Assessment.of(evaluation, num_resamples)
+    assessed = Assessment.of(evaluation, num_resamples, prevalence)
     page = page_of(evaluation, assessed, extras)
     private_folder(folder)
     save_evaluation(evaluation, folder, evaluation.summary() | assessed.summary())

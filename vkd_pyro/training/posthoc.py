@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.evaluation.outputs import outputs_of_images, signals
+from vkd_pyro.evaluation.outputs import StudyOutputs, outputs_of_images, signals
 from vkd_pyro.methods.base import Method
-from vkd_pyro.posthoc.calibration import Calibration
+from vkd_pyro.posthoc.calibration import Calibration, Fit
 from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration, Temperature
@@ -44,7 +44,7 @@ class Posthoc:
 
 
 def calibrate(method: Method, data: StudyData, settings: Posthoc | None = None) -> Calibration:
-    """Recalibration, thresholds and conformal sets by the validation split; the OOD detector.
+    """Recalibration, thresholds and conformal sets by the validation split, of studies and of images; the OOD detector.
 
     Args:
         method: trained; in eval mode afterwards.
@@ -55,12 +55,16 @@ def calibrate(method: Method, data: StudyData, settings: Posthoc | None = None) 
     method.eval()
     validation = outputs_of_images(method, data, "validation", settings.num_samples)
     training = outputs_of_images(method, data, "train", 1, max_images=settings.max_reference_images)
-    studies = validation.mean_over_images()
-    recalibration = settings.recalibration.fit(studies.probabilities, studies.labels, method.findings)
-    honest = recalibration(studies.probabilities)
     return Calibration(
-        recalibration,
-        OperatingPoints.fit(honest, studies.labels, method.findings, settings.rule or BySensitivity(0.9)),
-        Conformal.fit(honest, studies.labels, method.findings, settings.alpha),
-        OODDetector.fit(signals(training), signals(validation)),
+        study=_fit(validation.mean_over_images(), method.findings, settings),
+        image=_fit(validation, method.findings, settings),
+        reference=OODDetector.fit(signals(training), signals(validation)),
     )
+
+
+def _fit(rows: StudyOutputs, findings: tuple[str, ...], settings: Posthoc) -> Fit:
+    """To rows that are studies, or images."""
+    recalibration = settings.recalibration.fit(rows.probabilities, rows.labels, findings)
+    honest = recalibration(rows.probabilities)
+    points = OperatingPoints.fit(honest, rows.labels, findings, settings.rule or BySensitivity(0.9))
+    return Fit(recalibration, points, Conformal.fit(honest, rows.labels, findings, settings.alpha))

@@ -27,6 +27,15 @@ CHEXPERT_FINDINGS: tuple[str, ...] = (
 )
 """The 14 findings of CheXpert (Irvin et al. 2019), in the order of its own CSV header."""
 
+NO_ABNORMALITY = ("No Finding", "Support Devices")
+"""Labels that are no abnormality of the patient."""
+
+
+def abnormalities(findings: Sequence[str]) -> list[int]:
+    """The numbers of the findings that are an abnormality."""
+    return [number for number, finding in enumerate(findings) if finding not in NO_ABNORMALITY]
+
+
 CHESTXRAY14_SHARED: dict[str, tuple[str, ...]] = {
     "Cardiomegaly": ("Cardiomegaly",),
     "Edema": ("Edema",),

@@ -3,12 +3,16 @@
 areas          AUC and average precision of each finding, and their averages
 probabilities  calibration, raw and recalibrated
 answers        decisions by the operating points, coverage of the conformal sets
+clinical       predictive values, also at another prevalence; net benefit
+together       all findings of a study at once
 referral       where the wrong answers are, by uncertainty
 groups         the same by sex, age and view
 """
 
 from vkd_pyro.evaluation.tables.answers import conformal, decisions, operating_points
 from vkd_pyro.evaluation.tables.areas import averages, ranking
+from vkd_pyro.evaluation.tables.clinical import CURVE, clinical, decision_curves, prevalences
 from vkd_pyro.evaluation.tables.groups import subgroups
 from vkd_pyro.evaluation.tables.probabilities import calibration, calibration_of
 from vkd_pyro.evaluation.tables.referral import SHARES, Selective, selective
+from vkd_pyro.evaluation.tables.together import DIFFERENCE, JOINT, MARGINAL, at_least_one, together

@@ -25,13 +25,13 @@ def ranking(evaluation: Evaluation, num_resamples: int = 1000) -> pd.DataFrame:
     rows = []
     for k, _ in enumerate(e.findings):
         p, y = e.probabilities[:, k], e.labels[:, k]
-        how: Any = {"patients": e.patient_ids, "num_resamples": num_resamples, "models": e.models}
+        how: Any = {"patients": e.patient_ids, "models": e.models}
         rows.append(
             {
                 "known": int((~np.isnan(y)).sum()),
                 "positive": int(np.nansum(y)),
                 "AUC": metrics.auroc_interval(p, y, **how),
-                "average precision": metrics.average_precision_interval(p, y, **how),
+                "average precision": metrics.average_precision_interval(p, y, num_resamples=num_resamples, **how),
                 "report AUC": metrics.auroc(e.report_probabilities[:, k], y, e.models),
                 "undefined": metrics.undefined_reason(p, y, e.models) or "",
             }

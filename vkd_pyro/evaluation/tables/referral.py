@@ -32,6 +32,8 @@ class Selective:
             wrong answer.
         never: share of wrong answers, were every answer no: the share of positives.
         shares: of the studies that are referred, [R].
+        risk_coverage_area, excess_area, generalized_risk_area: AURC, E-AURC and AUGRC of the share of wrong answers of
+            a study; less is better.
         error, random, oracle: share of wrong answers among the rest, [R]: the most uncertain referred first, any, or
             those with most errors.
     """
@@ -44,6 +46,9 @@ class Selective:
     error: Array
     random: Array
     oracle: Array
+    risk_coverage_area: float
+    excess_area: float
+    generalized_risk_area: float
 
 
 def selective(evaluation: Evaluation, uncertainty: Array | None = None, num_resamples: int = 1000) -> Selective:
@@ -74,6 +79,8 @@ def selective(evaluation: Evaluation, uncertainty: Array | None = None, num_resa
 
     as_they_are = np.ones((1, len(wrong)), np.int64)
     found, best = curve(uncertainty), curve(by_errors)
+    errors_of = np.where(pairs > 0, wrong / np.maximum(pairs, 1), np.nan)
+    areas = metrics.excess_area(errors_of, uncertainty)
     return Selective(
         uncertain_error=float(errors(as_they_are, uncertain)[0]),
         other_error=float(errors(as_they_are, others)[0]),
@@ -83,6 +90,9 @@ def selective(evaluation: Evaluation, uncertainty: Array | None = None, num_resa
         error=found.values,
         random=np.full(len(SHARES), found.values[0]),
         oracle=best.values,
+        risk_coverage_area=areas.area,
+        excess_area=areas.excess,
+        generalized_risk_area=metrics.area_under_generalized_risk(errors_of, uncertainty),
     )
 
 

@@ -6,6 +6,7 @@ calibration  the reliability diagram
 selective    uncertainty of right and wrong answers, referral, risk and coverage
 latent       maps of z
 training     training curves
+decisions    decision curves
 forests      differences with their intervals
 examples     example studies
 files        figures as PNG and SVG
@@ -13,6 +14,7 @@ files        figures as PNG and SVG
 
 from vkd_pyro.reporting.figures.calibration import Bins, reliability
 from vkd_pyro.reporting.figures.curves import precision_recall, roc
+from vkd_pyro.reporting.figures.decisions import decision_curves
 from vkd_pyro.reporting.figures.examples import cases
 from vkd_pyro.reporting.figures.files import save, svg
 from vkd_pyro.reporting.figures.forests import forest

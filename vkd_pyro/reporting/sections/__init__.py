@@ -6,6 +6,8 @@ head         what was evaluated
 ranking      averages, findings, curves
 calibration  scores and errors of probabilities
 uncertainty  what uncertainty is worth, out-of-distribution images
+clinical     predictive values, decision curves, what to refer
+together     all findings of a study at once
 decisions    operating points and conformal sets
 subgroups    by patient and view
 latent       the use of z, reports that disagree with their images
@@ -20,12 +22,14 @@ from vkd_pyro.evaluation.evaluation import Evaluation
 from vkd_pyro.reporting.page import Page, Section
 from vkd_pyro.reporting.sections import (
     calibration,
+    clinical,
     decisions,
     head,
     latent,
     model,
     ranking,
     subgroups,
+    together,
     uncertainty,
 )
 from vkd_pyro.reporting.sections.assessment import Assessment, plain
@@ -41,6 +45,8 @@ def page_of(evaluation: Evaluation, assessed: Assessment, extras: Extras) -> Pag
         calibration.calibration(evaluation, assessed),
         uncertainty.uncertainty(evaluation, assessed),
         decisions.decisions(evaluation, assessed),
+        clinical.clinical(evaluation, assessed),
+        together.together(assessed),
         subgroups.subgroups(assessed),
         uncertainty.ood(evaluation),
         latent.latent(evaluation, extras),

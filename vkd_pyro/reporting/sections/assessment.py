@@ -25,10 +25,15 @@ class Assessment:
     selective: Selective
     selective_by_probability: Selective
     subgroups: pd.DataFrame
+    clinical: pd.DataFrame | None
+    decision_curves: pd.DataFrame
+    together: pd.DataFrame | None
 
     @classmethod
-    def of(cls, evaluation: Evaluation, num_resamples: int = 1000) -> "Assessment":
-        """Intervals are of so many resamples of the patients."""
+    def of(
+        cls, evaluation: Evaluation, num_resamples: int = 1000, prevalence: Mapping[str, float] | None = None
+    ) -> "Assessment":
+        """Intervals by so many resamples of the patients; predictive values also at another prevalence, by finding."""
         return cls(
             tables.averages(evaluation, num_resamples),
             tables.ranking(evaluation, num_resamples),
@@ -38,10 +43,13 @@ class Assessment:
             tables.selective(evaluation, num_resamples=num_resamples),
             tables.selective(evaluation, evaluation.probabilities.sum(axis=1), num_resamples),
             tables.subgroups(evaluation, num_resamples),
+            tables.clinical(evaluation, prevalence),
+            tables.decision_curves(evaluation),
+            tables.together(evaluation, num_resamples),
         )
 
     def summary(self) -> dict[str, Any]:
-        """For JSON; undefined numbers are null, intervals are {estimate, low, high}."""
+        """For JSON; undefined numbers are null, intervals are {estimate, low, high}, with a note where there is one."""
         return {name: plain(value) for name, value in vars(self).items()}
 
 
@@ -51,7 +59,9 @@ def plain(value: Any) -> Any:
         return {str(name): plain(dict(row)) for name, row in value.iterrows()}
     if isinstance(value, Mapping):
         return {str(name): plain(each) for name, each in value.items()}
-    if isinstance(value, Interval | Selective):
+    if isinstance(value, Interval):
+        return plain({name: part for name, part in vars(value).items() if name != "note" or part})
+    if isinstance(value, Selective):
         return plain(vars(value))
     if isinstance(value, np.ndarray):
         return [plain(each) for each in value]

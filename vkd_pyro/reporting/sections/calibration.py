@@ -50,8 +50,9 @@ def _recalibration(e: Evaluation) -> Iterator[str]:
         yield "Recalibrated for each model apart, fitted on its own validation split."
         return
     fitted = e.how["calibration"]["recalibration"]
-    yield f"Recalibrated by {fitted['class_path'].rpartition('.')[2]}, fitted on the validation split."
-    if e.how.get("level") == "image" or e.how.get("fusion") == "product":
+    of = {"study": "studies", "image": "single images"}[e.how["calibration"].get("unit", "study")]
+    yield f"Recalibrated by {fitted['class_path'].rpartition('.')[2]}, fitted to {of} of the validation split."
+    if e.how.get("fusion") == "product":
         yield "It was fitted to the mean over the images of a study, which is not what is evaluated here."
     yield from (f"{finding}: not recalibrated ({why})" for finding, why in fitted["init_args"]["not_fitted"].items())
 

@@ -10,7 +10,9 @@ def cohort(extras: Extras) -> Section | None:
         return None
     found = extras.cohort
     table = found.characteristics
-    rows: list[list[Cell]] = [[str(name), *row] for name, row in zip(table.index, table.to_numpy().tolist(), strict=True)]
+    rows: list[list[Cell]] = [
+        [str(name), *row] for name, row in zip(table.index, table.to_numpy().tolist(), strict=True)
+    ]
     shared = sum(found.shared_patients.values())
     facts: dict[str, Cell] = {
         "patients in two splits": shared,

@@ -48,8 +48,9 @@ def findings(e: Evaluation, assessed: Assessment) -> Section:
         report: list[Cell] = [Undefined(why) if why else row["report AUC"]] if with_report else []
         rows.append([str(finding), int(row["known"]), int(row["positive"]), *cells, *report])
     note = (
-        f"Where a finding has fewer than {MIN_POSITIVES} positives, or negatives, every resample has as many patients "
-        "with it as the data: its interval is given that number."
+        "Intervals of 95 %. Of an AUC: the values that its clustered variance does not contradict, patients being "
+        "independent and their studies not; how often such intervals hold the truth was simulated, see the manual. Of "
+        f"average precision: patients resampled, a finding with fewer than {metrics.RARE} positives given their number."
     )
     return Section("findings", tables=[Table("Ranking", columns, rows, note)])
 

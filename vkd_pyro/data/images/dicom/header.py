@@ -66,6 +66,18 @@ def read_header(path: Path) -> DicomHeader:
         return DicomHeader(*(code(dataset.get(tag)) for tag in HEADER_TAGS))
 
 
+def study_of(path: Path) -> str:
+    """The StudyInstanceUID of a DICOM file, which tells its images from others' and is to be shown nowhere; "" where it
+    has none.
+
+    Raises:
+        UserError: as of `read_header`.
+    """
+    require_pydicom(path)
+    with blame(path, "header"):
+        return str(load(path, ("StudyInstanceUID",)).get("StudyInstanceUID") or "").strip()
+
+
 def mismatches(header: DicomHeader, views: Sequence[str] = ("frontal", "lateral")) -> list[str]:
     """Reasons, in plain words, why this is no chest X-ray of the wanted views; empty if there is none.
 
