@@ -146,7 +146,7 @@ def write_page(
 
     assessed = save_all(evaluation, folder, extras, num_resamples, prevalence)
     say("with intervals over patients: " + ", ".join(f"{name} {v:.3f}" for name, v in assessed.averages.items()))
-    say(f"written: {folder}/index.html, evaluation.json, predictions.parquet, figures/")
+    say(f"written: {folder}/index.html, evaluation.json, predictions.parquet, checklist.html, figures/, tables/")
 
 
 def z_of(path: Path, changes: list[str], settings: Namespace, rows: Any) -> Any:
@@ -164,7 +164,9 @@ def extras_of(
     trained: Any, evaluation: Any, rows: Any, settings: Namespace, beside: Any = None, command: str = ""
 ) -> Any:
     """The `Extras` of the page: what is computed or read for it alone; `beside` is z of another run."""
+    from vkd_pyro.data.cohort import cohort_of
     from vkd_pyro.reporting.maps import maps_of
+    from vkd_pyro.reporting.method import method_facts
     from vkd_pyro.reporting.sections import Extras
     from vkd_pyro.reporting.write import cases_of, mismatch_of, training_table
 
@@ -182,7 +184,18 @@ def extras_of(
         cases=cases_of(trained.method, trained.data, evaluation, settings.cases) if settings.cases else None,
         card=trained.bundle.card,
         command=command,
+        cohort=cohort_of(trained.data),
+        method=method_facts(trained.method, trained.data, config_of_run(trained.path)),
     )
+
+
+def config_of_run(path: Path) -> dict[str, Any]:
+    """The settings of a run; {} of a bundle, which has none, and of a run made from Python."""
+    from vkd_pyro.artifacts.config import read_yaml
+    from vkd_pyro.artifacts.run import CONFIG
+
+    known = (path / CONFIG).is_file() and (path / CONFIG).stat().st_size
+    return read_yaml(path / CONFIG) if known else {}
 
 
 def output_folder(settings: Namespace, changes: list[str], corpus: str) -> Path:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -11,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vkd_pyro.metrics import Interval
+from vkd_pyro.reporting.checklist import Checklist
 from vkd_pyro.reporting.figures import interval_text, svg
 from vkd_pyro.reporting.page import SECTIONS, CaptionedFigure, Cell, Page, Table, Undefined
 from vkd_pyro.utils.files import written
@@ -18,6 +20,37 @@ from vkd_pyro.utils.files import written
 
 def render(page: Page) -> str:
     """The page as HTML: the same text for the same content."""
+    sections = sorted(page.sections, key=lambda section: list(SECTIONS).index(section.name))
+    return (
+        _environment()
+        .get_template("evaluation.html.j2")
+        .render(
+            page=page,
+            sections=[(section, SECTIONS[section.name]) for section in sections],
+            laid_out=_laid_out,
+            drawn=_drawn,
+        )
+    )
+
+
+def write_page(page: Page, path: Path) -> None:
+    """Writes the page, whole or not at all."""
+    write_text(path, render(page))
+
+
+def write_checklists(checklists: Sequence[Checklist], page: Page, path: Path) -> None:
+    """Writes what of the checklists the page beside it answers, whole or not at all."""
+    template = _environment().get_template("checklist.html.j2")
+    write_text(path, template.render(checklists=checklists, page=page, headings=SECTIONS))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text, whole or not at all."""
+    with written(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("vkd_pyro.reporting"),
         autoescape=True,
@@ -26,20 +59,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["shown"] = shown
-    sections = sorted(page.sections, key=lambda section: list(SECTIONS).index(section.name))
-    return environment.get_template("evaluation.html.j2").render(
-        page=page,
-        sections=[(section, SECTIONS[section.name]) for section in sections],
-        laid_out=_laid_out,
-        drawn=_drawn,
-    )
-
-
-def write_page(page: Page, path: Path) -> None:
-    """Writes the page, whole or not at all."""
-    text = render(page)
-    with written(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+    return environment
 
 
 # ---------------------------------------------------------------------------------- how a cell is shown

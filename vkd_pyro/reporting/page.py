@@ -17,11 +17,14 @@ SECTIONS = {
     "clinical": "Clinical use",
     "joint": "Findings together",
     "subgroups": "Subgroups",
+    "failures": "Failures",
     "ood": "Out-of-distribution images",
     "latent": "Latent space",
     "reports": "Reports",
-    "training": "Training",
     "cases": "Example cases",
+    "training": "Training",
+    "cohort": "Patients and images",
+    "method": "Method",
     "card": "Model card",
 }
 """Names of the sections in their order on the page, and their headings."""
@@ -47,6 +50,7 @@ class Table:
         columns: their headings.
         rows: each as long as `columns`.
         note: below it.
+        folded: shown when asked for, since few readers need it.
         digits: after the point of a number that is no count.
         undefined: why a number that is NaN is undefined; an `Undefined` cell brings its own reason.
     """
@@ -56,6 +60,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     note: str = ""
     digits: int = 3
+    folded: bool = False
     undefined: str = "the data do not define it"
 
     def __post_init__(self) -> None:
@@ -82,6 +87,7 @@ class Section:
         name: one of `SECTIONS`, which gives its place and its heading.
         lead: what is to be seen here, in a sentence or two.
         highlights: a few numbers shown large, by name; NaN as in a `Table`.
+        formula: text of several lines, as it stands.
         facts: pairs of a term and what is said of it.
         tables, figures: in their order.
         notes: small print.
@@ -90,6 +96,7 @@ class Section:
     name: str
     lead: str = ""
     highlights: Mapping[str, Cell] = field(default_factory=dict)
+    formula: str = ""
     facts: Mapping[str, Cell] = field(default_factory=dict)
     tables: Sequence[Table] = ()
     figures: Sequence[CaptionedFigure] = ()
@@ -162,12 +169,14 @@ class Page:
         evaluated: what stands in its head.
         sections: any of them, in any order, each name once.
         warnings: what a reader must know before the numbers.
+        verdict: the result in a sentence or two.
     """
 
     title: str
     evaluated: Evaluated
     sections: Sequence[Section] = ()
     warnings: Sequence[str] = ()
+    verdict: str = ""
 
     def __post_init__(self) -> None:
         names = [section.name for section in self.sections]

@@ -18,11 +18,13 @@ from vkd_pyro.explanations.images import grad_cam, overlay
 from vkd_pyro.explanations.mismatch import Mismatch, mismatch
 from vkd_pyro.methods.base import Method
 from vkd_pyro.prediction.predictive import predict
+from vkd_pyro.reporting.checklist import checklists
 from vkd_pyro.reporting.figures import save
-from vkd_pyro.reporting.html import write_page
+from vkd_pyro.reporting.html import write_checklists, write_page, write_text
 from vkd_pyro.reporting.maps import shown_finding
 from vkd_pyro.reporting.sections import Assessment, Extras, figures_of, page_of
-from vkd_pyro.utils.files import private_folder
+from vkd_pyro.reporting.tables import as_csv, as_latex, tables_of
+from vkd_pyro.utils.files import private_folder, write_json
 
 
 def save_all(
@@ -32,17 +34,29 @@ def save_all(
     num_resamples: int = 1000,
     prevalence: Mapping[str, float] | None = None,
 ) -> Assessment:
-    """Writes evaluation.json, predictions.parquet, figures/ and index.html into a folder; see `Assessment.of`."""
+    """Writes an evaluation into a folder: its numbers, its page, figures/, tables/ for a paper, reporting checklists.
+
+    Arguments as of `Assessment.of`.
+    """
     if extras.mismatch is not None:
         evaluation = with_mismatch(evaluation, extras.mismatch)
     assessed = Assessment.of(evaluation, num_resamples, prevalence)
     page = page_of(evaluation, assessed, extras)
     private_folder(folder)
-    save_evaluation(evaluation, folder, evaluation.summary() | assessed.summary())
-    private_folder(folder / "figures")
+    more = {name: part.summary() for name, part in (("cohort", extras.cohort), ("method", extras.method)) if part}
+    save_evaluation(evaluation, folder, evaluation.summary() | assessed.summary() | more)
+    for name in ("figures", "tables"):
+        private_folder(folder / name)
     write_page(page, folder / "index.html")
     for name, figure in figures_of(page):
         save(figure, folder / "figures", name)
+    for name, table in tables_of(page):
+        write_text(folder / "tables" / f"{name}.csv", as_csv(table))
+        write_text(folder / "tables" / f"{name}.tex", as_latex(table))
+    write_text(folder / "failures.csv", assessed.failures.to_csv(index=False))
+    lists = checklists([section.name for section in page.sections])
+    write_checklists(lists, page, folder / "checklist.html")
+    write_json(folder / "checklist.json", [each.summary() for each in lists])
     return assessed
 
 

@@ -7,11 +7,13 @@ clinical       predictive values, also at another prevalence; net benefit
 together       all findings of a study at once
 referral       where the wrong answers are, by uncertainty
 groups         the same by sex, age and view
+failures       where the model was wrong, and how sure it was
 """
 
 from vkd_pyro.evaluation.tables.answers import conformal, decisions, operating_points
 from vkd_pyro.evaluation.tables.areas import averages, ranking
 from vkd_pyro.evaluation.tables.clinical import CURVE, clinical, decision_curves, prevalences
+from vkd_pyro.evaluation.tables.failures import failures
 from vkd_pyro.evaluation.tables.groups import subgroups
 from vkd_pyro.evaluation.tables.probabilities import calibration, calibration_of
 from vkd_pyro.evaluation.tables.referral import SHARES, Selective, selective

@@ -9,6 +9,7 @@ training     training curves
 decisions    decision curves
 forests      differences with their intervals
 examples     example studies
+flow         the flow of patients, studies and images
 files        figures as PNG and SVG
 """
 
@@ -17,6 +18,7 @@ from vkd_pyro.reporting.figures.curves import precision_recall, roc
 from vkd_pyro.reporting.figures.decisions import decision_curves
 from vkd_pyro.reporting.figures.examples import cases
 from vkd_pyro.reporting.figures.files import save, svg
+from vkd_pyro.reporting.figures.flow import flow
 from vkd_pyro.reporting.figures.forests import forest
 from vkd_pyro.reporting.figures.latent import latent_maps
 from vkd_pyro.reporting.figures.selective import referral, risk_coverage, uncertainty_histograms

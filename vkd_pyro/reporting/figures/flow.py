@@ -28,6 +28,7 @@ def flow(corpus: str, excluded: Mapping[str, int], included: Mapping[str, Mappin
     rows = [LINE * 2, LINE * 2.4 + side, LINE * 4.8 + side + each]  # tops of the second, third and fourth row
     height = rows[2] + each + 0.1
     figure = Figure(figsize=(WIDTH, height))
+    figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, WIDTH), ylim=(height, 0))
     axes.axis("off")

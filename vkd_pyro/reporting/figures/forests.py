@@ -1,4 +1,4 @@
-"""Forest plots: differences with their intervals."""
+"""Forest plots: differences, or areas, with their intervals."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from vkd_pyro.metrics import Interval
 from vkd_pyro.reporting.figures.style import BLUE, GRAY, STYLE, WIDTH, wrapped
 
 
@@ -18,10 +19,12 @@ def forest(
     highs: ArrayLike,
     title: str = "",
     reference: float = 0,
+    signed: bool = True,
 ) -> Figure:
     """Forest plot: an estimate with its interval a line, the first on top.
 
-    Args: G names; estimates and both ends of their intervals, [G], NaN undefined; the value of no difference.
+    Args: G names; estimates and both ends of their intervals, [G], NaN undefined; the value of no difference;
+    whether numbers have a sign, as differences do.
     Returns: one axes. A filled marker says that the interval leaves the reference out.
     """
     estimates, lows, highs = (np.asarray(values, float) for values in (estimates, lows, highs))
@@ -33,7 +36,7 @@ def forest(
         axes.plot([low, high], [row, row], color=BLUE, linewidth=1.6)
         face = BLUE if clear else "white"
         axes.plot([estimate], [row], marker="s", markersize=5, color=BLUE, markerfacecolor=face)
-        text = "undefined" if np.isnan(estimate) else f"{estimate:+.3f} [{low:+.3f}, {high:+.3f}]"
+        text = format(Interval(estimate, low, high), "+.3f" if signed else ".3f")
         axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", annotation_clip=False)
     axes.set_yticks(range(len(names)), [wrapped(name, 44) for name in names])
     axes.set(ylim=(len(names) - 0.4, -0.6), title=title)

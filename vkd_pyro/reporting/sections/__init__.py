@@ -10,6 +10,9 @@ clinical     predictive values, decision curves, what to refer
 together     all findings of a study at once
 decisions    operating points and conformal sets
 subgroups    by patient and view
+failures     where it was wrong
+cohort       who was studied
+method       formulas, parts, training, software
 latent       the use of z, reports that disagree with their images
 model        training, example cases, model card
 """
@@ -23,9 +26,12 @@ from vkd_pyro.reporting.page import Page, Section
 from vkd_pyro.reporting.sections import (
     calibration,
     clinical,
+    cohort,
     decisions,
+    failures,
     head,
     latent,
+    method,
     model,
     ranking,
     subgroups,
@@ -48,11 +54,14 @@ def page_of(evaluation: Evaluation, assessed: Assessment, extras: Extras) -> Pag
         clinical.clinical(evaluation, assessed),
         together.together(assessed),
         subgroups.subgroups(assessed),
+        failures.failures(assessed),
         uncertainty.ood(evaluation),
         latent.latent(evaluation, extras),
         latent.reports(evaluation, extras),
         model.training(extras),
         model.cases(extras),
+        cohort.cohort(extras),
+        method.method(extras),
         model.card(extras),
     ]
     warning = evaluation.latent_use.warning
@@ -61,6 +70,7 @@ def page_of(evaluation: Evaluation, assessed: Assessment, extras: Extras) -> Pag
         evaluated=head.evaluated(evaluation, extras),
         sections=[part for part in parts if part is not None],
         warnings=[warning] if warning else [],
+        verdict=ranking.verdict(evaluation, assessed),
     )
 
 

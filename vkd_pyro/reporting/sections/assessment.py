@@ -28,6 +28,7 @@ class Assessment:
     clinical: pd.DataFrame | None
     decision_curves: pd.DataFrame
     together: pd.DataFrame | None
+    failures: pd.DataFrame
 
     @classmethod
     def of(
@@ -46,11 +47,16 @@ class Assessment:
             tables.clinical(evaluation, prevalence),
             tables.decision_curves(evaluation),
             tables.together(evaluation, num_resamples),
+            tables.failures(evaluation),
         )
 
     def summary(self) -> dict[str, Any]:
-        """For JSON; undefined numbers are null, intervals are {estimate, low, high}, with a note where there is one."""
-        return {name: plain(value) for name, value in vars(self).items()}
+        """For JSON; undefined numbers are null, intervals are {estimate, low, high}, with a note where there is one.
+
+        Of failures, no study is named.
+        """
+        found = {name: plain(value) for name, value in vars(self).items() if name != "failures"}
+        return found | {"failures": plain(self.failures.drop(columns="study").to_dict("records"))}
 
 
 def plain(value: Any) -> Any:
@@ -63,7 +69,7 @@ def plain(value: Any) -> Any:
         return plain({name: part for name, part in vars(value).items() if name != "note" or part})
     if isinstance(value, Selective):
         return plain(vars(value))
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | list):
         return [plain(each) for each in value]
     if isinstance(value, np.generic):
         return plain(value.item())

@@ -21,7 +21,7 @@ def calibration(e: Evaluation, assessed: Assessment) -> Section:
     def of(title: str, *measures: str, why: str = "no label is known") -> Table:
         columns = [f"{measure}, {version}" for measure in measures for version in versions]
         rows: list[list[Cell]] = [[str(name), *map(float, row[columns])] for name, row in table.iterrows()]
-        return Table(title, ["finding", *columns], rows, undefined=why)
+        return Table(title, ["finding", *columns], rows, undefined=why, folded=True)
 
     separated = "one class, one probability, or classes that the probability separates"
     raw, honest = _bins(e.probabilities, e.labels), _bins(e.calibrated, e.labels) if recalibrated else None

@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
+from vkd_pyro.data.cohort import Cohort
 from vkd_pyro.explanations.mismatch import Mismatch
 from vkd_pyro.reporting.maps import LatentMaps
+from vkd_pyro.reporting.method import MethodFacts
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Extras:
         cases: images [n, H, W], overlays [n, H, W, 3] and captions.
         card: text of the model card.
         command: that made the evaluation.
+        cohort: who the data are of.
+        method: what the model is and how it was trained.
     """
 
     name: str = "model"
@@ -32,3 +36,5 @@ class Extras:
     cases: tuple[NDArray[Any], NDArray[Any], list[str]] | None = None
     card: str = ""
     command: str = ""
+    cohort: Cohort | None = None
+    method: MethodFacts | None = None

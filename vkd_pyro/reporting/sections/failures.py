@@ -19,6 +19,6 @@ def failures(assessed: Assessment) -> Section | None:
     note = "Which studies they are is in failures.csv, beside this page, for those who may look at their images."
     return Section(
         "failures",
-        lead="The worst answers of each finding. Sure and wrong are those to look at first: of the image, or of its label.",
+        lead="The worst answers of each finding: what was sure and wrong, of the image or of its label.",
         tables=[Table("Worst studies", columns, rows, note)],
     )

@@ -35,7 +35,40 @@ def summary(e: Evaluation, assessed: Assessment) -> Section:
             "log loss of a label (nats)": e.nll(),
         },
         tables=[Table("Area under the ROC curve", columns, rows, note)],
+        figures=[_forest(assessed)],
     )
+
+
+def _forest(assessed: Assessment) -> CaptionedFigure:
+    """Areas of the findings that have one, the highest first."""
+    defined = assessed.ranking[assessed.ranking["undefined"].eq("")]
+    areas = sorted(zip(defined.index, defined["AUC"], strict=True), key=lambda pair: -pair[1].estimate)
+    values = [[area.estimate, area.low, area.high] for _, area in areas]
+    estimates, lows, highs = zip(*values, strict=True) if values else ((), (), ())
+    figure = figures.forest([str(name) for name, _ in areas], estimates, lows, highs, reference=0.5, signed=False)
+    caption = "Each finding's area under the ROC curve with its interval; the dashed line is chance."
+    return CaptionedFigure("Areas with their intervals", figure, caption)
+
+
+def verdict(e: Evaluation, assessed: Assessment) -> str:
+    """The result in three sentences: how good over all findings, for which most and least, and whether z is used."""
+    average = assessed.averages[f"macro{MIN_POSITIVES}"]
+    enough = assessed.ranking[assessed.ranking["undefined"].eq("") & assessed.ranking["positive"].ge(MIN_POSITIVES)]
+    studies, patients = len(set(e.study_ids)), len(set(e.patient_ids))
+    said = [f"{studies:,} studies of {patients:,} patients, {e.how.get('split', 'test')} split."]
+    if np.isnan(average.estimate) or enough.empty:
+        said.append(f"No finding has {MIN_POSITIVES} positives here, so there is no verdict.")
+        return " ".join(said)
+    order = enough["AUC"].map(lambda area: area.estimate).sort_values()
+    best, least = order.index[-1], order.index[0]
+    said.append(
+        f"The mean area under the ROC curve of the {len(enough)} findings with at least {MIN_POSITIVES} positives is "
+        f"{average:.3f}; best for {best} ({enough['AUC'][best]:.3f}), least for {least} ({enough['AUC'][least]:.3f})."
+    )
+    gain = e.joint()["marginal_nll"] - e.joint()["joint_nll"]
+    if gain > 0.01:
+        said.append(f"Predicting a study's findings together is {gain:.2f} nats better than one by one: z is used.")
+    return " ".join(said)
 
 
 def findings(e: Evaluation, assessed: Assessment) -> Section:
