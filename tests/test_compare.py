@@ -16,6 +16,7 @@ from vkd_pyro.artifacts.run import load_run
 from vkd_pyro.evaluation.comparison import by_finding, paired_difference
 from vkd_pyro.evaluation.evaluate import evaluate_run
 from vkd_pyro.evaluation.saved import load_evaluation, save_evaluation
+from vkd_pyro.reporting.sections import plain
 from vkd_pyro.reporting.write import _images_of, cases_of
 
 PAIRS = CONFIG.replace(
@@ -239,8 +240,8 @@ def test_comparison_json_has_averages_and_findings_and_forests(judged):
     found = json.loads((judged / "c" / "comparison.json").read_text())
     assert (found["to"], list(found["averages"]), list(found["findings"])) == (names[0], names[1:], names[1:])
     pair = [evaluation_in(judged / "better")], [evaluation_in(judged / "base")]
-    assert found["averages"][names[1]]["macro30 AUC"] == vars(paired_difference(*pair, num_resamples=50))
-    assert found["findings"][names[1]] == {name: vars(i) for name, i in by_finding(*pair, 50).items()}
+    assert found["averages"][names[1]]["macro30 AUC"] == plain(paired_difference(*pair, num_resamples=50))
+    assert found["findings"][names[1]] == plain(by_finding(*pair, 50))
     forests = {"forest", "forest_findings_1", "forest_findings_2"}
     assert {path.stem for path in (judged / "c").glob("*.svg")} == forests
     assert {path.stem for path in (judged / "c").glob("*.png")} == forests
