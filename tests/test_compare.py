@@ -258,7 +258,8 @@ def test_an_undefined_difference_is_null(judged):
     done("compare", judged / "base", judged / "better", "--resamples", "5", "--output", judged / "c")
     found = json.loads((judged / "c" / "comparison.json").read_text(), parse_constant=pytest.fail)
     (findings,) = found["findings"].values()
-    assert findings["Pneumothorax"] == {"estimate": None, "low": None, "high": None}
+    note = "0 patients with the finding, fewer than 5: no interval"
+    assert findings["Pneumothorax"] == {"estimate": None, "low": None, "high": None, "note": note}
 
 
 def test_a_folder_of_an_evaluation_says_its_own_split(judged):
