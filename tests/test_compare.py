@@ -16,6 +16,7 @@ from vkd_pyro.artifacts.run import load_run
 from vkd_pyro.evaluation.comparison import by_finding, paired_difference
 from vkd_pyro.evaluation.evaluate import evaluate_run
 from vkd_pyro.evaluation.saved import load_evaluation, save_evaluation
+from vkd_pyro.reporting.sections import plain
 from vkd_pyro.reporting.write import _images_of, cases_of
 
 PAIRS = CONFIG.replace(
@@ -239,8 +240,8 @@ def test_comparison_json_has_averages_and_findings_and_forests(judged):
     found = json.loads((judged / "c" / "comparison.json").read_text())
     assert (found["to"], list(found["averages"]), list(found["findings"])) == (names[0], names[1:], names[1:])
     pair = [evaluation_in(judged / "better")], [evaluation_in(judged / "base")]
-    assert found["averages"][names[1]]["macro30 AUC"] == vars(paired_difference(*pair, num_resamples=50))
-    assert found["findings"][names[1]] == {name: vars(i) for name, i in by_finding(*pair, 50).items()}
+    assert found["averages"][names[1]]["macro30 AUC"] == plain(paired_difference(*pair, num_resamples=50))
+    assert found["findings"][names[1]] == plain(by_finding(*pair, 50))
     forests = {"forest", "forest_findings_1", "forest_findings_2"}
     assert {path.stem for path in (judged / "c").glob("*.svg")} == forests
     assert {path.stem for path in (judged / "c").glob("*.png")} == forests
@@ -257,7 +258,8 @@ def test_an_undefined_difference_is_null(judged):
     done("compare", judged / "base", judged / "better", "--resamples", "5", "--output", judged / "c")
     found = json.loads((judged / "c" / "comparison.json").read_text(), parse_constant=pytest.fail)
     (findings,) = found["findings"].values()
-    assert findings["Pneumothorax"] == {"estimate": None, "low": None, "high": None}
+    note = "0 patients with the finding, fewer than 5: no interval"
+    assert findings["Pneumothorax"] == {"estimate": None, "low": None, "high": None, "note": note}
 
 
 def test_a_folder_of_an_evaluation_says_its_own_split(judged):
