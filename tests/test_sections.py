@@ -80,6 +80,7 @@ EVERY = [
     "decisions",
     "clinical",
     "subgroups",
+    "failures",
     "ood",
     "latent",
 ]
@@ -89,9 +90,9 @@ LACKING = {
     "image only": ["latent", "reports"],
     "no report": ["reports"],
     "folds": ["curves", "decisions"],
-    "no positives": ["curves"],
-    "no labels": ["curves", "clinical"],
-    "hardly anything": ["decisions", "subgroups", "ood", "latent", "reports"],
+    "no positives": ["curves", "failures"],
+    "no labels": ["curves", "clinical", "failures"],
+    "hardly anything": ["failures", "decisions", "subgroups", "ood", "latent", "reports"],
 }
 
 
@@ -293,13 +294,13 @@ def test_extras_are_shown_as_far_as_there_are_any():
     )
     page = page_of(*assessed("all")[:2], extras)
     text = render(page)
-    assert re.findall(r'<section id="(\w+)"', text) == [*EVERY[:-1], "training", "cases", "card"]
+    assert re.findall(r'<section id="(\w+)"', text) == [*EVERY[:-1], "cases", "training", "card"]
     assert "AUROC of that KL, reports beside other images 0.833" in section(text, "reports")  # 10 pairs of 12
     assert "the column mismatch_score of predictions.parquet" in section(text, "reports")
     assert "Trained on something." in section(text, "card")
     assert "command vkd evaluate runs/mine" in words(text)
     names = [name for name, _ in figures_of(page)]
-    assert len(names) == len(set(names)) == 8
+    assert len(names) == len(set(names)) == 9
     assert "map_of_z_t_sne" in names
     assert "examples" not in names, "a patient's picture is in the page alone"
 
@@ -329,7 +330,8 @@ def test_everything_is_written_and_only_its_owner_may_read_it(tmp_path):
     tables = save_all(evaluation, tmp_path / "e", Extras(), RESAMPLES)
     folder = tmp_path / "e"
     assert {path.name for path in folder.iterdir()} == {
-        *("evaluation.json", "predictions.parquet", "index.html", "figures")
+        *("evaluation.json", "predictions.parquet", "index.html", "figures"),
+        *("checklist.html", "checklist.json", "failures.csv", "tables"),
     }
     assert {path.suffix for path in (folder / "figures").iterdir()} == {".png", ".svg"}
     assert {path.stat().st_mode & 0o077 for path in folder.rglob("*")} == {0}

@@ -23,7 +23,7 @@ class Cohort:
         corpus: its name.
         excluded: what was left out, by reason: how many images, studies or reports, as the reason says.
         included: of each split, how many patients, studies and images.
-        characteristics: a row a characteristic, a column a split: text such as "12 (40 %)"; "" where it says nothing.
+        characteristics: a row a characteristic, a column a split: text such as "12 of 30 (40.0%)".
         shared_patients: of each pair of splits, how many patients are in both.
         labels: where labels come from.
     """
@@ -49,12 +49,21 @@ def cohort_of(data: StudyData) -> Cohort:
         corpus=data.corpus.name,
         excluded={reason: count for reason, count in summary["left_out"].items() if count},
         included={split: {name: summary["splits"][split][name] for name in COUNTS} for split in splits},
-        characteristics=pd.DataFrame({split: _column(data, split, studies) for split, studies in splits.items()}),
+        characteristics=_characteristics(data, splits),
         shared_patients={
             f"{one} and {other}": len(patients[one] & patients[other]) for one, other in combinations(splits, 2)
         },
         labels="the corpus's own" if data.selection.labels is None else f"the file {data.selection.labels.name}",
     )
+
+
+def _characteristics(data: StudyData, splits: dict[str, list[Study]]) -> pd.DataFrame:
+    """The columns beside each other; what no study has is left out, and so is what the corpus does not say."""
+    columns = {split: _column(data, split, studies) for split, studies in splits.items()}
+    table = pd.DataFrame(columns).fillna("unknown")
+    rows = table.iterrows()
+    said = [name for name, row in rows if name in data.findings or any(not t.startswith("0 of ") for t in row)]
+    return table.loc[said]
 
 
 def _column(data: StudyData, split: str, studies: Sequence[Study]) -> dict[str, str]:
@@ -72,14 +81,12 @@ def _column(data: StudyData, split: str, studies: Sequence[Study]) -> dict[str, 
     if len(ages):
         low, middle, high = np.percentile(ages, (25, 50, 75))
         found["age in years, median (quartiles)"] = f"{middle:.0f} ({low:.0f} to {high:.0f})"
-    else:
-        found["age in years, median (quartiles)"] = "unknown"
     found["age: unknown"] = _share(len(studies) - len(ages), len(studies))
     targets = data.targets(split)
     for finding, column in zip(data.findings, targets.T, strict=True):
         known = ~np.isnan(column)
-        found[f"{finding}: positive of known"] = _share(int((column[known] > 0).sum()), int(known.sum()))
-        found[f"{finding}: not known"] = _share(int((~known).sum()), len(studies))
+        missing = f", {(~known).sum():,} not known" if not known.all() else ""
+        found[finding] = _share(int((column[known] > 0).sum()), int(known.sum())) + missing
     return found
 
 

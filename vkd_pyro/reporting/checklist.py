@@ -58,7 +58,9 @@ def checklists(sections: Collection[str]) -> list[Checklist]:
     """All checklists for a page that has these sections: an item whose section is missing is the author's."""
     found = []
     for name in CHECKLISTS:
-        content = yaml.safe_load(files("vkd_pyro.reporting").joinpath(f"checklists/{name}.yaml").read_text("utf-8"))
+        content = yaml.safe_load(
+            files("vkd_pyro.reporting").joinpath(f"checklists/{name}.yaml").read_text(encoding="utf-8")
+        )
         items = [_item(entry, sections) for entry in content["items"]]
         found.append(Checklist(content["name"], content["source"], items))
     return found

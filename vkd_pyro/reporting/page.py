@@ -87,20 +87,20 @@ class Section:
         name: one of `SECTIONS`, which gives its place and its heading.
         lead: what is to be seen here, in a sentence or two.
         highlights: a few numbers shown large, by name; NaN as in a `Table`.
-        formula: text of several lines, as it stands.
         facts: pairs of a term and what is said of it.
         tables, figures: in their order.
         notes: small print.
+        formula: text of several lines, shown as it stands before the facts.
     """
 
     name: str
     lead: str = ""
     highlights: Mapping[str, Cell] = field(default_factory=dict)
-    formula: str = ""
     facts: Mapping[str, Cell] = field(default_factory=dict)
     tables: Sequence[Table] = ()
     figures: Sequence[CaptionedFigure] = ()
     notes: Sequence[str] = ()
+    formula: str = ""
 
     def __post_init__(self) -> None:
         if self.name not in SECTIONS:
