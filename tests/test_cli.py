@@ -211,7 +211,7 @@ def test_help_names_the_options(command, options):
             ["--method.image_encoder", "vkd_pyro.encoders.image.ConvEncodr"],
             "found vkd_pyro.encoders.image.ConvEncodr, expected a class",
         ),
-        (["--config", "no/where.yaml"], "File does not exist: "),
+        (["--config", "no/where.yaml"], "--config: no file no/where.yaml; expected YAML"),
     ],
 )
 def test_a_mistaken_setting_is_one_line_and_leaves_no_run(changes, found, config, tmp_path):
@@ -225,13 +225,13 @@ def test_a_mistaken_setting_is_one_line_and_leaves_no_run(changes, found, config
         (
             "batch_size",
             "batchsize",
-            "Group 'data' does not accept option 'loading.batchsize' (did you mean data.loading.batch_size",
+            "tiny.yaml: data.loading: Loading: Option 'batchsize' is not accepted (did you mean batch_size?)",
         ),
         ("latent_dim", "latents", "method: VKD: Option 'latents' is not accepted (did you mean latent_dim?)"),
         ("channels", "chanels", "'chanels' is not accepted (did you mean channels?)"),
         ("cycles", "cycle", "'cycle' is not accepted (did you mean cycles?)"),
-        ("training:", "trainin:", "'trainin.max_epochs' is not accepted (did you mean training.max_epochs"),
-        ("[8, 16]", "[8, 16", "not a readable YAML file"),
+        ("training:", "trainin:", "tiny.yaml: Option 'trainin' is not accepted (did you mean training?)"),
+        ("[8, 16]", "[8, 16", "tiny.yaml, line 15, column 35: not a readable YAML file ("),
     ],
 )
 def test_a_mistaken_config_is_one_line_and_leaves_no_run(right, wrong, found, config, tmp_path):
@@ -270,8 +270,7 @@ def test_settings_that_are_needed_are_named():
     assert "method: ImageOnly wants image_encoder; give --method" in refusal("train", *data, "--method", "ImageOnly")
     found = refusal("train", *data, "--method.latent_dim", "4")
     assert "method: none given that has latent_dim; name one before it, e.g. --method VKD" in found
-    assert "File does not exist: " in (found := refusal("train", "--config", "synthetik"))
-    assert found.endswith("(did you mean synthetic?)\n")
+    assert "--config: no file synthetik (did you mean synthetic?); " in refusal("train", "--config", "synthetik")
 
 
 def test_a_folder_in_use_is_left_as_it_is(config, copy):

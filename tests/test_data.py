@@ -793,11 +793,16 @@ def test_a_batch_larger_than_the_training_set_is_refused():
         data.train_loader(None, seed=0)
 
 
-@pytest.mark.parametrize("sizes", [{"batch_size": 0}, {"image_size": 0}, {"num_workers": -1}])
+@pytest.mark.parametrize("size", [0, 2049, 100_000])
+def test_an_image_size_is_of_an_image(size):
+    expected = rf"data.selection.image_size: found {size}, expected pixels, 1 to 2048$"
+    with pytest.raises(UserError, match=expected):
+        Selection(corpus_of(study("a")), image_size=size)
+
+
+@pytest.mark.parametrize("sizes", [{"batch_size": 0}, {"num_workers": -1}])
 def test_sizes_that_cannot_be_are_refused(sizes):
-    with pytest.raises(
-        UserError, match=r"data\.\w+\.(image_size|batch_size|num_workers): found (0|-1), expected at least [01]"
-    ):
+    with pytest.raises(UserError, match=r"data\.\w+\.(batch_size|num_workers): found (0|-1), expected at least [01]"):
         study_data(corpus_of(study("a")), **sizes)
 
 

@@ -594,6 +594,7 @@ def hub(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # it may be asked
     return tmp_path / "checkpoints"
 
 

@@ -12,11 +12,11 @@ import jsonargparse._common
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from vkd_pyro.artifacts.messages import explain
+from vkd_pyro.artifacts.messages import explain, nearest
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.reading import read_text
 from vkd_pyro.utils.serialization import OURS, check_name
-from vkd_pyro.utils.yaml_limits import check_yaml
+from vkd_pyro.utils.yaml_limits import check_yaml, unreadable
 
 CORPORA = (
     "data.corpora.openi",
@@ -211,10 +211,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         check_yaml(text := read_text(path), str(path))
         content = yaml.safe_load(text)
     except FileNotFoundError as error:
-        raise UserError(
-            f"--config: no file {path}; expected a YAML file, or one of {', '.join(shipped_configs())}"
-        ) from error
-    except (OSError, yaml.YAMLError) as error:
+        names = {name.rpartition("/")[2]: name for name in shipped_configs()}
+        near = nearest(path.stem, names, names)
+        raise UserError(f"--config: no file {path}{near}; expected YAML, or a name that vkd configs lists") from error
+    except yaml.YAMLError as error:
+        raise UserError(unreadable(error, str(path))) from error
+    except OSError as error:
         raise UserError(f"{path}: not a readable YAML file ({one_line(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: found no settings, expected a YAML file such as configs/synthetic.yaml")

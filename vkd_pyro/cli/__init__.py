@@ -35,7 +35,7 @@ USAGE = "\n".join(
         "",
         *(f"  {name:<12}{text}" for name, text in COMMANDS.items()),
         "",
-        "vkd COMMAND --help lists the options of a command.",
+        "vkd COMMAND --help lists the options of a command; vkd --version (-V) says which this is.",
     ]
 )
 
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print(USAGE)
         return 0
-    if name == "--version":
+    if name in ("-V", "--version"):
         print(f"vkd {__version__}")
         return 0
     try:

@@ -1,13 +1,15 @@
 """`vkd check`: what a training would be, in words."""
 
 from vkd_pyro.artifacts.config import parse
+from vkd_pyro.artifacts.names import check_names
 from vkd_pyro.cli.terminal import say
-from vkd_pyro.cli.train import build, train_parser, with_config_of_a_run
+from vkd_pyro.cli.train import OTHERS, PARTS, build, train_parser, with_config_of_a_run
 from vkd_pyro.utils.errors import UserError
 
 
 def main(arguments: list[str]) -> None:
     """Prints what `vkd train` would do with the same options; the exit code is 2 where it would not train."""
+    check_names(arguments, PARTS, OTHERS)
     from vkd_pyro.training.check import inspect_training
 
     parser = train_parser()

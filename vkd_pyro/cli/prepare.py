@@ -6,8 +6,12 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from vkd_pyro.artifacts.config import add_data, add_method, new_parser, parse, with_parts_of_config
+from vkd_pyro.artifacts.names import check_names
 from vkd_pyro.cli.terminal import say
+from vkd_pyro.cli.train import OTHERS, PARTS
 from vkd_pyro.utils.errors import UserError
+
+OPTIONS = ("output", "features")
 
 
 def prepare_parser() -> ArgumentParser:
@@ -35,6 +39,7 @@ def prepare_parser() -> ArgumentParser:
 
 def main(arguments: list[str]) -> None:
     """Writes a store, or goes on with one."""
+    check_names(arguments, PARTS, (*OPTIONS, *OTHERS))  # a config may have what training alone reads
     from vkd_pyro.data.store import prepare
     from vkd_pyro.training.settings import Training
 

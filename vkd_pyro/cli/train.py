@@ -9,8 +9,19 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, lazy_instance
 
 from vkd_pyro.artifacts.config import add_allowed, add_data, add_method, judge, new_parser, parse, read_yaml
+from vkd_pyro.artifacts.names import check_names
 from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
+
+PARTS = {
+    "data": "StudyData",
+    "method": "Method",
+    "beta_schedule": "BetaSchedule",
+    "training": "Training",
+    "posthoc": "Posthoc",
+}
+"""Options of `train_parser` that make an object, and the class each is of; known here without an import of it."""
+OTHERS = ("config", "run", "resume", "start_from", "allow_module", "seed")
 
 
 def train_parser() -> ArgumentParser:
@@ -49,6 +60,7 @@ def train_parser() -> ArgumentParser:
 
 def main(arguments: list[str]) -> None:
     """Trains, or goes on with a run."""
+    check_names(arguments, PARTS, OTHERS)
     from vkd_pyro.artifacts.run import CONFIG, check_not_live, check_ready, has_checkpoint, leads
     from vkd_pyro.training.fitting import finish, fit
 

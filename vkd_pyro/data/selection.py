@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vkd_pyro.data.images.levels import FEWEST_LEVELS
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.transforms import MAX_SIZE, ImageTransform
 from vkd_pyro.data.labels.outside import read_outside_labels
 from vkd_pyro.data.reports import ReportText
 from vkd_pyro.data.study import Corpus, Study
@@ -60,7 +60,7 @@ class Selection:
 
     Attributes:
         corpus: where the studies come from.
-        image_size: side of the images, in pixels.
+        image_size: side of the images, in pixels, 1 to 2048.
         views: which images of a study: "frontal", "lateral", or "all".
         unknown_views: "keep" or "drop" images whose view is unknown.
         report: which text of a report is read.
@@ -68,7 +68,7 @@ class Selection:
         bad_images: what to do with images that cannot be read.
 
     Raises:
-        UserError: an image size below 1.
+        UserError: an image size out of range.
     """
 
     corpus: Corpus
@@ -80,8 +80,8 @@ class Selection:
     bad_images: BadImages = BadImages()
 
     def __post_init__(self) -> None:
-        if self.image_size < 1:
-            raise UserError(f"data.selection.image_size: found {self.image_size}, expected at least 1")
+        if not 1 <= self.image_size <= MAX_SIZE:
+            raise UserError(f"data.selection.image_size: found {self.image_size}, expected pixels, 1 to {MAX_SIZE}")
 
     @property
     def transform(self) -> ImageTransform:

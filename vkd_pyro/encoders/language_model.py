@@ -9,17 +9,20 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vkd_pyro.encoders.hub import has_model
+from vkd_pyro.encoders.hub import ASK, has_model, is_cached, may_be_asked
 from vkd_pyro.utils.errors import UserError
 
 NOT_WHOLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 """What `transformers` raises where something is missing or broken."""
 
+OPTION = "--method.report_encoder.language_model"
+"""Where the folder of one is given."""
+
 EXPECTED = "an encoder that reads both ways and begins with [CLS], such as BERT, DistilBERT, RoBERTa or MPNet"
 
 
 def load_language_model(name: str, max_tokens: int) -> tuple[Any, nn.Module]:
-    """Tokenizer and model, in float32 and eval mode, from a local folder or the hub's cache, or from the hub.
+    """Tokenizer and model, in float32 and eval mode, from a local folder or the hub's cache; from the hub if allowed.
 
     Args: folder or name; tokens that a report may have, which the model is tried with.
 
@@ -35,24 +38,28 @@ def load_language_model(name: str, max_tokens: int) -> tuple[Any, nn.Module]:
 
 
 def _read(name: str) -> tuple[Any, Any, dict[str, Any]]:
-    """From a local folder or the hub's cache; else from the hub, if it answers in time."""
+    """From a local folder or the hub's cache; else, where that is allowed, from the hub, if it answers in time."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning once loader workers fork
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else a line for each attempt without a network
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)  # what it would say of weights is checked below
     try:
+        here = os.path.isdir(name) or is_cached(name)
+        if not here and not may_be_asked():  # before `transformers` takes its seconds
+            raise OSError(f"{name} is not on this machine")
         try:
             return _from_pretrained(name, local_files_only=True)
         except NOT_WHOLE:
-            if os.path.isdir(name) or not has_model(name):
+            if os.path.isdir(name) or not may_be_asked() or not has_model(name):
                 raise
             return _from_pretrained(name, local_files_only=False)
     except NOT_WHOLE as error:
         where = "is a folder without a whole model" if os.path.isdir(name) else "is neither a local folder nor in reach"
+        again = "" if may_be_asked() or os.path.isdir(name) else f"; or, to download it, put {ASK} before the command"
         raise UserError(
-            f"report_encoder.language_model: {name} {where}; fetch config.json, the tokenizer's files (vocab.txt or "
-            f"tokenizer.json) and model.safetensors of {name} into a folder and set report_encoder.language_model to it"
+            f"{OPTION}: {name} {where}; fetch config.json, the tokenizer's files (vocab.txt or tokenizer.json) and "
+            f"model.safetensors of {name} into a folder and give {OPTION} FOLDER{again}"
         ) from error
     finally:
         logger.setLevel(level)
@@ -83,14 +90,12 @@ def _check_weights(name: str, model: Any, loaded: dict[str, Any]) -> None:
     if missing or reshaped or surplus:
         total = len(model.state_dict())
         raise UserError(
-            f"report_encoder.language_model: the weights of {name} are not those of its config.json: {len(missing)} of "
+            f"{OPTION}: the weights of {name} are not those of its config.json: {len(missing)} of "
             f"{total} missing, {len(reshaped)} of another shape, {len(surplus)} too many "
             f"(e.g. {(missing + reshaped + surplus)[0]}); fetch both from the same place"
         )
     if bad := [key for key, value in model.state_dict().items() if not torch.isfinite(value).all()]:
-        raise UserError(
-            f"report_encoder.language_model: {name} has weights that are not finite ({bad[0]}); fetch them again"
-        )
+        raise UserError(f"{OPTION}: {name} has weights that are not finite ({bad[0]}); fetch them again")
 
 
 def _check_tokens(name: str, tokenizer: Any, model: Any, max_tokens: int) -> None:
@@ -99,7 +104,7 @@ def _check_tokens(name: str, tokenizer: Any, model: Any, max_tokens: int) -> Non
     largest = max(tokenizer.get_vocab().values())
     if largest >= rows:
         raise UserError(
-            f"report_encoder.language_model: the tokenizer of {name} has ids up to {largest}, its weights {rows} rows; "
+            f"{OPTION}: the tokenizer of {name} has ids up to {largest}, its weights {rows} rows; "
             "fetch both from the same place"
         )
     special = tokenizer.num_special_tokens_to_add()
@@ -126,7 +131,7 @@ def _positions(model: nn.Module) -> int | None:
 @torch.no_grad()
 def _check_reading(name: str, tokenizer: Any, model: Any, max_tokens: int) -> None:
     """It is tried: a report as long as allowed is read, and its first token, [CLS], knows of the last."""
-    found = f"report_encoder.language_model: {name} is a {type(model).__name__}"
+    found = f"{OPTION}: {name} is a {type(model).__name__}"
     ids = tokenizer("heart lungs")["input_ids"]
     if model.config.is_encoder_decoder or tokenizer.cls_token_id is None or ids[0] != tokenizer.cls_token_id:
         raise UserError(f"{found}, which does not begin a text with [CLS]; expected {EXPECTED}")
@@ -156,7 +161,7 @@ def _warn_of_case(name: str, tokenizer: Any) -> None:
     met = sum(words[word] in tokenizer(word)["input_ids"] for word in whole)
     if len(capitalised) > len(words) / 100 and met < len(whole) / 2:
         warnings.warn(
-            f"report_encoder.language_model: {name} has a cased vocabulary ({len(capitalised):,} of {len(words):,} "
+            f"{OPTION}: {name} has a cased vocabulary ({len(capitalised):,} of {len(words):,} "
             'words have capitals), but its tokenizer lower-cases; put a tokenizer_config.json with "do_lower_case": '
             "false there",
             stacklevel=2,

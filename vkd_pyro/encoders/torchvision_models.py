@@ -14,7 +14,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from vkd_pyro.encoders.hub import ASK, may_be_asked
 from vkd_pyro.utils.errors import UserError
+
+OPTION = "--method.image_encoder.weights"
+"""Where a file of weights is given; of a frozen backbone it is --method.image_encoder.backbone.weights."""
 
 TIMEOUT = 20.0
 """Seconds that a host of weights may be silent."""
@@ -36,7 +40,7 @@ def load_image_weights(network: nn.Module, name: str, weights: str, head: str) -
     if not path.is_file():
         raise UserError(
             f"image_encoder.weights: no file {path}; put the weights of {name} there "
-            f"({_imagenet_url(name)}), or set image_encoder.weights to their path, or to null for a random start"
+            f"({_imagenet_url(name)}), or give {OPTION} FILE, or null for a random start"
         )
     # Files of DenseNet from before 2018 name a layer "norm.1" where torchvision now says "norm1".
     state = {
@@ -62,9 +66,14 @@ def _imagenet_url(name: str) -> str:
 
 
 def _imagenet_file(name: str) -> Path:
-    """Where torch.hub keeps torchvision's weights; downloaded there if the network allows it."""
+    """Where torch.hub keeps torchvision's weights; downloaded there if that is allowed."""
     url = _imagenet_url(name)
     path = Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path))
+    if not path.is_file() and not may_be_asked():
+        raise UserError(
+            f"image_encoder.weights: {path.name} is not at {path}; fetch {url} and put it there, or give {OPTION} "
+            f"FILE; or, to download it, put {ASK} before the command"
+        )
     if not path.is_file():
         before = socket.getdefaulttimeout()
         socket.setdefaulttimeout(TIMEOUT)  # torch sets none, and waits for ever for a host that is silent
@@ -73,7 +82,7 @@ def _imagenet_file(name: str) -> Path:
         except (OSError, RuntimeError) as error:  # no network; or a download that does not match its hash
             raise UserError(
                 f"image_encoder.weights: {path.name} is not at {path} and could not be downloaded ({error}); "
-                f"fetch {url} and put it there, or set image_encoder.weights to its path"
+                f"fetch {url} and put it there, or give {OPTION} FILE"
             ) from error
         finally:
             socket.setdefaulttimeout(before)
@@ -88,7 +97,7 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"image_encoder.weights: no file {path}; set it to the path of the weights, or to null")
+        raise UserError(f"image_encoder.weights: no file {path}; give {OPTION} FILE, or null")
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)

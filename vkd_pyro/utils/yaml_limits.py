@@ -48,4 +48,12 @@ def check_yaml(text: str, name: str) -> None:
                     "a config"
                 )
     except yaml.YAMLError as error:
-        raise UserError(f"{name}: not a readable YAML file ({one_line(error)})") from error
+        raise UserError(unreadable(error, name)) from error
+
+
+def unreadable(error: yaml.YAMLError, name: str) -> str:
+    """What is wrong with the YAML of this file, and in which line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        place = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+        return f"{name}, {place}: not a readable YAML file ({error.problem})"
+    return f"{name}: not a readable YAML file ({one_line(error)})"
