@@ -156,6 +156,7 @@ def test_exports(tmp_path, capsys, monkeypatch):
     assert len(export.against_exports("arrays", arrays, 3)) == 2
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_process_of_its_own():
     here = bytearray(2**28)
     kinds = [("RssAnon",), ("VmHWM",)]
@@ -213,6 +214,7 @@ def test_limits_of_training_and_prediction(small):
     assert all(row.ratio > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_waiting_for_data(tmp_path):
     rows = cuda.waiting_for_data(tmp_path, ConvEncoder((4, 8)), "cpu", 60, 16, 8, 0, 2)
     assert [row.name for row in rows] == ["train, data", "train, data held"]

@@ -161,6 +161,7 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_it_is_used(tmp_pa
         newest(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_whose_last_checkpoint_is_damaged_ends_as_if_it_were_not(tmp_path, uninterrupted):
     run = tmp_path / "run"
     assert in_a_process(run, kill_at=40) == -signal.SIGKILL
@@ -189,6 +190,7 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_begins_again(tmp_path,
     assert_same_run(uninterrupted, run)
 
 
+@pytest.mark.slow
 def test_a_training_that_had_stopped_early_trains_no_epoch_more(tmp_path):
     patience = {"patience": 1, "tolerance": 0.9, "max_epochs": 6}
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -401,6 +401,7 @@ def test_predictions_of_an_evaluation_are_those_of_the_corpus(evaluated):
     assert table.filter(like="image:").to_numpy().min() >= 0
 
 
+@pytest.mark.slow
 def test_evaluating_again_gives_the_same_files(evaluated):
     folder, out, _ = evaluated
     before = {path.name: path.read_bytes() for path in folder.rglob("*.*")}
@@ -571,6 +572,7 @@ def test_a_prediction_imports_what_it_needs(run, images):
     assert imported(slow, "predict", run / "bundle", images[0]) == []
 
 
+@pytest.mark.slow
 def test_a_network_of_torchvision_brings_no_more_than_torchvision(tmp_path, images):
     model = ImageClassifier(TorchvisionEncoder("shufflenet_v2_x0_5"), 2)
     save_bundle(tmp_path / "bundle", model, ("Edema", "Fracture"), ImageTransform(32), "")

@@ -258,6 +258,7 @@ def test_null_has_its_reason(tmp_path):
     assert found["z_change"] is not None
 
 
+@pytest.mark.slow
 def test_the_command_line_tells_of_a_collapse(tmp_path):
     (tmp_path / "tiny.yaml").write_text(CONFIG)
     options = ("--method.objective.kl_scale", "1000", "--training.max_epochs", "1", "--beta_schedule", "Constant")

@@ -167,6 +167,7 @@ def test_a_run_of_two_processes_goes_on_as_it_would_have(tmp_path):
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_torchrun_trains_from_the_command_line(tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

@@ -92,7 +92,7 @@ def write_family(folder):
     return folder
 
 
-@pytest.mark.filterwarnings("default:never positive in training")
+@pytest.mark.filterwarnings("default:never (known|positive|absent) in training")
 def test_the_family_of_ones_own_is_swapped_in_by_name(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(write_family(tmp_path))
     (settings,) = (block for block in blocks("yaml", PAGES["docs/tutorials/swapping.md"]) if "my_family" in block)

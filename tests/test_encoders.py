@@ -439,6 +439,7 @@ def kept_bytes(encoder):
     return sum(size for _, size in kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "share"), [("densenet121", 0.3), ("resnet18", 0.65), ("resnet50", 0.45)])
 def test_checkpointing_keeps_less_for_the_backward_pass(name, share):
     plain, forgetful = two(name)
@@ -484,6 +485,7 @@ assert "torch._dynamo.utils" in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_networks_do_without_the_compiler_and_detection_still_finds_it():
     done = subprocess.run([sys.executable, "-W", "error", "-c", ALIGN], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("1.0\n", 0), done.stderr
@@ -499,6 +501,7 @@ print(sys.modules[image.COMPILER].counters is counters)
 """
 
 
+@pytest.mark.slow
 def test_another_version_of_torchvision_may_want_more_of_the_compiler():
     done = subprocess.run([sys.executable, "-c", NEWER], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr

@@ -374,6 +374,7 @@ def test_settings_that_cannot_be_are_refused(make, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_them_and_keeps_them(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)

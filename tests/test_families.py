@@ -735,6 +735,7 @@ def test_a_mixture_finds_both_modes():
     assert one + 0.4 < several < evidence + 0.02
 
 
+@pytest.mark.slow
 def test_flows_bend():
     """y tells z_2 given z_1 only: the posterior lies along a parabola, across which independent dimensions cannot."""
     likelihood, y = SeenThrough(lambda z: z[..., 1] - z[..., 0].square(), 0.3), -1.0

@@ -37,7 +37,7 @@ def test_the_python_example_is_short_and_runs(tmp_path):
     assert re.search(r"^Pleural Effusion +[01]\.\d\d$", result.stdout, re.MULTILINE)
 
 
-@pytest.mark.filterwarnings("default:never positive in training")
+@pytest.mark.filterwarnings("default:never (known|positive|absent) in training")
 def test_the_commands_run(tmp_path, monkeypatch, capsys):
     """Those of the README, then those of the manual's pages that go on from them, in one folder."""
     pixels = np.random.default_rng(0).integers(0, 255, (80, 60), dtype=np.uint8)
@@ -90,7 +90,8 @@ def write_hospital(folder, rows):
     (folder / "studies.csv").write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.filterwarnings("default:never positive in training")
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default:never (known|positive|absent) in training")
 def test_the_swap_trains(tmp_path):
     (settings,) = blocks("yaml")
     assert len(settings.splitlines()) <= 11
@@ -136,6 +137,7 @@ def test_the_settings_of_the_paper():
     assert (method.objective.init_args.likelihood_samples, settings.training.tolerance) == ("prior", 0.01)
 
 
+@pytest.mark.slow
 def test_the_svi_script_trains_and_writes_a_bundle(tmp_path):
     script = ROOT / "scripts" / "train_svi.py"
     assert len(script.read_text().splitlines()) < 100
@@ -147,6 +149,7 @@ def test_the_svi_script_trains_and_writes_a_bundle(tmp_path):
     assert (tmp_path / "bundle" / "weights.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_the_experiment_script_compares_methods(tmp_path):
     command = [sys.executable, ROOT / "scripts" / "experiment.py", "synthetic+methods/no_report", "synthetic"]
     options = ["--seeds", "1", "--runs", tmp_path, "--json", tmp_path / "table.json", "--training.max_epochs=1"]

@@ -312,7 +312,7 @@ def test_the_parts_of_the_loss_have_names(observed):
     ("arguments", "message"),
     [
         ({"weight": -1.0}, "objective.sites: weight: found -1.0, expected a number of at least 0"),
-        ({"samples": "report"}, "objective.sites: found samples 'report', expected prior, posterior or mixture"),
+        ({"samples": "report"}, "objective.sites: samples: found 'report', expected prior, posterior or mixture"),
     ],
 )
 def test_a_site_that_is_none_is_refused(arguments, message):

@@ -32,7 +32,9 @@ ROOT = Path(__file__).parent.parent
 OVERLAYS = sorted(path for folder in ("ablations", "methods") for path in (ROOT / "configs" / folder).glob("*.yaml"))
 
 # So small a corpus lacks some finding, and so short an epoch has few values of beta.
-pytestmark = pytest.mark.filterwarnings("ignore:never positive in training", "ignore:beta_schedule. a cycle has only")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:never (known|positive|absent) in training", "ignore:beta_schedule. a cycle has only"
+)
 
 
 # -------------------------------------------------------------------------------------------- overlays
@@ -369,6 +371,7 @@ SMALL = ("--smoke", "--seeds", 1, "--resamples", 10)
 TRAINS_FAST = ("--training.accelerator=cpu", "--method.latent_dim=4")
 
 
+@pytest.mark.slow
 def test_the_comparison_of_openi_end_to_end(openi, tmp_path, monkeypatch, capsys):
     words = ["openi", "--openi", openi, *SMALL, "--folds", 2, "--runs", tmp_path / "runs", *TRAINS_FAST]
     words += ["--json", tmp_path / "openi.json", "--rows", "openi_cpu/image_only", "openi_cpu/vkd"]
@@ -403,6 +406,7 @@ def test_the_comparison_of_openi_end_to_end(openi, tmp_path, monkeypatch, capsys
     assert "train " not in again.err
 
 
+@pytest.mark.slow
 def test_table_2_end_to_end(openi, tmp_path, monkeypatch, capsys):
     words = ["table2", "--openi", openi, *SMALL, "--runs", tmp_path / "runs", *TRAINS_FAST]
     run_script(monkeypatch, *words, "--rows", "*/without_mi_posterior", "*/no_report")

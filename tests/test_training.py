@@ -447,6 +447,7 @@ def test_beta_of_the_last_epoch_follows_the_step_count(tmp_path):
     assert np.allclose(pd.read_csv(tmp_path / "run" / "metrics.csv")["train/beta"], 0.25)
 
 
+@pytest.mark.filterwarnings("ignore:beta_schedule. Constant keeps beta at 0")
 def test_validation_takes_beta_one(tmp_path):
     train(tmp_path / "run", objective=TraceVKD_ELBO(kl_scale=1e6), beta_schedule=Constant(0.0))
     table = pd.read_csv(tmp_path / "run" / "metrics.csv")
