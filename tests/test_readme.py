@@ -63,6 +63,8 @@ def test_the_commands_run(tmp_path, monkeypatch, capsys):
         small = ["--training.max_epochs=1", "--training.accelerator=cpu"] if command[0] == "train" else []
         if "synthetic" in command:
             small.append("--data.selection.corpus.init_args.num_studies=300")
+        if command[0] == "evaluate":
+            small.append("--resamples=50")
         if "manifest" in command and command[0] in ("train", "prepare"):
             small.append("--data.selection.image_size=32")
         assert main(command + small) == 0
