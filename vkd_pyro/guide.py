@@ -11,6 +11,7 @@ q(z | x_T), with auxiliary q(y | z)
 from typing import cast
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.nn import PyroModule
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import Family, Likelihood, draw
+from vkd_pyro.distributions import Distribution, Family, Likelihood, draw
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.sampling import PosteriorPredictive, sample_predictive
 from vkd_pyro.utils.errors import UserError
@@ -62,6 +63,26 @@ class Guide(PyroModule):
             z = pyro.sample("z", self.posterior(features))
             pyro.sample("y_given_z", self.auxiliary(z, known=batch.known), obs=batch.labels)
             return z
+
+    def program(self, features: Tensor, has_report: Tensor | None = None, prior: Distribution | None = None) -> Tensor:
+        """z ~ q(z | x_T) alone, the counterpart of `Model.program`, for Pyro's own algorithms.
+
+        A study without a report has no posterior: its z is drawn from the prior, whose log-probability is then the
+        model's own, so the two cancel.
+
+        Args:
+            features: of reports, float [B, F].
+            has_report: bool [B]; None is all.
+            prior: p(z | x_I), `Model.latent` of the images' features; wanted where a report is missing.
+        Returns: z, float [..., B, D].
+        """
+        posterior = self.posterior(features)
+        if has_report is not None and not has_report.all():
+            if prior is None:
+                raise UserError("guide.program: prior: found None, but a study has no report; give model.latent(...)")
+            posterior = dist.MaskedMixture(has_report, prior, posterior)
+        with pyro.plate("studies", len(features), dim=-1):
+            return pyro.sample("z", posterior)
 
     def encode(self, batch: Batch) -> Tensor:
         """Features of the reports of a batch, float [B, F]; of a study without one they are read nowhere."""

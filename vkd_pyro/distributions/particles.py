@@ -34,7 +34,7 @@ class Particles(Messenger):
         self.samples: dict[str, Tensor] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or site_is_subsample(msg):
+        if msg["is_observed"] or msg["done"] or site_is_subsample(msg):  # conditioned or replayed: not ours to draw
             return
         name, distribution = msg["name"], msg["fn"]
         parts = [draw(distribution, self.num_particles)] if self.num_particles else []

@@ -1,6 +1,5 @@
 """The interface of a likelihood of labels, and the network in front of all of them."""
 
-import abc
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,7 +41,7 @@ class Head:
         return nn.Sequential(*hidden, nn.Dropout(self.dropout), nn.Linear(self.hidden_dim, out_features))
 
 
-class Likelihood(nn.Module, abc.ABC):
+class Likelihood(nn.Module):
     """A distribution over the K labels given z, and the image's features or not.
 
     A subclass keeps its constructor's arguments as attributes.
@@ -55,7 +54,6 @@ class Likelihood(nn.Module, abc.ABC):
     takes_uncertain: ClassVar[bool] = False
     takes_soft: ClassVar[bool] = False
 
-    @abc.abstractmethod
     def forward(self, z: Tensor, features: Tensor | None = None, known: Tensor | None = None) -> Distribution:
         """A distribution over labels, in whose log-probability unknown labels take no part.
 
@@ -65,10 +63,11 @@ class Likelihood(nn.Module, abc.ABC):
             known: bool [B, K]; None is all known.
         Returns: batch shape [..., B], event shape [K].
         """
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def probabilities(self, z: Tensor, features: Tensor | None = None) -> Tensor:
         """p(y_k = 1 | z, features), float [..., B, K] in [0, 1]."""
+        raise NotImplementedError
 
     def check_labels(self, labels: Tensor) -> None:
         """Called before training with labels of each split it sees, float [N, K], NaN unknown.
