@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,11 @@ def test_training_writes_a_run(trained):
     assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1]
     assert f"trained: {run}" in out
     assert err == ""
+    numbers = r"val/nll \d\.\d{4}, macro AUC [01]\.\d{3}, KL \S+ nats, loss \S+; \d\d:\d\d, \S+ steps/s"
+    first, last, then = re.findall(r"^epoch .*|^calibrating .*", out, re.MULTILINE)
+    assert re.fullmatch(rf"epoch 1 of 2: {numbers}, at most \d\d:\d\d left", first)
+    assert re.fullmatch(rf"epoch 2 of 2: {numbers}, last one", last)
+    assert then == "calibrating on the validation split"
 
 
 def test_the_config_of_a_run_says_everything(run):

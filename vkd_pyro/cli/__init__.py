@@ -103,4 +103,8 @@ def _one_line(error: Exception) -> str:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"vkd: warning: {printable(message)}", file=sys.stderr)
+    line = f"vkd: warning: {printable(message)}"
+    if "tqdm" in sys.modules:  # a bar may be in this line
+        import_module("tqdm").tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr)

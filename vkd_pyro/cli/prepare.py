@@ -7,7 +7,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from vkd_pyro.artifacts.config import add_data, add_method, new_parser, parse, with_parts_of_config
 from vkd_pyro.artifacts.names import check_names
-from vkd_pyro.cli.terminal import say
+from vkd_pyro.cli.terminal import say, say_stage
 from vkd_pyro.cli.train import OTHERS, PARTS
 from vkd_pyro.utils.errors import UserError
 
@@ -40,6 +40,7 @@ def prepare_parser() -> ArgumentParser:
 def main(arguments: list[str]) -> None:
     """Writes a store, or goes on with one."""
     check_names(arguments, PARTS, (*OPTIONS, *OTHERS))  # a config may have what training alone reads
+    say_stage("loading the libraries", arguments)
     from vkd_pyro.data.store import prepare
     from vkd_pyro.training.settings import Training
 
@@ -51,6 +52,7 @@ def main(arguments: list[str]) -> None:
     for part in (encoder, observation, features and features.extractor):
         if part is not None:
             part.to(Training().device)
+    say("reading the corpus", flush=True)
     counts = prepare(
         data.selection, encoder, settings.output, data.selection.bad_images, observation=observation, features=features
     )

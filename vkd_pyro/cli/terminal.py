@@ -1,9 +1,18 @@
 """What commands print: names of files and findings may hold anything, and are shown escaped."""
 
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 from vkd_pyro.utils.text import KEPT, printable
+
+
+def say_stage(text: str, arguments: Sequence[str]) -> None:
+    """Says what takes some seconds now; nothing where the arguments ask for a text alone."""
+    if not any(
+        option.split("=")[0].split(".")[-1] in ("--help", "help", "-h", "--print_config") for option in arguments
+    ):
+        say(text, flush=True)
 
 
 def say(text: object, file: TextIO | None = None, flush: bool = False) -> None:

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser, Namespace, lazy_instance
 
 from vkd_pyro.artifacts.config import add_allowed, add_data, add_method, judge, new_parser, parse, read_yaml
 from vkd_pyro.artifacts.names import check_names
-from vkd_pyro.cli.terminal import say
+from vkd_pyro.cli.terminal import say, say_stage
 from vkd_pyro.utils.errors import UserError
 
 PARTS = {
@@ -61,6 +61,7 @@ def train_parser() -> ArgumentParser:
 def main(arguments: list[str]) -> None:
     """Trains, or goes on with a run."""
     check_names(arguments, PARTS, OTHERS)
+    say_stage("loading the libraries", arguments)
     from vkd_pyro.artifacts.run import CONFIG, check_not_live, check_ready, has_checkpoint, leads
     from vkd_pyro.training.fitting import finish, fit
 
@@ -81,6 +82,8 @@ def main(arguments: list[str]) -> None:
         say(f"next: vkd evaluate {settings.run}")
         return
     goes_on = resume and has_checkpoint(settings.run)
+    if leads():
+        say("reading the corpus", flush=True)
     parts = build(settings, trained=goes_on or settings.start_from is not None)
     if leads():
         say(describe_data(parts.data.summary()), flush=True)

@@ -1,12 +1,16 @@
-"""What happens between epochs: checkpoints, early stopping by a relative tolerance, the table of metrics."""
+"""What happens between epochs: checkpoints, early stopping by a relative tolerance, the table of metrics, a line."""
 
 import math
+import shutil
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pandas as pd
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from tqdm import tqdm
 
 from vkd_pyro.artifacts.checkpoints import LAST, PREVIOUS
 from vkd_pyro.utils.errors import UserError, one_line
@@ -125,3 +129,92 @@ def rows_before(path: Path, epoch: int) -> pd.DataFrame:
     if not whole:
         raise UserError(f"{path}: expected a row for each epoch before {epoch}; put back a copy, or start a new run")
     return rows
+
+
+class Progress(Callback):
+    """A line for each epoch on standard output; within it a bar where standard error is a terminal, lines where not.
+
+    Args:
+        every: seconds between two lines of an epoch where there is no terminal.
+    """
+
+    def __init__(self, every: float = 30.0) -> None:
+        self.every = every
+        self.bar: tqdm[Any] | None = None
+        self.seconds = self.said = 0.0
+        self.steps = self.epochs = 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.began = self.said = time.monotonic()
+        self.steps = 0
+        if trainer.is_global_zero and sys.stderr.isatty():
+            self.bar = tqdm(
+                desc=name_of(trainer),
+                total=int(trainer.num_training_batches),
+                initial=int(trainer.fit_loop.epoch_loop.batch_progress.current.ready),  # more than 0 when gone on with
+                unit="step",
+                leave=False,
+                file=sys.stderr,
+                ncols=shutil.get_terminal_size().columns,  # 80 where the terminal does not say
+            )
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.steps += 1
+        if self.bar is not None:
+            self.bar.update()
+        elif trainer.is_global_zero and time.monotonic() - self.said >= self.every:
+            self.said = time.monotonic()
+            rate = self.steps / (self.said - self.began)
+            left = (trainer.num_training_batches - batch_idx - 1) / rate
+            self._say(
+                f"{name_of(trainer)}: step {batch_idx + 1} of {trainer.num_training_batches}; loss "
+                f"{pl_module.epoch_so_far.mean_loss:.4g}, {rate:.2g} steps/s, {tqdm.format_interval(left)} left of it"
+            )
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.trained = time.monotonic() - self.began
+        if self.bar is not None:
+            self.bar.set_description(f"{name_of(trainer)}, validation")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._close()
+        if not trainer.is_global_zero:
+            return
+        took = time.monotonic() - self.began
+        self.seconds, self.epochs = self.seconds + took, self.epochs + 1
+        left = (int(trainer.max_epochs or 0) - trainer.current_epoch - 1) * self.seconds / self.epochs
+        rate = f"{self.steps / self.trained:.3g} steps/s" if self.steps else "no step"
+        rest = "last one" if trainer.should_stop or not left else f"at most {tqdm.format_interval(left)} left"
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._say(f"{name_of(trainer)}: {said_of(metrics)}; {tqdm.format_interval(took)}, {rate}, {rest}")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._say("calibrating on the validation split")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    @staticmethod
+    def _say(line: str) -> None:
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+
+def name_of(trainer: L.Trainer) -> str:
+    """The epoch under way, counted from 1 where metrics.csv counts from 0."""
+    return f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+
+
+def said_of(metrics: dict[str, float]) -> str:
+    """Of an epoch's metrics, what a person looks at; the KL where reports are read."""
+    auc = metrics["val/macro_auc"]
+    parts = [f"val/nll {metrics['val/nll']:.4f}", f"macro AUC {'undefined' if math.isnan(auc) else f'{auc:.3f}'}"]
+    if not math.isnan(kl := metrics.get("val/kl", math.nan)):
+        parts.append(f"KL {kl:.3g} nats")
+    return ", ".join([*parts, f"loss {metrics['train/loss']:.4g}"])

@@ -26,6 +26,11 @@ class EpochMeans:
             self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value.float()
         self.batches += 1
 
+    @property
+    def mean_loss(self) -> float:
+        """Of this process; it waits for the device."""
+        return float(self.sums["loss"]) / self.batches
+
     def means(self) -> dict[str, float]:
         """By name; a process waits for the others."""
         processes = self.state_dict()["sums"]

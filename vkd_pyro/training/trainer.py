@@ -6,10 +6,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.distributed import is_torchelastic_launched
@@ -17,18 +16,9 @@ from torch.distributed import is_torchelastic_launched
 from vkd_pyro.artifacts.checkpoints import CheckedIO
 from vkd_pyro.artifacts.run import CHECKPOINTS, METRICS
 from vkd_pyro.methods.base import Method
-from vkd_pyro.training.callbacks import LastCheckpoint, MetricsTable, RelativeEarlyStopping
-from vkd_pyro.training.module import MethodTraining
+from vkd_pyro.training.callbacks import LastCheckpoint, MetricsTable, Progress, RelativeEarlyStopping
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError, one_line
-
-
-class ProgressBar(TQDMProgressBar):
-    """With the mean loss of the epoch so far."""
-
-    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        so_far = cast(MethodTraining, pl_module).epoch_so_far
-        return {"loss": float(so_far.sums["loss"]) / so_far.batches} if so_far.batches else {}
 
 
 def check_devices(training: Training) -> None:
@@ -51,7 +41,7 @@ def make_trainer(training: Training, run: Path, best: ModelCheckpoint, progress:
     if training.patience is not None:
         callbacks.append(RelativeEarlyStopping(training.patience, training.tolerance))
     if progress:
-        callbacks.append(ProgressBar(refresh_rate=5))
+        callbacks.append(Progress())
     try:
         return L.Trainer(
             accelerator=training.accelerator,
@@ -68,7 +58,7 @@ def make_trainer(training: Training, run: Path, best: ModelCheckpoint, progress:
             accumulate_grad_batches=training.accumulate_batches,
             callbacks=callbacks,
             logger=False,
-            enable_progress_bar=progress,
+            enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             default_root_dir=run,

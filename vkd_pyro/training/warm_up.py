@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from vkd_pyro.data.batch import Batch, Example, collate
 from vkd_pyro.data.loading.dataset import StudyDataset, derive_seed
@@ -50,7 +51,7 @@ def warm_up(method: Method, dataset: StudyDataset, steps: int, seed: int) -> Non
     order = np.random.default_rng(derive_seed(seed, "warm-up"))
     method.train()
     with seeded(derive_seed(seed, "warm-up noise"), device):
-        for _ in range(steps):
+        for _ in tqdm(range(steps), "warm-up of the report branch", delay=1, leave=False, disable=None):
             loss = guide.report_loss(_batch(dataset, order.choice(rows, BATCH_SIZE)).to(device))
             if loss is None:
                 raise UserError(
