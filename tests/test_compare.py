@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from tests.test_cli import CONFIG, refusal, vkd
 from tests.test_evaluation import make_evaluation, make_full_evaluation
 from tests.test_posthoc import Pairs
 from vkd_pyro.artifacts.run import load_run
+from vkd_pyro.cli.compare import short_names
 from vkd_pyro.evaluation.comparison import by_finding, paired_difference
 from vkd_pyro.evaluation.evaluate import evaluate_run
 from vkd_pyro.evaluation.saved import load_evaluation, save_evaluation
@@ -61,7 +63,8 @@ def evaluated(runs):
 def test_evaluate_writes_numbers_figures_and_a_page(evaluated):
     folder, _, out = evaluated
     assert {path.name for path in folder.iterdir()} == {
-        *("evaluation.json", "predictions.parquet", "figures", "index.html")
+        *("evaluation.json", "predictions.parquet", "figures", "index.html", "tables"),
+        *("checklist.html", "checklist.json", "failures.csv"),
     }
     assert f"written: {folder}/index.html, evaluation.json, predictions.parquet, figures/" in out
     summary = json.loads((folder / "evaluation.json").read_text())
@@ -218,8 +221,8 @@ def test_compare_prints_both_differences_to_the_first(judged):
     pair = [evaluation_in(judged / "better")], [evaluation_in(judged / "base")]
     macro, micro = (paired_difference(*pair, metric, 50) for metric in ("macro", "micro"))
     assert out.splitlines() == [
-        f"differences to {judged / 'base'}; test split, 200 patients; 95 % over patients",
-        f"{judged / 'better'}: macro30 AUC {macro}; micro AUC {micro}",
+        "differences to base; test split, 200 patients; 95 % over patients",
+        f"better: macro30 AUC {macro}; micro AUC {micro}",
     ]
     assert macro.low > 0
 
@@ -229,14 +232,14 @@ def test_runs_of_several_seeds_are_one_method(judged):
     out = done("compare", judged / "base", seeds, "--resamples", "50")
     ours = [evaluation_in(judged / name) for name in ("better", "better-1")]
     expected = paired_difference(ours, [evaluation_in(judged / "base")], num_resamples=50)
-    assert f"{seeds}: macro30 AUC {expected};" in out
+    assert f"better,better-1: macro30 AUC {expected};" in out
     single = paired_difference(ours[:1], [evaluation_in(judged / "base")], num_resamples=50)
     assert expected.estimate != single.estimate
 
 
 def test_comparison_json_has_averages_and_findings_and_forests(judged):
-    names = [str(judged / name) for name in ("base", "better", "better-1")]
-    done("compare", *names, "--resamples", "50", "--output", judged / "c")
+    names = ["base", "better", "better-1"]
+    done("compare", *(judged / name for name in names), "--resamples", "50", "--output", judged / "c")
     found = json.loads((judged / "c" / "comparison.json").read_text())
     assert (found["to"], list(found["averages"]), list(found["findings"])) == (names[0], names[1:], names[1:])
     pair = [evaluation_in(judged / "better")], [evaluation_in(judged / "base")]
@@ -272,12 +275,18 @@ def test_a_folder_of_an_evaluation_says_its_own_split(judged):
     assert "; validation split, " in done("compare", *runs, "--split", "validation", "--resamples", "5")
 
 
+def test_methods_are_named_by_what_tells_them_apart():
+    assert short_names(["runs/a", "./runs/b"]) == ["a", "b"]
+    assert short_names(["runs/a/x", "runs/b/x", "y"]) == ["a/x", "b/x", f"{Path.cwd().name}/y"]
+    assert short_names(["runs/a,runs/b", "runs/c"]) == ["a,b", "c"]
+
+
 def test_what_cannot_be_compared_is_one_line(judged):
     fresh = refusal("compare", judged / "base", judged / "fresh")
     assert f"{judged / 'fresh'}: not evaluated on its test split; run vkd evaluate {judged / 'fresh'}" in fresh
     assert "found one method, expected at least two" in refusal("compare", judged / "base")
-    twice = refusal("compare", judged / "base", judged / "better", judged / "base")
-    assert f"{judged / 'base'} is given twice" in twice
+    for again in (judged / "base", judged / "better" / ".." / "base", f"{judged / 'fresh'},{judged / 'base'}"):
+        assert "base is given twice" in refusal("compare", judged / "base", judged / "better", again)
     split = judged / "base" / "evaluation" / "validation"
     save_evaluation(replace(make_evaluation(), how={"split": "validation", "level": "study"}), split)
     assert "another split, validation and test" in refusal("compare", judged / "better", split)

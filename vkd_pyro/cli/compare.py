@@ -35,11 +35,13 @@ def main(arguments: list[str]) -> None:
     settings = parse(compare_parser(), arguments)
     if len(settings.methods) < 2:
         raise UserError("compare: found one method, expected at least two, e.g. vkd compare runs/no_report runs/vkd")
-    if twice := [name for name in settings.methods if settings.methods.count(name) > 1]:
-        raise UserError(f"compare: {twice[0]} is given twice; runs that differ in their seed alone are RUN,RUN")
+    places = [Path(path).resolve() for name in settings.methods for path in name.split(",")]
+    if twice := [place for place in places if places.count(place) > 1]:
+        raise UserError(f"compare: {twice[0].name} is given twice; runs that differ in their seed alone are RUN,RUN")
     if settings.output is not None:
         check_not_bundle(settings.output)
-    methods = {name: [load(Path(path), settings.split) for path in name.split(",")] for name in settings.methods}
+    loaded = [[load(Path(path), settings.split) for path in name.split(",")] for name in settings.methods]
+    methods = dict(zip(short_names(settings.methods), loaded, strict=True))
     first, *others = methods
     to = methods[first][0]
     number, split = len(set(to.patient_ids)), to.how.get("split", settings.split)
@@ -53,6 +55,16 @@ def main(arguments: list[str]) -> None:
         findings = {name: by_finding(methods[name], methods[first], settings.resamples) for name in others}
         write(settings.output, first, found, findings)
         say(f"written: {settings.output}/comparison.json, forest plots")
+
+
+def short_names(methods: list[str]) -> list[str]:
+    """Of each method its runs' folders, with as many of those above as tell the methods apart."""
+    parts = [[Path(path).resolve().parts for path in name.split(",")] for name in methods]
+    for depth in range(1, max(len(path) for paths in parts for path in paths) + 1):
+        names = [",".join("/".join(path[-depth:]) for path in paths) for paths in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def load(path: Path, split: str) -> Any:

@@ -1,4 +1,4 @@
-"""A gauge of posterior collapse: how much z carries, whether anything reads it, and what to try where nothing does."""
+"""A gauge of posterior collapse: how much z carries, and whether anything reads it."""
 
 import math
 import warnings
@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vkd_pyro import metrics
+from vkd_pyro.evaluation.advice import FEWEST_EPOCHS, cures
 from vkd_pyro.evaluation.outputs import StudyOutputs
 from vkd_pyro.schedules import BetaSchedule
 
@@ -79,7 +80,7 @@ class LatentUse:
 
     @property
     def warning(self) -> str | None:
-        """In plain words, that reports or z are ignored and what to try; None where they are not."""
+        """In plain words, that reports or z are ignored and what that means; None where they are not."""
         return warning_of(self.columns())
 
     @property
@@ -135,7 +136,7 @@ class LatentUse:
                 f"z moves a probability by {self.z_spread:.3f} between draws, "
                 f"by {self.z_change:.3f} when it is another study's"
             )
-        return "\n".join([*lines, *(f"warning: {text}" for text in [self.warning] if text)])
+        return "\n".join(lines)
 
 
 def warning_of(columns: dict[str, float]) -> str | None:
@@ -149,11 +150,10 @@ def warning_of(columns: dict[str, float]) -> str | None:
     kl, spread, change = (columns.get(name, NAN) for name in ("kl", "z_spread", "z_change"))
     if math.isnan(kl):
         return None
-    found, cures = [], ["method.objective.likelihood_samples posterior or mixture"]
+    found = []
     if change < NEGLIGIBLE_CHANGE:
         noise = f", though its draws move it by {spread:.3f}: z is noise" if spread >= NEGLIGIBLE_CHANGE else ""
         found.append(f"another study's z moves a probability by {change:.4f}, less than {NEGLIGIBLE_CHANGE}{noise}")
-        cures.append("method.likelihood_inputs z")
     if kl < NEGLIGIBLE_KL and not columns.get("mutual_information", NAN) > NEGLIGIBLE_KL:
         found.append(
             f"KL(q(z | report) || p(z | image)) is {kl:.4f} nats, less than {NEGLIGIBLE_KL}: z knows of the report "
@@ -161,14 +161,12 @@ def warning_of(columns: dict[str, float]) -> str | None:
         )
         if not math.isnan(beta := columns.get("largest_beta", NAN)):
             found[-1] += f" (beta so far at most {beta:.2f}, on average {columns.get('mean_beta', NAN):.2f})"
-        cures += [
-            "a lower method.objective.kl_scale (e.g. 0.02)",
-            "method.objective.divergence BalancedKL or FreeBits",
-        ]
     if not found:
         return None
-    ignored = "z is ignored" if change < NEGLIGIBLE_CHANGE else "reports are ignored"
-    return f"{ignored}: {'; '.join(found)}. Try {', or '.join(cures)}"
+    if change < NEGLIGIBLE_CHANGE:
+        means = "answers come from the image alone, and the part of the uncertainty that z carries says nothing"
+        return f"z is ignored: {'; '.join(found)}. So {means}"
+    return f"reports are ignored: {'; '.join(found)}. So z teaches the image nothing of what they say"
 
 
 def beta_so_far(schedule: BetaSchedule, steps: int, steps_per_epoch: int) -> dict[str, float]:
@@ -180,16 +178,21 @@ def beta_so_far(schedule: BetaSchedule, steps: int, steps_per_epoch: int) -> dic
     return {"largest_beta": max(betas, default=NAN), "mean_beta": sum(betas) / len(betas) if betas else NAN}
 
 
-def warn_if_ignored(metrics_table: Path) -> None:
-    """Warns where the best epoch of a training, by val/nll, ignores reports or z.
+def warn_if_ignored(metrics_table: Path, method: Any = None) -> None:
+    """Warns where the best epoch of a training, by val/nll, ignores reports or z, with what may be tried.
 
     Args:
         metrics_table: a run's metrics.csv; of columns that it lacks nothing is said.
+        method: what was trained; only what it does not have already is advised.
     """
     table = pd.read_csv(metrics_table)
     best = table.iloc[int(np.nanargmin(table["val/nll"]))]
     if text := warning_of({str(name).removeprefix("val/"): float(value) for name, value in best.items()}):
-        warnings.warn(text, stacklevel=3)
+        few = len(table) < FEWEST_EPOCHS
+        tried = [] if few else cures(method)
+        advice = f". Try {', or '.join(tried)}" if tried else ""
+        early = f". After {len(table)} epochs that says little yet" if few else ""
+        warnings.warn(text + advice + early, stacklevel=3)
 
 
 def _root_mean(squares: NDArray[np.float64]) -> float:

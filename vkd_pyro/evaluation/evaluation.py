@@ -183,7 +183,8 @@ class Evaluation:
         lines += str(self.latent_use).splitlines()
         if with_report:
             lines.append("* of the classifier that reads the report: not available at inference")
-        return "\n".join([*lines, "undefined: no label is known, or only one class"])
+        lines.append("undefined: no label is known, or only one class")
+        return "\n".join([*lines, *(f"warning: {text}" for text in [self.latent_use.warning] if text)])
 
     def _explain(self, name: str, table: pd.DataFrame) -> str:
         defined = table["image AUC"].notna()

@@ -152,7 +152,7 @@ def finish(
     calibration = calibrate(method.to(training.device), data, posthoc)
     card, description = write_card(method, data, nll), json.loads(json.dumps(data.description(), default=str))
     save_bundle(run / BUNDLE, method.image_model, method.findings, data.transform, card, description, calibration)
-    warn_if_ignored(run / METRICS)
+    warn_if_ignored(run / METRICS, method)
     return method.eval()
 
 
