@@ -17,6 +17,7 @@ done
 stamp=".venv/installed$extras"
 wanted=$(cat setup.cfg pyproject.toml)
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
+    echo "installing into .venv: PyTorch, then the package; some minutes" >&2
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     # torch and torchvision first and together, so that their versions match.
     .venv/bin/python -m pip install --quiet torch torchvision

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from tests.test_cli import refusal, vkd
@@ -291,7 +292,7 @@ def test_a_run_of_another_network_cannot_be_started_from(config, run, tmp_path):
 def test_a_store_is_prepared_and_trained_from(config, tmp_path):
     out = done("prepare", "--config", config, "--output", tmp_path / "store")
     assert "left out" in out
-    assert f"--data.loading.store {tmp_path / 'store'}" in out
+    assert f"next: vkd train --store {tmp_path / 'store'} --run RUN" in out
     done("train", "--config", config, "--data.loading.store", tmp_path / "store", "--run", tmp_path / "run")
     error = refusal(
         "train",
@@ -305,6 +306,25 @@ def test_a_store_is_prepared_and_trained_from(config, tmp_path):
     )
     assert "made with image transform {'size': 32}, found now {'size': 16}" in error
     assert "data.selection.corpus.init_args.root" not in refusal("prepare", "--output", tmp_path / "none")
+
+
+def test_a_store_brings_the_options_it_was_prepared_with(config, tmp_path):
+    options = ("--data.selection.image_size", "24", "--data.loading.batch_size=6", "--method.latent_dim=3")
+    done("prepare", "--config", config, *options, "--output", tmp_path / "made")
+    (tmp_path / "made").rename(tmp_path / "store")  # it may be moved
+    store = ("train", "--store", tmp_path / "store", "--run", tmp_path / "run")
+    done(*store, "--training.max_epochs=1", "--data.loading.batch_size=5")
+    kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert kept["data"]["selection"]["image_size"] == 24
+    assert kept["method"]["init_args"]["latent_dim"] == 3
+    assert kept["data"]["loading"]["batch_size"] == 5
+    assert kept["data"]["loading"]["store"] == str(tmp_path / "store")
+    assert kept["store"] is None
+    path = tmp_path / "store" / "config.yaml"
+    path.write_text(path.read_text().replace("class_path: vkd_pyro.methods", "class_path: strange_module"))
+    assert "strange_module" in refusal(*store)
+    path.unlink()
+    assert f"--store: {tmp_path / 'store'} has no config.yaml" in refusal(*store)
 
 
 def test_labels_of_the_labeller_are_trained_with(config, tmp_path):

@@ -8,8 +8,9 @@ from jsonargparse import ArgumentParser, Namespace
 from vkd_pyro.artifacts.config import add_data, add_method, new_parser, parse, with_parts_of_config
 from vkd_pyro.artifacts.names import check_names
 from vkd_pyro.cli.terminal import say, say_stage
-from vkd_pyro.cli.train import OTHERS, PARTS
+from vkd_pyro.cli.train import CONFIG, OTHERS, PARTS, train_parser
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.files import written
 
 OPTIONS = ("output", "features")
 
@@ -20,7 +21,7 @@ def prepare_parser() -> ArgumentParser:
         "prepare",
         "Writes a store: images resized, what the report encoder computes before training, labels. Train from it with "
         "the same config and --data.loading.store. Interrupted, the same command goes on. Without a method that reads "
-        "reports, in the config or as --method, no report is prepared.",
+        "reports, in the config or as --method, no report is prepared. Then vkd train --store OUTPUT knows them.",
         usage="--config CONFIG --output OUTPUT [--method NAME] [options]",
     )
     parser.add_argument("--config", action="config", help="the config that will be trained; or a name of vkd configs")
@@ -59,8 +60,26 @@ def main(arguments: list[str]) -> None:
     say(f"prepared: {settings.output}: {', '.join(f'{counts[n]:,} {n}' for n in ('studies', 'images', 'reports'))}")
     for reason, count in counts["left_out"].items():
         say(f"  left out {count:>8,} {reason}")
-    also = " --data.loading.features true" if features else ""
-    say(f"next: vkd train with the same config and --data.loading.store {settings.output}{also}")
+    if settings.get("method") is None:
+        say(f"next: vkd train with the same config and --data.loading.store {settings.output}")
+        return
+    with written(settings.output / CONFIG) as file:
+        file.write_text(config_of_training(arguments, settings.output, features is not None), encoding="utf-8")
+    say(f"next: vkd train --store {settings.output} --run RUN")
+
+
+def config_of_training(arguments: list[str], store: Path, features: bool) -> str:
+    """The config of a training from this store: that of the same options, as text of a YAML file."""
+    options, rest = [f"--{option}" for option in OPTIONS], list(arguments)
+    kept: list[str] = []
+    while rest:
+        argument = rest.pop(0)
+        if argument in options:
+            rest = rest[1:]
+        elif argument.split("=")[0] not in options:
+            kept.append(argument)
+    where = [f"--data.loading.store={store}", f"--data.loading.features={str(features).lower()}"]
+    return train_parser().dump(parse(train_parser(), [*kept, *where]), skip_unset=False)
 
 
 def data_of(settings: Namespace) -> Any:

@@ -21,7 +21,9 @@ PARTS = {
     "posthoc": "Posthoc",
 }
 """Options of `train_parser` that make an object, and the class each is of; known here without an import of it."""
-OTHERS = ("config", "run", "resume", "start_from", "allow_module", "seed")
+OTHERS = ("config", "run", "resume", "finish", "start_from", "store", "allow_module", "seed")
+CONFIG = "config.yaml"
+"""Of a run, and of a store: every setting of the training."""
 
 
 def train_parser() -> ArgumentParser:
@@ -48,6 +50,9 @@ def train_parser() -> ArgumentParser:
     parser.add_argument(
         "--start_from", type=Path | None, help="a complete run whose model and best weights to begin with (fine-tuning)"
     )
+    parser.add_argument(
+        "--store", type=Path | None, help="a folder of vkd prepare: the config it was made with, read from it"
+    )
     add_allowed(parser)
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and noise")
     add_data(parser)
@@ -62,7 +67,7 @@ def main(arguments: list[str]) -> None:
     """Trains, or goes on with a run."""
     check_names(arguments, PARTS, OTHERS)
     say_stage("loading the libraries", arguments)
-    from vkd_pyro.artifacts.run import CONFIG, check_not_live, check_ready, has_checkpoint, leads
+    from vkd_pyro.artifacts.run import check_not_live, check_ready, has_checkpoint, leads
     from vkd_pyro.training.fitting import finish, fit
 
     settings = with_objective(parse(train_parser(), with_config_of_a_run(arguments)))
@@ -108,7 +113,7 @@ def main(arguments: list[str]) -> None:
 def without_allowed(settings: Namespace) -> Namespace:
     """The settings without what the caller trusts, and where it goes on, which are for nobody else to take over."""
     kept = settings.clone()
-    kept.allow_module, kept.resume, kept.finish = [], None, None
+    kept.allow_module, kept.resume, kept.finish, kept.store = [], None, None, None
     return kept
 
 
@@ -163,7 +168,7 @@ def with_config_of_a_run(arguments: list[str]) -> list[str]:
     from vkd_pyro.artifacts.run import config_of
 
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--resume", "--finish", "--start_from"):
+    for name in ("--resume", "--finish", "--start_from", "--store"):
         options.add_argument(name, type=Path, nargs="?")
     options.add_argument("--config", nargs="?")
     options.add_argument("--allow_module", nargs="+", default=[])
@@ -181,9 +186,31 @@ def with_config_of_a_run(arguments: list[str]) -> list[str]:
         path = config_of(run)
         judge(read_yaml(path), train_parser, allow, path)
         return ["--config", str(path), f"--{name}", str(run), *others]
+    if chosen.store is not None:
+        return ["--config", yaml.safe_dump(_config_of_store(chosen.store, allow)), *_without_store(arguments)]
     if chosen.start_from is not None:
         return ["--config", yaml.safe_dump(_method_of(chosen.start_from, allow)), *arguments]
     return arguments
+
+
+def _config_of_store(store: Path, allow: list[str]) -> dict[str, Any]:
+    """What a store was prepared for, reading from where it lies now."""
+    path = store / CONFIG
+    if not path.is_file():
+        raise UserError(
+            f"--store: {store} has no {CONFIG}, which vkd prepare writes where its config has a method; give --config "
+            f"and --data.loading.store {store}"
+        )
+    config = read_yaml(path)
+    judge(config, train_parser, allow, path)
+    config["data"]["loading"]["store"] = str(store)
+    return {name: config[name] for name in ("seed", *PARTS) if name in config}
+
+
+def _without_store(arguments: list[str]) -> list[str]:
+    places = [number for number, argument in enumerate(arguments) if argument == "--store"]
+    hidden = {place + step for place in places for step in (0, 1)}
+    return [a for number, a in enumerate(arguments) if number not in hidden and not a.startswith("--store=")]
 
 
 def _method_of(run: Path, allow: list[str]) -> dict[str, Any]:
