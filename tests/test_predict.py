@@ -30,7 +30,8 @@ from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.model import ImageClassifier
-from vkd_pyro.prediction import Predicted, Unread, find_images, predict_files, studies_of
+from vkd_pyro.prediction import Predicted, Unread, find_images, overlays, predict_files, studies_of
+from vkd_pyro.prediction.overlays import Overlays
 from vkd_pyro.prediction.predictive import UncertaintySources, predict
 from vkd_pyro.prediction.tables import nested, rows
 from vkd_pyro.training.posthoc import calibrate
@@ -635,9 +636,28 @@ def test_overlays_are_pictures_of_the_findings_wanted(folders, folder, tmp_path)
     assert sorted(picture.name.split("-")[1] for picture in pictures) == expected
     assert all(picture.name.endswith("-Rare_Square.png") for picture in pictures)
     with Image.open(pictures[0]) as picture:
-        assert (picture.mode, picture.size, picture.format) == ("RGB", (40, 36), "PNG")
+        assert picture.format == "PNG"
+        assert min(picture.size) > 36 * 13  # an image of 40 by 36 pixels is enlarged, with text around it
         assert np.asarray(picture).std() > 0
     assert stat.S_IMODE((tmp_path / "named").stat().st_mode) == 0o700
+
+
+def test_an_overlay_says_finding_probability_answer_and_resolution(bundle, folder, tmp_path, monkeypatch):
+    said = []
+    drawn = overlays.labelled_overlay
+    monkeypatch.setattr(overlays, "labelled_overlay", lambda *given: said.append(given[2:]) or drawn(*given))
+    finding = bundle.findings[0]
+    files = (folder / "a.png", folder / "b.JPG")
+    alone, study = predict_files(bundle, [files[0], files], FEW)
+    threshold = [f" (threshold {one.thresholds[0]:.6g})" for one in (alone, study)]
+    for one in (alone, study, replace(alone, calibrated=np.full(3, np.nan), thresholds=np.full(3, np.nan))):
+        Overlays(tmp_path / "o", [bundle, bundle], [finding]).write(one)
+    p = f"p = {study.calibrated[0]:.3f} of the study"
+    assert said == [
+        (finding, f"p = {alone.calibrated[0]:.3f}: {alone.answers[0]}{threshold[0]}", "8 x 8 cells"),
+        *[(finding, f"{p}: {study.answers[0]}{threshold[1]}", "8 x 8 cells")] * 2,
+        (finding, f"p = {alone.probabilities[0]:.3f}, not recalibrated: {alone.answers[0]}", "8 x 8 cells"),
+    ]
 
 
 def test_overlays_are_by_default_of_the_findings_answered_yes(folders, folder, tmp_path):
