@@ -8,6 +8,7 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.special import logit
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from vkd_pyro.distributions import (
 )
 from vkd_pyro.encoders.image import ConvEncoder, SmallResNetEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import ReportEncoder, WordEncoder
-from vkd_pyro.explanations.images import grad_cam, last_convolution, overlay
+from vkd_pyro.explanations.images import cells, grad_cam, labelled_overlay, last_convolution, overlay
 from vkd_pyro.explanations.latent import embed
 from vkd_pyro.explanations.mismatch import Mismatch, mismatch, mismatch_auroc
 from vkd_pyro.explanations.reports import WordImportance, attention, integrated_gradients
@@ -205,6 +206,49 @@ def test_the_overlay_colours_what_the_map_says_and_nothing_else():
     assert (overlay(image / 255, cam) == shown).all()
     with pytest.raises(UserError, match=r"overlay: found an image \(4, 6\) and a map \(2, 2\)"):
         overlay(image, cam[:2, :2])
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_text()]
+
+
+def drawn(figure):
+    """Its pixels, uint8 [height, width, 3], on white."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def test_a_labelled_overlay_says_what_it_shows_and_shows_it():
+    image, cam = np.full((600, 400), 100, np.uint8), np.zeros((600, 400))
+    cam[200:300, 100:200] = np.linspace(0, 1, 100)
+    figure = labelled_overlay(image, cam, "Cost in $x$ and $y$", "p = 0.416: yes (threshold 0.12)", "7 x 7 cells")
+    said = ["Cost in $x$ and $y$", "p = 0.416: yes (threshold 0.12)", "Grad-CAM of 7 x 7 cells", "0", "0.5", "1"]
+    assert set(said) <= set(texts(figure))
+    picture, bar = figure.axes
+    left, bottom, right, top = np.rint(picture.get_window_extent().extents).astype(int)
+    pixels = drawn(figure)
+    height = len(pixels)
+    np.testing.assert_array_equal(pixels[height - top : height - bottom, left:right], overlay(image, cam))
+    colours = bar.images[0].get_array()
+    assert (colours[0] == 128).all()  # no colour at 0
+    np.testing.assert_array_equal(colours[-1], overlay(np.full((1, 1), 0.5), np.ones((1, 1)))[0])
+
+
+def test_an_empty_map_says_that_nothing_speaks_for_it():
+    figure = labelled_overlay(
+        np.full((36, 40), 7, np.uint8), np.zeros((36, 40)), "Mass", "p = 0.016: no", "4 x 4 cells"
+    )
+    assert "Grad-CAM of 4 x 4 cells: nothing speaks for it" in texts(figure)
+    columns, rows = np.rint(figure.axes[0].get_window_extent().size)
+    assert (columns, rows) == (40 * 13, 36 * 13)  # enlarged to 512 pixels at least
+
+
+@pytest.mark.parametrize(("size", "expected"), [(32, (8, 8)), (64, (16, 16))])
+def test_cells_are_the_places_of_the_last_convolution(size, expected):
+    encoder = ConvEncoder((4, 8)).eval()
+    assert cells(encoder, torch.zeros(2, 1, size, size)) == expected
+    assert not any(module._forward_hooks for module in encoder.modules())
 
 
 # ----------------------------------------------------------------------------------- words of reports

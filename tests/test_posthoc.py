@@ -135,7 +135,7 @@ def test_it_is_fitted_to_what_an_evaluation_of_validation_says(network, data, ca
     reached = [np.mean(found.answers[found.labels[:, k] == 1, k] != "no") for k in range(3)]
     assert min(reached) >= 0.9
     assert {"yes", "no"} <= set(np.unique(found.answers)) <= {"yes", "no", "refer"}
-    assert set(np.unique(found.conformal)) <= {"yes", "no", "refer", "neither"}
+    assert set(np.unique(found.conformal)) <= {"yes", "no", "refer", "neither", "unknown"}
 
 
 def test_a_run_has_its_calibration_in_its_bundle(run, calibration):
@@ -194,7 +194,7 @@ def test_what_cannot_be_fitted_says_why_and_stays_as_it_is(network):
     evaluation = evaluate(network, few, "test", 5, calibration=found)
     np.testing.assert_array_equal(evaluation.calibrated, evaluation.probabilities)
     assert set(evaluation.answers.ravel()) == {"unknown"}
-    assert set(evaluation.conformal.ravel()) == {"refer"}  # too few labels exclude nothing
+    assert set(evaluation.conformal.ravel()) == {"unknown"}  # too few labels exclude nothing
 
 
 @pytest.mark.parametrize("most", [16, 40, 10_000])

@@ -8,6 +8,7 @@ import shutil
 import stat
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,17 @@ from tests.test_cli import refusal, vkd
 from tests.test_commands import write_dicom
 from vkd_pyro import VKD, StudyData, __version__, load_bundle
 from vkd_pyro.artifacts.bundle import Bundle, save_bundle
+from vkd_pyro.cli.predict import _lines
 from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.model import ImageClassifier
-from vkd_pyro.prediction import Predicted, Unread, find_images, predict_files, studies_of
+from vkd_pyro.prediction import Predicted, Unread, find_images, overlays, predict_files, studies_of
+from vkd_pyro.prediction.overlays import Overlays
 from vkd_pyro.prediction.predictive import UncertaintySources, predict
+from vkd_pyro.prediction.tables import nested, rows
 from vkd_pyro.training.posthoc import calibrate
 from vkd_pyro.utils.errors import UserError
 
@@ -423,7 +427,7 @@ def test_csv_json_and_parquet_say_the_same(folders, folder, tmp_path):
     for suffix in ("csv", "json", "parquet"):
         assert "7 images" in done(folders["a"], folder, "--output", tmp_path / "new" / f"p.{suffix}")
     table = pd.read_csv(tmp_path / "new" / "p.csv")
-    assert table.shape == (len(IMAGES) * 3, 28)
+    assert table.shape == (len(IMAGES) * 3, 29)
     columns = pd.read_parquet(tmp_path / "new" / "p.parquet")
     from_json = flat(json.loads((tmp_path / "new" / "p.json").read_text()))[list(table)]
     for other in (columns, from_json):
@@ -560,6 +564,7 @@ def test_the_table_is_for_reading(folders, folder, tmp_path):
         "uncertainty",
         "from",
         "z",
+        "threshold",
         "answer",
     ]
     assert [lines[1], lines[5]] == [str(folder / "a.png"), str(tmp_path / "white.png")]
@@ -569,12 +574,46 @@ def test_the_table_is_for_reading(folders, folder, tmp_path):
     for k, finding in enumerate(said.findings):
         interval = f"{said.calibrated_low[k]:.3f}-{said.calibrated_high[k]:.3f}"
         shown = [f"{said.calibrated[k]:.3f}", interval, f"{said.probabilities[k]:.3f}"]
-        assert (cells[finding][:3], cells[finding][-1]) == (shown, said.answers[k])
+        threshold = "-" if np.isnan(said.thresholds[k]) else f"{said.thresholds[k]:.6g}"
+        assert (cells[finding][:3], cells[finding][5:7]) == (shown, [threshold, said.answers[k]])
+        why = f" ({said.undefined[k]})" if said.answers[k] == "unknown" else ""
+        assert " ".join(cells[finding][6:]) == f"{said.answers[k]}{why}"
     order = [float(values[0]) for values in cells.values()]
     assert order == sorted(order, reverse=True)
     assert lines[9].startswith("  unlike the images the model learned from: p = 0.0")
-    legend = ["probability", "interval", "raw", "from z", "answer"]
-    assert [line[:12].strip() for line in lines[-5:]] == legend
+    legend = ["probability", "interval", "raw", "from z", "threshold", "answer"]
+    assert [line[:12].strip() for line in lines[-6:]] == legend
+
+
+def test_every_table_says_the_threshold_and_the_answer_follows_from_it(folders, folder, tmp_path):
+    images = [folder / "a.png", folder / "b.JPG", folder / "e.dcm"]
+    done(folders["a"], *images, "--output", tmp_path / "p.csv")
+    table = pd.read_csv(tmp_path / "p.csv")
+    listed = json.loads(done(folders["a"], *images, "--format", "json"))
+    cells = pd.DataFrame([cell for one in listed for cell in one["findings"].values()])
+    points = load_bundle(folders["a"]).calibration.image.operating_points
+    np.testing.assert_allclose(table["threshold"], np.tile(points.thresholds, len(images)), rtol=1e-5)
+    np.testing.assert_array_equal(cells["threshold"].astype(float), table["threshold"])
+    low, high, threshold = table["calibrated_low"], table["calibrated_high"], table["threshold"]
+    known = table[threshold.notna() & low.notna()].index
+    words = np.select([low >= threshold, high < threshold], ["yes", "no"], "refer")
+    assert len(known) > 0
+    assert table["answer"][known].tolist() == words[known].tolist()
+
+
+def test_what_has_no_threshold_and_no_set_says_why_in_every_table(bundle, folder):
+    few = StudyData(Selection(TinyCorpus(60), image_size=32), loading=Loading(batch_size=8))
+    bundle = replace(bundle, calibration=calibrate(bundle.method, few))
+    (said,) = predicted(bundle, [folder / "a.png"], FEW)
+    fit = bundle.calibration.image
+    (row, *_), finding = rows(said, {}), said.findings[0]
+    why = (
+        f"no threshold: {fit.operating_points.undefined[finding]}; no conformal set: {fit.conformal.undefined[finding]}"
+    )
+    assert (row["threshold"], row["answer"], row["conformal"], row["undefined"]) == (None, "unknown", "unknown", why)
+    assert nested(said, {})["findings"][finding]["undefined"] == why
+    (line,) = (line for line in _lines(said) if line.startswith(f"  {finding}"))
+    assert line.endswith(f"  -  unknown ({why})")
 
 
 def test_the_table_of_a_bundle_without_a_calibration_says_so(folders, folder):
@@ -584,7 +623,7 @@ def test_the_table_of_a_bundle_without_a_calibration_says_so(folders, folder):
         "vkd: note: no calibration, so no answers and no out-of-distribution score: the bundle has none\n",
     )
     rows = out.splitlines()[2:5]
-    assert all("*" in row and row.endswith("unknown") for row in rows)
+    assert all("*" in row and row.endswith("unknown (no calibration)") for row in rows)
     assert "probability * not recalibrated" in out
 
 
@@ -597,9 +636,28 @@ def test_overlays_are_pictures_of_the_findings_wanted(folders, folder, tmp_path)
     assert sorted(picture.name.split("-")[1] for picture in pictures) == expected
     assert all(picture.name.endswith("-Rare_Square.png") for picture in pictures)
     with Image.open(pictures[0]) as picture:
-        assert (picture.mode, picture.size, picture.format) == ("RGB", (40, 36), "PNG")
+        assert picture.format == "PNG"
+        assert min(picture.size) > 36 * 13  # an image of 40 by 36 pixels is enlarged, with text around it
         assert np.asarray(picture).std() > 0
     assert stat.S_IMODE((tmp_path / "named").stat().st_mode) == 0o700
+
+
+def test_an_overlay_says_finding_probability_answer_and_resolution(bundle, folder, tmp_path, monkeypatch):
+    said = []
+    drawn = overlays.labelled_overlay
+    monkeypatch.setattr(overlays, "labelled_overlay", lambda *given: said.append(given[2:]) or drawn(*given))
+    finding = bundle.findings[0]
+    files = (folder / "a.png", folder / "b.JPG")
+    alone, study = predict_files(bundle, [files[0], files], FEW)
+    threshold = [f" (threshold {one.thresholds[0]:.6g})" for one in (alone, study)]
+    for one in (alone, study, replace(alone, calibrated=np.full(3, np.nan), thresholds=np.full(3, np.nan))):
+        Overlays(tmp_path / "o", [bundle, bundle], [finding]).write(one)
+    p = f"p = {study.calibrated[0]:.3f} of the study"
+    assert said == [
+        (finding, f"p = {alone.calibrated[0]:.3f}: {alone.answers[0]}{threshold[0]}", "8 x 8 cells"),
+        *[(finding, f"{p}: {study.answers[0]}{threshold[1]}", "8 x 8 cells")] * 2,
+        (finding, f"p = {alone.probabilities[0]:.3f}, not recalibrated: {alone.answers[0]}", "8 x 8 cells"),
+    ]
 
 
 def test_overlays_are_by_default_of_the_findings_answered_yes(folders, folder, tmp_path):

@@ -260,16 +260,35 @@ def test_bounds_by_hand():
     assert overlapping.answers(column(0.05, 0.1, 0.85, 0.9)).ravel().tolist() == ["no", "refer", "refer", "yes"]
 
 
-def test_a_class_of_too_few_labels_is_in_every_set_and_that_is_said():
+def test_a_class_of_too_few_labels_is_never_ruled_out_and_that_is_said():
+    """(8 + 1) 0.1 < 1 <= (9 + 1) 0.1: with 8 positives there is no bound, and no answer by that of the negatives."""
     p, y = column(*np.arange(1, 18) / 20), column(*[0] * 9, *[1] * 8)
     fitted = Conformal.fit(p, y, ["a"], alpha=0.1)
-    assert fitted.always == {"a": {"present": "labels known: 8; alpha 0.1 needs at least 9"}}
+    assert fitted.undefined == {"a": "positive labels known: 8; alpha 0.1 needs at least 9"}
     assert fitted.present[0].bound is None
-    assert fitted.answers(column(0, 0.2, 0.9, 1)).ravel().tolist() == ["refer", "refer", "yes", "yes"]
-    assert Conformal.fit(p, y, ["a"], alpha=0.12).always == {}
+    assert fitted.answers(column(0, 0.2, 0.9, 1)).ravel().tolist() == ["unknown"] * 4
+    assert fitted.sets(column(0, 0.2, 0.9, 1)).all()
+    ninth = Conformal.fit(np.vstack([p, [[0.9]]]), np.vstack([y, [[1]]]), ["a"], alpha=0.1)
+    assert (ninth.undefined, ninth.present[0].bound) == ({}, 0.5)
+    assert ninth.answers(column(0, 0.47, 1)).ravel().tolist() == ["no", "neither", "yes"]
+    assert Conformal.fit(p, y, ["a"], alpha=0.12).undefined == {}
     nothing = Conformal.fit(p, np.full_like(y, NAN), ["a"])
-    assert set(nothing.always["a"]) == {"absent", "present"}
+    assert nothing.undefined["a"] == (
+        "negative labels known: 0; alpha 0.1 needs at least 9; positive labels known: 0; alpha 0.1 needs at least 9"
+    )
     assert nothing.sets(p).all()
+
+
+def test_without_a_positive_in_validation_a_low_probability_is_no_yes():
+    """The bound of 100 negatives is 0.015, and there is none of the positives: 0.016 lies above it."""
+    p = np.linspace(0.0001, 0.0165, 100)[:, None]
+    fitted = Conformal.fit(p, np.zeros_like(p), ["Pneumothorax"], alpha=0.1)
+    assert fitted.absent[0].bound < 0.016
+    assert fitted.answers([[0.016]]).tolist() == [["unknown"]]
+    assert fitted.undefined == {"Pneumothorax": "positive labels known: 0; alpha 0.1 needs at least 9"}
+    flipped = Conformal.fit(1 - p, np.ones_like(p), ["a"], alpha=0.1)
+    assert flipped.answers([[0.984]]).tolist() == [["unknown"]]
+    assert flipped.undefined == {"a": "negative labels known: 0; alpha 0.1 needs at least 9"}
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.07, 0.1, 0.29, 0.3, 0.5, 0.9])

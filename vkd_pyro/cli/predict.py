@@ -259,7 +259,7 @@ def _header(one: "Predicted", level: float) -> str:
     columns = (
         f"  {'finding':<{_width(one)}}  probability  {f'{100 * level:.3g} % interval':>14}    raw  uncertainty  from z"
     )
-    return f"{columns}{'  networks' if _has_networks(one) else ''}  answer"
+    return f"{columns}{'  networks' if _has_networks(one) else ''}  threshold  answer"
 
 
 def _lines(one: "Predicted") -> list[str]:
@@ -274,7 +274,9 @@ def _lines(one: "Predicted") -> list[str]:
         uncertainty = f"{one.probabilities[k]:>5.3f}  {one.total[k]:>5.2f}  {_share(one.latent[k], one.total[k]):>6}"
         if _has_networks(one):
             uncertainty += f"  {_share(one.epistemic[k], one.total[k]):>8}"
-        lines.append(f"  {probability}  {uncertainty}  {one.answers[k]}")
+        threshold = "-" if np.isnan(one.thresholds[k]) else f"{one.thresholds[k]:.6g}"
+        why = f" ({one.undefined[k]})" if one.answers[k] == "unknown" and one.undefined[k] else ""
+        lines.append(f"  {probability}  {uncertainty}  {threshold:>9}  {one.answers[k]}{why}")
     if one.flagged:
         lines.append(f"  unlike the images the model learned from: p = {one.ood_p:.2g}")
     return lines
@@ -301,7 +303,9 @@ def _legend(one: "Predicted", level: float) -> str:
         "interval": f"holds the probability for {100 * level:.3g} % of the draws",
         "raw": "the probability as the model gives it, and its uncertainty in nats, at most 0.69",
         "from z": f"which share of that uncertainty z carries{networks}; the rest lies in the finding itself",
-        "answer": "by the threshold of the validation split; refer: the interval straddles it; unknown: there is none",
+        "threshold": "of the validation split",
+        "answer": "yes: the interval is at or above the threshold; no: below it; refer: the threshold lies within; "
+        "unknown: there is none",
     }
     if uncalibrated.any():
         lines["probability"] = "; ".join(filter(None, (lines["probability"], "* not recalibrated")))

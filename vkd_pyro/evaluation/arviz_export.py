@@ -1,10 +1,13 @@
-"""Samples of the posterior predictive for ArviZ: groups `posterior_predictive` and, with labels, `observed_data`.
+"""Samples of the posterior predictive as netCDF for ArviZ, in the groups of `utils.inference_groups`.
 
-    probability [chain, draw, study, finding], p(y_k = 1 | x_I, z^(s)); a chain is a network, a draw a sample of z
-    label [study, finding], 1, 0, NaN unknown
+    posterior             probability [chain, draw, study, finding]; z [chain, draw, study, latent]
+    posterior_predictive  y [chain, draw, study, finding]
+    observed_data         y [study, finding], with labels
+    log_likelihood        y [chain, draw, study, finding], with labels
 
-Draws are independent, and so are networks: what shows distributions makes sense (`plot_forest`; `plot_posterior` in
-ArviZ 0.2x, `plot_dist` and `plot_ridge` in 1.x), a few studies at a time. What looks for convergence does not.
+Draws are independent, and so are networks: what shows distributions makes sense (`plot_ppc`, of labels best with
+`kind="cumulative"`, and `plot_forest` of the posterior, a few studies at a time), and so does what weighs likelihoods.
+What looks for convergence does not.
 """
 
 from collections.abc import Sequence
@@ -19,10 +22,9 @@ from numpy.typing import ArrayLike
 
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import written
+from vkd_pyro.utils.inference_groups import Groups, dims_of, groups_of
 
-SAMPLES, OBSERVED = "posterior_predictive", "observed_data"
-PROBABILITY, LABEL = "probability", "label"
-SAMPLE_DIMS, LABEL_DIMS = ("chain", "draw", "study", "finding"), ("study", "finding")
+SAMPLES, OBSERVED = "posterior", "observed_data"
 CHUNK = 2**15
 """Numbers of a chunk of the file, about: 128 KiB, so that a small file stays small."""
 
@@ -31,7 +33,7 @@ class SampleWriter:
     """Writes samples to netCDF batch by batch; memory does not grow with the number of studies.
 
         with SampleWriter(path, findings, num_networks, num_samples) as writer:
-            writer.append(samples, study_ids, labels)
+            writer.append(samples, study_ids, labels, z)
 
     The file is there when the block has ended without an error, not before; only its owner may read it, since it names
     studies. `arviz.from_netcdf(path)` or `xarray.open_datatree(path)` opens it.
@@ -41,22 +43,21 @@ class SampleWriter:
         findings: names of the K labels.
         num_networks: V, chains.
         num_samples: S, draws of z of each.
+        seed: of the labels drawn.
     """
 
-    def __init__(self, path: str | Path, findings: Sequence[str], num_networks: int, num_samples: int) -> None:
+    def __init__(
+        self, path: str | Path, findings: Sequence[str], num_networks: int, num_samples: int, seed: int = 0
+    ) -> None:
         self.path, self.findings = Path(path), tuple(findings)
         self.shape = (num_networks, num_samples, None, len(self.findings))
-        self.num_studies = 0
-        self._groups: list[h5netcdf.Group] = []
+        self.num_studies, self.seed = 0, seed
         self._open = ExitStack()
 
     def __enter__(self) -> "SampleWriter":
         with ExitStack() as stack:
             unfinished = stack.enter_context(written(self.path))
             self._file = stack.enter_context(h5netcdf.File(unfinished, "w", locking=False))  # it is locked
-            samples = self._group(SAMPLES, PROBABILITY, SAMPLE_DIMS)
-            for dim in ("chain", "draw"):
-                samples.create_variable(dim, (dim,), data=np.arange(samples.dimensions[dim].size))
             self._open = stack.pop_all()
         return self
 
@@ -65,45 +66,70 @@ class SampleWriter:
     ) -> None:
         self._open.__exit__(kind, error, trace)
 
-    def append(self, samples: ArrayLike, study_ids: Sequence[str], labels: ArrayLike | None = None) -> None:
+    def append(
+        self,
+        samples: ArrayLike,
+        study_ids: Sequence[str],
+        labels: ArrayLike | None = None,
+        z: ArrayLike | None = None,
+    ) -> None:
         """Adds n studies.
 
-        Args: samples [V, S, n, K]; study_ids of the n studies; labels [n, K], for every batch or for none.
+        Args: samples [V, S, n, K]; study_ids of the n studies; labels [n, K] and z [V, S, n, D], each for every batch
+            or for none.
 
         Raises:
-            UserError: the shapes do not fit, or labels are there for some batches only.
+            UserError: the shapes do not fit, or labels or z are there for some batches only.
         """
         expected = (*self.shape[:2], len(study_ids), len(self.findings))
         samples, labels = _checked(samples, expected, labels)
-        if labels is not None and not self.num_studies and OBSERVED not in self._file.groups:
-            self._group(OBSERVED, LABEL, LABEL_DIMS)
-        if (labels is None) != (OBSERVED not in self._file.groups):
-            found, others = ("none", "some") if labels is None else ("some", "none")
-            raise UserError(
-                f"labels: found {found} after batches with {others}; give them for every batch, or for none"
-            )
+        z = None if z is None else _checked_z(z, expected)
+        if not self._file.groups:
+            self._begin(groups_of(samples, z, labels))
+        self._check_as_before("labels", labels is not None, OBSERVED in self._file.groups)
+        self._check_as_before("z", z is not None, "z" in self._file[SAMPLES].variables)
         start, end = self.num_studies, self.num_studies + len(study_ids)
-        for group in self._groups:
+        for name, variables in groups_of(samples, z, labels, self.seed, start).items():
+            group = self._file[name]
             group.resize_dimension("study", end)
             group["study"][start:end] = np.array(study_ids, dtype=object)
-        self._file[SAMPLES][PROBABILITY][:, :, start:end] = samples
-        if labels is not None:
-            self._file[OBSERVED][LABEL][start:end] = labels
+            for variable, array in variables.items():
+                place = [slice(start, end) if dim == "study" else slice(None) for dim in dims_of(name, variable)]
+                group[variable][tuple(place)] = array
         self.num_studies = end
 
-    def _group(self, name: str, variable: str, dims: tuple[str, ...]) -> h5netcdf.Group:
-        """A new group with an empty variable, and the names of studies and findings."""
-        group = self._file.create_group(name)
-        sizes = dict(zip(SAMPLE_DIMS, self.shape, strict=True))
-        group.dimensions = {dim: sizes[dim] for dim in dims}
-        a_study = np.prod([sizes[dim] or 1 for dim in dims], dtype=int)
-        chunks = tuple(sizes[dim] or max(1, CHUNK // a_study) for dim in dims)
-        group.create_variable(variable, dims, np.float32, chunks=chunks)
+    @staticmethod
+    def _check_as_before(what: str, given: bool, before: bool) -> None:
+        if given != before:
+            found, others = ("some", "none") if given else ("none", "some")
+            raise UserError(
+                f"{what}: found {found} after batches with {others}; give them for every batch, or for none"
+            )
+
+    def _begin(self, groups: Groups) -> None:
+        """The groups with empty variables of the shapes of a first batch, and the names of their coordinates."""
         text = h5py.string_dtype()
-        group.create_variable("study", ("study",), text, chunks=(1024,))
-        group.create_variable("finding", ("finding",), data=np.array(self.findings, dtype=object), dtype=text)
-        self._groups.append(group)
-        return group
+        for name, variables in groups.items():
+            group = self._file.create_group(name)
+            of_dims = {d: n for v, x in variables.items() for d, n in zip(dims_of(name, v), x.shape, strict=True)}
+            group.dimensions = of_dims | {"study": None}
+            for variable in variables:
+                dims = dims_of(name, variable)
+                a_study = np.prod([of_dims[dim] for dim in dims if dim != "study"], dtype=int)
+                chunks = tuple(max(1, CHUNK // a_study) if dim == "study" else of_dims[dim] for dim in dims)
+                group.create_variable(variable, dims, np.float32, chunks=chunks)
+            for dim in of_dims.keys() & {"chain", "draw", "latent"}:
+                group.create_variable(dim, (dim,), data=np.arange(of_dims[dim]))
+            group.create_variable("study", ("study",), text, chunks=(1024,))
+            group.create_variable("finding", ("finding",), data=np.array(self.findings, dtype=object), dtype=text)
+
+
+def _checked_z(z: ArrayLike, expected: tuple[int | None, ...]) -> np.ndarray:
+    z = np.asarray(z, np.float32)
+    if z.ndim != 4 or z.shape[:3] != expected[:3]:
+        sizes = ", ".join(map(str, expected[:3]))
+        raise UserError(f"z: found shape {list(z.shape)}, expected [{sizes}, D]: networks, draws, studies, dimensions")
+    return z
 
 
 def _checked(

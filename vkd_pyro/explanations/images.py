@@ -1,7 +1,8 @@
 """Where in an X-ray a finding is seen: Grad-CAM, and its overlay."""
 
+import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,8 +14,14 @@ from vkd_pyro.explanations import library, log_odds
 from vkd_pyro.model import ImageModel
 from vkd_pyro.utils.errors import UserError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 OPACITY = 0.6
 """Opacity of the colour where the map is 1."""
+
+LEAST = 512
+"""Pixels that the longest side of a labelled overlay has at least, for its text to be read."""
 
 
 def grad_cam(
@@ -102,6 +109,23 @@ def last_convolution(encoder: ImageEncoder, images: Tensor | None = None) -> nn.
     return found[-1]
 
 
+@torch.no_grad()
+def cells(encoder: ImageEncoder, images: Tensor) -> tuple[int, int]:
+    """Rows and columns of a map before it is enlarged to the image, (7, 7) of DenseNet at 224 pixels.
+
+    Args: as of `last_convolution`, of which the map is; images float [B, 1, height, width].
+    """
+    sizes: list[tuple[int, int]] = []
+    hook = last_convolution(encoder, images[:1]).register_forward_hook(
+        lambda module, inputs, output: sizes.append((output.shape[2], output.shape[3]))
+    )
+    try:
+        encoder(images[:1])
+    finally:
+        hook.remove()
+    return sizes[-1]
+
+
 def overlay(image: NDArray[Any], cam: NDArray[Any]) -> NDArray[np.uint8]:
     """A map in colour over its X-ray: the more it says, the more colour; where it is 0 the image is untouched.
 
@@ -122,3 +146,48 @@ def overlay(image: NDArray[Any], cam: NDArray[Any]) -> NDArray[np.uint8]:
     opacity = OPACITY * cam[..., None]
     colour = matplotlib.colormaps["inferno"](cam)[..., :3]
     return np.rint(255 * ((1 - opacity) * gray + opacity * colour)).astype(np.uint8)
+
+
+def labelled_overlay(image: NDArray[Any], cam: NDArray[Any], title: str, said: str, resolution: str) -> "Figure":
+    """An overlay that says what it shows: finding and number above, a colour bar beside, how fine the map is below.
+
+    Args:
+        image, cam: as of `overlay`; a map that is 0 everywhere is said to be empty.
+        title: the finding.
+        said: what the model says of it, e.g. its probability.
+        resolution: of the map, e.g. "7 x 7 cells".
+
+    Returns: a figure whose axes, the overlay and the bar, have a dot a pixel; small images are enlarged to `LEAST`.
+    """
+    from matplotlib.figure import Figure
+
+    shown = overlay(image, cam)
+    rows, columns = (side * max(1, -(-LEAST // max(shown.shape[:2]))) for side in shown.shape[:2])
+    unit = round(max(rows, columns) / 30)  # pixels of a line of text and a half
+    size = {"fontsize": 0.6 * unit * 72 / 100, "parse_math": False}  # a finding may be called $x$
+    width = max(columns, 20 * unit) + 6 * unit
+    heading = textwrap.wrap(title, round(width / (0.5 * unit)))
+    above, below = (len(heading) + 2) * unit, 2 * unit
+    height = rows + above + below
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="white")
+    picture = figure.add_axes((0, below / height, columns / width, rows / height))
+    picture.imshow(shown, interpolation="nearest", aspect="auto")
+    picture.set_axis_off()
+    figure.text(unit / width / 2, 1 - unit / height / 2, "\n".join(heading), va="top", weight="bold", **size)
+    figure.text(unit / width / 2, (below + rows + unit / 2) / height, said, **size)
+    nothing = ": nothing speaks for it" if not np.any(cam) else ""
+    figure.text(unit / width / 2, unit / height / 2, f"Grad-CAM of {resolution}{nothing}", **size)
+    _bar(figure, ((columns + unit) / width, below / height, unit / width, rows / height), size)
+    return figure
+
+
+def _bar(figure: "Figure", place: tuple[float, float, float, float], size: dict[str, Any]) -> None:
+    """The colours of a map over a mid gray, from 0 to its largest value."""
+    axes = figure.add_axes(place)
+    scale = np.linspace(0, 1, 256)[:, None]
+    axes.imshow(overlay(np.full_like(scale, 0.5), scale), origin="lower", aspect="auto", extent=(0, 1, 0, 1))
+    axes.set_xticks([])
+    axes.yaxis.tick_right()
+    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=size["fontsize"])
+    axes.yaxis.set_label_position("right")
+    axes.set_ylabel("speaks for it, relative to the strongest place", fontsize=size["fontsize"])

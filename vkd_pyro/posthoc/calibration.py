@@ -25,8 +25,8 @@ class Judged:
     Attributes:
         calibrated: honest probabilities.
         low, high: the same of the ends of intervals; NaN where none were given.
-        answers: by the operating points: "yes", "no", or "refer" where an interval straddles the threshold.
-        conformal: the sets of answers, in the same words.
+        answers: by the operating points: "yes", "no", "refer" where an interval straddles the threshold, or "unknown".
+        conformal: the sets of answers, in the same words, and "neither" where a set is empty.
     """
 
     calibrated: NDArray[np.float64]
@@ -57,6 +57,13 @@ class Fit:
         low, high = ends or [np.full_like(calibrated, np.nan)] * 2
         answers = self.operating_points.answers(calibrated, *ends)
         return Judged(calibrated, low, high, answers, self.conformal.answers(calibrated))
+
+    @property
+    def undefined(self) -> tuple[str, ...]:
+        """Of each of the K findings why it has no threshold, or no conformal set; "" where it has both."""
+        parts = {"no threshold": self.operating_points.undefined, "no conformal set": self.conformal.undefined}
+        reasons = ([f"{what}: {why[f]}" for what, why in parts.items() if f in why] for f in self.conformal.findings)
+        return tuple(map("; ".join, reasons))
 
     def to_json(self) -> dict[str, Any]:
         """For JSON."""

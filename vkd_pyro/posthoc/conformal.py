@@ -17,8 +17,8 @@ class ConformalBound:
 
     Attributes:
         known: n, labels of that class on validation.
-        bound: a probability; None where the class is in every set.
-        always: why it is in every set; None where it is not.
+        bound: a probability; None where the class can never be ruled out.
+        always: why it cannot; None where there is a bound.
     """
 
     known: int
@@ -67,10 +67,11 @@ class Conformal:
 
     the right side without ties, and before the bounds are rounded: they are kept to three digits, outward, since each
     is the probability of one study. The sets are then a little larger, and the left side holds. With n_c < 1 / alpha
-    - 1 labels the class is in every set. It holds on average over validation splits and new studies, for one finding at
-    a time, if a new study of class c is exchangeable with those of validation: the same population, labels and
-    selection. Several studies of a patient are not exchangeable with those of new patients, and early stopping has seen
-    the validation split: there, it holds approximately.
+    - 1 labels no bound does, and class c can never be ruled out. A set of c alone would then be decided by the other
+    class, so both are in every set of such a finding, and its answer is unknown. It holds on average over validation
+    splits and new studies, for one finding at a time, if a new study of class c is exchangeable with those of
+    validation: the same population, labels and selection. Several studies of a patient are not exchangeable with those
+    of new patients, and early stopping has seen the validation split: there, it holds approximately.
 
     Attributes:
         alpha: error rate allowed within each class.
@@ -101,15 +102,15 @@ class Conformal:
         return cls(float(alpha), tuple(findings), absent, present)
 
     @property
-    def always(self) -> dict[str, dict[str, str]]:
-        """Classes ("absent", "present") that are in every set, by finding, and why."""
+    def undefined(self) -> dict[str, str]:
+        """Why a class can never be ruled out, so that there is no answer, by finding."""
         bounds = zip(self.findings, self.absent, self.present, strict=True)
-        reasons = {f: {"absent": absent.always, "present": present.always} for f, absent, present in bounds}
-        known = {f: {name: why for name, why in classes.items() if why} for f, classes in reasons.items()}
-        return {finding: classes for finding, classes in known.items() if classes}
+        reasons = {f: (("negative", absent.always), ("positive", present.always)) for f, absent, present in bounds}
+        known = {f: "; ".join(f"{name} {why}" for name, why in both if why) for f, both in reasons.items()}
+        return {finding: why for finding, why in known.items() if why}
 
     def sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
-        """Whether absent, and whether present, is in the set: [..., K] to [..., K, 2]; both where there is no p.
+        """Whether absent, and whether present, is in the set: [..., K] to [..., K, 2]; both without p, or a bound.
 
         Raises:
             UserError: probabilities outside [0, 1], or of another number of findings.
@@ -117,12 +118,21 @@ class Conformal:
         p = as_probabilities(probabilities, self.findings)
         up_to = [1.0 if each.bound is None else each.bound for each in self.absent]
         from_on = [0.0 if each.bound is None else each.bound for each in self.present]
-        return np.stack([p <= up_to, p >= from_on], axis=-1) | np.isnan(p)[..., None]
+        return np.stack([p <= up_to, p >= from_on], axis=-1) | (np.isnan(p) | self._without_bound)[..., None]
 
     def answers(self, probabilities: ArrayLike) -> NDArray[np.str_]:
-        """The sets in words, [..., K]: "yes", "no", "refer" where it is both, "neither" where it is empty."""
+        """The sets in words, [..., K]: "yes", "no", "refer" where it is both, "neither" where it is empty.
+
+        "unknown" where a class has too few labels to be ever ruled out: see `undefined`.
+        """
         absent, present = np.moveaxis(self.sets(probabilities), -1, 0)
-        return np.select([absent & present, present, absent], ["refer", "yes", "no"], "neither")
+        words = np.select([absent & present, present, absent], ["refer", "yes", "no"], "neither")
+        return np.where(self._without_bound, "unknown", words)
+
+    @property
+    def _without_bound(self) -> NDArray[np.bool_]:
+        """Whether either class has none, [K]."""
+        return np.array([None in (a.bound, p.bound) for a, p in zip(self.absent, self.present, strict=True)])
 
     def coverage(self, probabilities: ArrayLike, labels: ArrayLike) -> Coverage:
         """How often the label was in its set; args as of `fit`."""
@@ -137,7 +147,7 @@ class Conformal:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For JSON; the bound of a class that is in every set is null, with the reason."""
+        """For JSON; the bound of a class that can never be ruled out is null, with the reason."""
         bounds = {name: [asdict(bound) for bound in getattr(self, name)] for name in ("absent", "present")}
         return {"alpha": self.alpha, "findings": list(self.findings), **bounds}
 

@@ -48,6 +48,7 @@ class Predicted:
         thresholds: of recalibrated probabilities, from which on the answer is yes; NaN where there is none.
         answers: "yes", "no", "refer" (the interval straddles the threshold), "unknown".
         conformal: "yes", "no", "refer" (either may be), "neither" (none may), "unknown".
+        undefined: why there is no threshold or conformal set, so that an answer is unknown; "" where there are both.
         ood: how unlike the images that the model learned from: 0 is usual, 1 is rare; NaN unknown. Of a study that of
             the image that is most so.
         ood_p: the share of usual images that are as unlike, of n images the smallest times n; NaN unknown.
@@ -73,6 +74,7 @@ class Predicted:
     thresholds: Floats
     answers: NDArray[np.str_]
     conformal: NDArray[np.str_]
+    undefined: NDArray[np.str_]
     ood: float
     ood_p: float
     flagged: bool | None
@@ -292,6 +294,7 @@ def _by_fit(fit: Fit, probabilities: Floats, interval: Summary | None) -> dict[s
         "thresholds": np.broadcast_to(fit.operating_points.thresholds, probabilities.shape),
         "answers": judged.answers,
         "conformal": judged.conformal,
+        "undefined": np.broadcast_to(np.array(fit.undefined), probabilities.shape),
     }
 
 
@@ -313,6 +316,7 @@ def _unjudged(summary: Summary) -> dict[str, NDArray[Any]]:
     return {
         **dict.fromkeys(("calibrated", "calibrated_low", "calibrated_high", "thresholds"), nothing),
         **dict.fromkeys(("answers", "conformal"), unknown),
+        "undefined": np.full(summary.probabilities.shape, "no calibration"),
         **dict.fromkeys(("ood", "ood_p"), images),
         "flagged": np.full(images.shape, None),
     }

@@ -14,7 +14,7 @@ from PIL import Image
 from vkd_pyro.artifacts.bundle import Bundle
 from vkd_pyro.data.images.transforms import read_gray
 from vkd_pyro.explanations import library
-from vkd_pyro.explanations.images import grad_cam, last_convolution, overlay
+from vkd_pyro.explanations.images import cells, grad_cam, labelled_overlay
 from vkd_pyro.prediction.files import Predicted
 from vkd_pyro.prediction.images import SUFFIXES
 from vkd_pyro.utils.errors import UserError
@@ -29,6 +29,8 @@ LONGEST_SIDE = 1024
 
 class Overlays:
     """Writes an overlay for each image and finding wanted: the X-ray as it is, with Grad-CAM averaged over draws of z.
+
+    In the picture stand the finding, its probability and answer, a colour bar, and how fine the map is; no name.
 
     Args:
         folder: to write to; only its owner may enter.
@@ -55,8 +57,8 @@ class Overlays:
                 raise UserError(f"overlay: no finding {finding!r}{hint}; expected of {', '.join(known)}")
         library("captum.attr", "--overlay")
         library("matplotlib", "--overlay")
-        for bundle in bundles:
-            last_convolution(bundle.model.image_encoder, self._blank(bundle))
+        sizes = {cells(bundle.model.image_encoder, self._blank(bundle)): None for bundle in bundles}
+        self.resolution = " and ".join(f"{rows} x {columns} cells" for rows, columns in sizes)
         private_folder(folder)
 
     def write(self, one: Predicted) -> None:
@@ -72,9 +74,10 @@ class Overlays:
         gray.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         for k, cam in zip(numbers, maps, strict=True):
             as_large = Image.fromarray(cam).resize(gray.size, Image.Resampling.BILINEAR)
-            coloured = overlay(np.asarray(gray), np.asarray(as_large).clip(0, 1))
+            pixels, large = np.asarray(gray), np.asarray(as_large).clip(0, 1)
+            figure = labelled_overlay(pixels, large, one.findings[k], said_of(one, k), self.resolution)
             with written(self.folder / name_of(one, k)) as unfinished:
-                Image.fromarray(coloured).save(unfinished, format="PNG")
+                figure.savefig(unfinished, format="png", metadata={"Software": None})
             self.number += 1
 
     def _wanted(self, one: Predicted) -> list[int]:
@@ -98,6 +101,14 @@ class Overlays:
     def _blank(bundle: Bundle) -> torch.Tensor:
         size = bundle.transform.size
         return torch.zeros(1, 1, size, size, device=next(bundle.model.parameters()).device)
+
+
+def said_of(one: Predicted, k: int) -> str:
+    """The probability of a finding and its answer, in a line."""
+    raw, of_study = bool(np.isnan(one.calibrated[k])), " of the study" if len(one.images) > 1 else ""
+    p = f"p = {one.probabilities[k] if raw else one.calibrated[k]:.3f}{of_study}{', not recalibrated' if raw else ''}"
+    threshold = f" (threshold {one.thresholds[k]:.6g})" if not np.isnan(one.thresholds[k]) else ""
+    return f"{p}: {one.answers[k]}{threshold}"
 
 
 def name_of(one: Predicted, k: int) -> str:

@@ -20,12 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from vkd_pyro import metrics
 from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.model import ImageModel
+from vkd_pyro.prediction.inference_data import inference_data
 from vkd_pyro.prediction.queries import Answer, parse
 from vkd_pyro.sampling import PosteriorPredictive
 from vkd_pyro.utils.errors import UserError
@@ -65,11 +66,13 @@ class Prediction:
         samples: p(y_k = 1 | x_I, z^(s)) by V networks (or of V versions of an image), float [V, S, N, K] in [0, 1].
         findings: names of the K labels.
         sources: what differs between samples: "z", "ensemble", "dropout", "augmentation".
+        z: its draws, float [V, S, N, D]; None without z, of a mean over images, or where networks differ in D.
     """
 
     samples: Array
     findings: tuple[str, ...]
     sources: tuple[str, ...] = ("z",)
+    z: Array | None = None
 
     @property
     def probabilities(self) -> Array:
@@ -92,7 +95,7 @@ class Prediction:
         member = np.zeros((study.max() + 1, len(study)), self.samples.dtype)
         member[study, np.arange(len(study))] = 1
         means = np.einsum("nb,vsbk->vsnk", member / member.sum(1, keepdims=True), self.samples)
-        return replace(self, samples=means.clip(0, 1))
+        return replace(self, samples=means.clip(0, 1), z=None)
 
     def interval(self, level: float = 0.95) -> tuple[Array, Array]:
         """Quantiles of the samples, [N, K] each: where p(y_k = 1 | x_I, z, network) lies with this probability.
@@ -121,6 +124,23 @@ class Prediction:
         """Without the samples, which are S times as large."""
         absent = dict.fromkeys(("latent", "epistemic"), np.full_like(self.samples[0, 0], np.nan))
         return Summary(self.probabilities, *self.interval(level), **(absent | self.uncertainty()))
+
+    def to_inference_data(
+        self, labels: ArrayLike | None = None, studies: Sequence[str] | None = None, seed: int = 0
+    ) -> Any:
+        """The samples for ArviZ, in the groups of `utils.inference_groups`, as `vkd evaluate --samples` writes them.
+
+        Args:
+            labels: [N, K], 1, 0, NaN unknown; without, nothing is observed, and there is no likelihood.
+            studies: names of the N images; by default their numbers.
+            seed: of the labels drawn.
+
+        Returns: an `arviz.InferenceData`, or from ArviZ 1.0 on an `xarray.DataTree`.
+
+        Raises:
+            UserError: ArviZ is not installed; labels or names of another shape.
+        """
+        return inference_data(self.samples, self.findings, self.z, labels, studies, seed)
 
 
 @dataclass(frozen=True)
@@ -197,7 +217,10 @@ def joined(said: Sequence[PosteriorPredictive], findings: tuple[str, ...], **sou
     """
     samples = np.stack([one.samples.float().cpu().numpy() for one in said])
     found = {"z": samples.shape[1] > 1 and any(one.latent is not None for one in said), **sources}
-    return Prediction(samples, tuple(findings), tuple(name for name, there in found.items() if there))
+    drawn = [one.z for one in said if one.z is not None]
+    alike = len(drawn) == len(said) and len({z.shape for z in drawn}) == 1
+    z = np.stack([one.float().cpu().numpy() for one in drawn]) if alike else None
+    return Prediction(samples, tuple(findings), tuple(name for name, there in found.items() if there), z)
 
 
 def _by_mask(model: ImageModel, images: Tensor, uncertainty: UncertaintySources) -> Iterator[PosteriorPredictive]:

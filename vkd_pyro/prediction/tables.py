@@ -40,6 +40,7 @@ OF_FINDING = {
     "uncertainty_epistemic": float,
     "answer": str,
     "conformal": str,
+    "undefined": str,
 }
 OF_NOVELTY = {"ood": float, "ood_p": float, "flagged": bool}
 PROVENANCE = {
@@ -53,7 +54,10 @@ PROVENANCE = {
 }
 COLUMNS: dict[str, type] = OF_IMAGE | OF_FINDING | OF_NOVELTY | PROVENANCE
 """Columns, nearly named as the attributes of `Predicted`; `images` is their number, `unit` says whether what was fitted
-to studies, or to images, judged them, uncertainty is in nats, and `level` is of the intervals."""
+to studies, or to images, judged them, uncertainty is in nats, and `level` is of the intervals.
+
+`answer` compares the calibrated interval to `threshold`: yes at or above it, no below, refer where it lies within,
+unknown without a threshold. `conformal` is of another rule, and `undefined` says why either is unknown."""
 
 FORMATS = (".csv", ".json", ".parquet")
 ROW_GROUP = 10_000
@@ -99,7 +103,11 @@ def _of_finding(one: Predicted, k: int) -> Row:
         "uncertainty_latent": one.latent,
         "uncertainty_epistemic": one.epistemic,
     }
-    answers = {"answer": str(one.answers[k]), "conformal": str(one.conformal[k])}
+    answers = {
+        "answer": str(one.answers[k]),
+        "conformal": str(one.conformal[k]),
+        "undefined": str(one.undefined[k]) or None,
+    }
     return {"finding": one.findings[k], **{name: _number(array[k]) for name, array in numbers.items()}, **answers}
 
 

@@ -107,7 +107,7 @@ def _images_of(data: StudyData, evaluation: Evaluation, chosen: list[int]) -> to
 
 
 def save_samples(method: Method, data: StudyData, split: str, path: Path, num_samples: int = 100, seed: int = 0) -> int:
-    """Writes p(y | x_I, z) of every draw of z, image by image, to netCDF for ArviZ, beside the labels.
+    """Writes every draw of z and p(y | x_I, z), image by image, to netCDF for ArviZ, beside the labels.
 
     In a stream: memory does not grow with the split. A study with several images has a row each, numbered from 0 after
     a slash. Returns: rows written.
@@ -116,14 +116,14 @@ def save_samples(method: Method, data: StudyData, split: str, path: Path, num_sa
 
     device = next(method.parameters()).device
     several = any(len(study.images) > 1 for study in data.studies(split))
-    with SampleWriter(path, method.findings, 1, num_samples) as writer:
+    with SampleWriter(path, method.findings, 1, num_samples, seed) as writer:
         for batch in data.evaluation_loader(split, None):
             names, seen = [], Counter[str]()
             for study in batch.study_ids:  # a batch holds whole studies
                 names.append(f"{study}/{seen[study]}" if several else study)
                 seen[study] += 1
-            samples = predict(method.model, batch.images.to(device), method.findings, num_samples, seed).samples
-            writer.append(samples, names, batch.labels.masked_fill(~batch.known, torch.nan).numpy())
+            said = predict(method.model, batch.images.to(device), method.findings, num_samples, seed)
+            writer.append(said.samples, names, batch.labels.masked_fill(~batch.known, torch.nan).numpy(), said.z)
         return writer.num_studies
 
 
