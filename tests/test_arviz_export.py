@@ -7,10 +7,18 @@ import h5netcdf
 import matplotlib.pyplot
 import numpy as np
 import pytest
+import torch
 import xarray
 
+from tests.conftest import TinyCorpus
+from vkd_pyro import VKD, StudyData
+from vkd_pyro.data.loading import Loading
+from vkd_pyro.data.selection import Selection
+from vkd_pyro.encoders.image import ConvEncoder
+from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.evaluation.arviz_export import SampleWriter
-from vkd_pyro.prediction.predictive import Prediction
+from vkd_pyro.prediction.predictive import Prediction, predict
+from vkd_pyro.reporting.write import save_samples
 from vkd_pyro.utils.errors import UserError
 
 with warnings.catch_warnings():
@@ -211,10 +219,26 @@ def test_loo_of_draws_that_are_alike_is_the_log_likelihood():
 def test_arviz_draws_it(tmp_path):
     matplotlib.use("Agg")
     write(tmp_path / "samples.nc")
-    few = dataset(arviz.from_netcdf(tmp_path / "samples.nc"), "posterior")[["probability"]].sel(
-        study=STUDY_IDS[:2], finding=["Edema"]
-    )
+    stored = dataset(arviz.from_netcdf(tmp_path / "samples.nc"), "posterior")
+    few = stored[["probability"]].sel(study=STUDY_IDS[:2], finding=["Edema"])
     (axes,) = arviz.plot_forest(few, combined=True)
     shown = [label.get_text() for label in axes.get_yticklabels()]
     assert [label[label.index("[") :] for label in shown] == ["[study-é-1]", "[study-é-0]"]
     matplotlib.pyplot.close("all")
+
+
+def test_a_split_is_written_as_its_network_predicts_it(tmp_path):
+    data = StudyData(Selection(TinyCorpus(60), image_size=32), loading=Loading(batch_size=4))
+    torch.manual_seed(0)
+    method = VKD(data.findings, ConvEncoder((4, 8)), WordEncoder(32, 8, 16), latent_dim=4).eval()
+    number = save_samples(method, data, "test", tmp_path / "samples.nc", 6, seed=3)
+    studies = data.studies("test")
+    images = torch.tensor(np.stack([study.images[0] for study in studies]))[:, None].float() / 255
+    labels = np.stack([study.labels for study in studies])
+    names = [str(study.study_id) for study in studies]
+    said = predict(method.model, images, data.findings, 6, seed=3).to_inference_data(labels, names, seed=3)
+    assert number == len(studies) > 4  # several batches
+    stored = arviz.from_netcdf(tmp_path / "samples.nc")
+    for group in ("posterior", "observed_data", "log_likelihood"):
+        given = dataset(stored, group).reindex(study=names)
+        xarray.testing.assert_allclose(given, dataset(said, group), atol=1e-5)

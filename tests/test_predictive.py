@@ -88,6 +88,21 @@ def test_pyros_predictive_says_the_same():
     np.testing.assert_allclose(ours.samples[0], theirs, atol=1e-6)
 
 
+def test_a_prediction_keeps_the_draws_of_z_it_was_made_of():
+    model, images = model_with(DiagonalNormal), make_batch().images
+    said = predict(model, images, tuple("abc"), 6, seed=5)
+    expected = model.posterior_predictive(model.encode(images), 6, seed=5).z.detach()
+    np.testing.assert_allclose(said.z, expected[None], atol=1e-6)
+    stored = said.to_inference_data().posterior
+    np.testing.assert_array_equal(stored["z"], said.z)
+    together = predict([model, model_with(DiagonalNormal, 1)], images, tuple("abc"), 6)
+    assert together.z.shape == (2, *said.z.shape[1:])
+    assert said.mean_over(np.arange(len(images)) // 2).z is None
+    plain = ImageOnly(tuple("abc"), ConvEncoder((4, 8))).eval().model
+    assert predict(plain, images, tuple("abc"), 6).z is None
+    assert predict([model, plain], images, tuple("abc"), 6).z is None
+
+
 def test_draws_are_distributed_as_those_of_pyros_predictive():
     model, images = model_with(DiagonalNormal), make_batch().images
     features, number = model.image_encoder(images).detach(), 4000

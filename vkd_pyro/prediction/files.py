@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -301,11 +300,18 @@ def _by_fit(fit: Fit, probabilities: Floats, interval: Summary | None) -> dict[s
 def _novelty(calibration: Calibration, study_of: NDArray[np.integer], signals: Signals) -> dict[str, NDArray[Any]]:
     """How unlike the images known each study is: by the image that is most so, with allowance for their number."""
     ood = calibration.reference.score(signals)
-    of_images = pd.DataFrame({"score": ood.score, "p": ood.p_values[:, -1]}).groupby(study_of)
-    p = (of_images["p"].min() * of_images["p"].count()).clip(upper=1).to_numpy()
+    images = [np.flatnonzero(study_of == study) for study in np.unique(study_of)]
+    p_values = ood.p_values[:, -1]
+    p = np.minimum(1.0, [_least(p_values[rows]) * int((~np.isnan(p_values[rows])).sum()) for rows in images])
     flagged = (p <= FLAGGED_SHARE).astype(object)
     flagged[np.isnan(p)] = None
-    return {"ood": of_images["score"].max().to_numpy(), "ood_p": p, "flagged": flagged}
+    return {"ood": np.array([-_least(-ood.score[rows]) for rows in images]), "ood_p": p, "flagged": flagged}
+
+
+def _least(values: NDArray[np.floating]) -> float:
+    """Of those that are not NaN; NaN where all are."""
+    known = values[~np.isnan(values)]
+    return float(known.min()) if len(known) else float("nan")
 
 
 def _unjudged(summary: Summary) -> dict[str, NDArray[Any]]:

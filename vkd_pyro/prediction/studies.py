@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from vkd_pyro.data.corpora.common.tables import read_table
 from vkd_pyro.data.images.dicom.header import is_dicom, study_of
 from vkd_pyro.utils.errors import UserError
 
@@ -66,6 +65,8 @@ def _by_table(path: Path) -> Callable[[Path], str | None]:
         raise UserError(
             f"--group: found {path}, expected {AUTO}, {NONE}, {FOLDER}, or a CSV file with columns image and study"
         )
+    from vkd_pyro.data.corpora.common.tables import read_table  # pandas, which most predictions do without
+
     table = read_table(path, ["image", "study"])
     studies = {
         os.path.abspath(path.parent / image): study or None
