@@ -66,7 +66,7 @@ def test_evaluate_writes_numbers_figures_and_a_page(evaluated):
         *("evaluation.json", "predictions.parquet", "figures", "index.html", "tables"),
         *("checklist.html", "checklist.json", "failures.csv"),
     }
-    assert f"written: {folder}/index.html, evaluation.json, predictions.parquet, figures/" in out
+    assert f"written: {folder}/index.html, evaluation.json, predictions.parquet, checklist.html, figures/" in out
     summary = json.loads((folder / "evaluation.json").read_text())
     assert f"micro {summary['averages']['micro']['estimate']:.3f} [" in out
     assert summary["how"]["level"] == "study"
