@@ -103,7 +103,8 @@ def result(name: str) -> str:
 def short(name: str) -> str:
     """The name of a row or column of `experiment.py` without what all its rows have in common."""
     share = r"data\.task\.label_share=[\d.]+(-data\.task\.label_draw=\{seed\})?"
-    return re.sub(r"^openi_pretrained/", "", re.sub(f"-{share}", "", re.sub(f"/{share}$", "/vkd", name)))
+    named = re.sub(f"-{share}", "", re.sub(f"/{share}-", "/vkd, ", re.sub(f"/{share}$", "/vkd", name)))
+    return re.sub(r"^openi_pretrained/", "", named)
 
 
 def numbers_unbroken(cell: object) -> str:

@@ -50,6 +50,8 @@ class ImageModel(PyroModule):
     def program(self, features: Tensor, batch: Batch | None = None) -> Tensor:
         """The program from features on, so that they can be computed once whatever the number of samples.
 
+        With Pyro's `Predictive`, of images: `Predictive(model.program, num_samples=100, parallel=True)(model.encode(x))`.
+
         Args:
             features: float [B, F].
             batch: what is observed: labels, of which those that are not known are masked out; None draws them.

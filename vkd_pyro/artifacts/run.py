@@ -55,7 +55,10 @@ def check_ready(run: Path, resume: bool) -> None:
     if resume:
         check_begun(run)
     elif run.exists() and (not run.is_dir() or any(_of_others(run))):
-        raise UserError(f"{run}: holds another run; choose another --run, or go on with that one by --resume {run}")
+        raise UserError(
+            f"{run}: holds another run; choose another --run, or go on with that one by --resume {run} (in Python: "
+            "another run, or resume=True)"
+        )
 
 
 def check_begun(run: Path) -> None:
