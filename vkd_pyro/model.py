@@ -50,7 +50,7 @@ class ImageModel(PyroModule):
     def program(self, features: Tensor, batch: Batch | None = None) -> Tensor:
         """The program from features on, so that they can be computed once whatever the number of samples.
 
-        With Pyro's `Predictive`, of images: `Predictive(model.program, num_samples=100, parallel=True)(model.encode(x))`.
+        Of images, by Pyro: `Predictive(model.program, num_samples=100, parallel=True)(model.encode(images))`.
 
         Args:
             features: float [B, F].
