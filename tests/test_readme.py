@@ -55,7 +55,7 @@ def test_the_commands_run(tmp_path, monkeypatch, capsys):
     ]
     assert [command[0] for command in commands] == [
         *("check", "train", "evaluate", "predict"),
-        "predict",
+        *("predict", "predict"),
         *("train", "evaluate", "compare"),
         *("doctor", "label", "prepare", "train", "evaluate", "predict"),
     ]

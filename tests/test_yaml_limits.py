@@ -25,7 +25,7 @@ TOO_MUCH = {
 
 @pytest.mark.parametrize(("text", "message"), TOO_MUCH.values(), ids=TOO_MUCH)
 def test_what_would_hold_too_much_is_refused(text, message):
-    with pytest.raises(UserError, match=f"name: {message}") as error:
+    with pytest.raises(UserError, match=f"name.*: {message}") as error:
         check_yaml(text, "name")
     assert "\n" not in str(error.value)
 

@@ -16,6 +16,7 @@ from vkd_pyro.artifacts.messages import nearest
 from vkd_pyro.artifacts.source import arguments, below, classes
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import OURS
+from vkd_pyro.utils.yaml_limits import check_yaml
 
 DOTTED = re.compile(r"[A-Za-z]\w*(\.\w+)*")
 WORDS = ("null", "None", "true", "false", "True", "False")
@@ -157,6 +158,8 @@ def _options(given: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 def _check_config(name: str, judge: _Judge) -> None:
     path = config_path(name)
+    if "\n" in path:
+        check_yaml(path, "--config")
     content = yaml.safe_load(path) if "\n" in path else read_yaml(Path(path))
     try:
         for key, value in content.items() if isinstance(content, dict) else ():
