@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "AUC per finding, calibration, uncertainty of a run or bundle: numbers, figures, a page",
     "compare": "differences of runs on the same studies, with intervals",
     "predict": "findings of X-rays, by a bundle",
+    "serve": "a bundle as a service, with a page for the browser",
     "export": "a bundle as graphs for a machine without a GPU (OpenVINO, ONNX)",
     "check": "what a training would be, in words: sites, parameters, what does not fit",
     "doctor": "what a folder of X-rays is, and what is wrong with it",
