@@ -14,6 +14,7 @@ thresholds that are rounded. Nothing in it is code, but its config names the cla
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json, written_folder
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 CONFIG, WEIGHTS, OOD, CARD = "config.json", "weights.safetensors", "ood.safetensors", "card.md"
 MAX_OOD, MAX_CARD = 2**28, 2**20
 """Bytes of these files, at most: 256 MiB (features of width 8,000), and 1 MiB."""
@@ -112,6 +113,41 @@ def save_bundle(
             file.chmod(0o644)  # nothing of a patient is in a bundle, and whoever serves it must read it
 
 
+def save_recalibrated(
+    folder: Path, source: Path, calibration: Calibration, card: str, recalibrated: Mapping[str, Any]
+) -> None:
+    """Writes a bundle like another, with the same file of weights and another calibration, whole or not at all.
+
+    Args:
+        folder: of the new bundle.
+        source: the other, which stays as it is.
+        calibration, card: of the new one.
+        recalibrated: on whom, and what it is worth: kept under data.recalibrated.
+
+    Raises:
+        UserError: there is something at `folder` already, or it is in a bundle; or the source was changed meanwhile.
+    """
+    if folder.exists():
+        raise UserError(f"{folder}: exists already, and a bundle never changes; choose another folder")
+    check_not_bundle(folder)
+    old = read_config(source)
+    with written_folder(folder) as unfinished:
+        shutil.copyfile(source / WEIGHTS, unfinished / WEIGHTS)
+        verified(unfinished / WEIGHTS, old["weights_sha256"], "not the weights", MAX_WEIGHTS)
+        safetensors.numpy.save_file(calibration.reference.to_arrays(), unfinished / OOD)
+        (unfinished / CARD).write_text(card, encoding="utf-8")
+        config = old | {
+            "data": old["data"] | {"recalibrated": dict(recalibrated) | {"from": old["config_sha256"]}},
+            "calibration": calibration.to_json(),
+            "card_sha256": sha256_of(unfinished / CARD),
+            "ood_sha256": sha256_of(unfinished / OOD),
+        }
+        del config["config_sha256"]
+        write_signed_json(unfinished / CONFIG, config)
+        for file in unfinished.iterdir():
+            file.chmod(0o644)  # as `save_bundle`
+
+
 def load_bundle(folder: str | Path, allow: Sequence[str] = ()) -> Bundle:
     """Reads a bundle; nothing of the report branch is needed, and nothing is unpickled.
 
@@ -185,7 +221,7 @@ def read_calibration(
         reference = OODDetector.from_arrays(safetensors.numpy.load_file(path))
     with guarded(folder / CONFIG, fix):
         study, image = (Fit.from_json(fitted[unit], allow) for unit in UNITS)
-        return Calibration(study, image, reference)
+        return Calibration(study, image, reference, str(fitted["fitted_on"]))
 
 
 def views_of(data: Mapping[str, Any]) -> tuple[str, ...]:

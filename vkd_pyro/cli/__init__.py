@@ -18,6 +18,8 @@ COMMANDS = {
     "compare": "differences of runs on the same studies, with intervals",
     "predict": "findings of X-rays, by a bundle",
     "serve": "a bundle as a service, with a page for the browser",
+    "recalibrate": "a bundle fitted to a site, by labelled studies of the site; its weights stay",
+    "monitor": "months of predictions beside what was usual: drift of images, findings, answers",
     "export": "a bundle as graphs for a machine without a GPU (OpenVINO, ONNX)",
     "check": "what a training would be, in words: sites, parameters, what does not fit",
     "doctor": "what a folder of X-rays is, and what is wrong with it",

@@ -60,7 +60,7 @@ def evaluate_parser() -> ArgumentParser:
 
 def main(arguments: list[str]) -> None:
     """Evaluates a run, or a bundle on data that is named."""
-    own, options = _data_options(arguments)
+    own, options = data_options(arguments)
     settings = parse(evaluate_parser(), own)
     changes = options
     if settings.config is not None:
@@ -209,7 +209,7 @@ def output_folder(settings: Namespace, changes: list[str], corpus: str) -> Path:
     return settings.run / "evaluation" / f"{other}{settings.split}{level}"
 
 
-def _data_options(arguments: list[str]) -> tuple[list[str], list[str]]:
+def data_options(arguments: list[str]) -> tuple[list[str], list[str]]:
     """The arguments, those of --data.* apart."""
     own, data, rest = [], [], list(arguments)
     while rest:

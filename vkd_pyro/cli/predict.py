@@ -192,7 +192,7 @@ def _writers(
             stream = csv_rows if settings.format == "csv" else json_objects
             writers.append(open_files.enter_context(stream(sys.stdout, made_by)))
         else:
-            writers.append(open_files.enter_context(_printed_table(settings.level)))
+            writers.append(open_files.enter_context(_printed_table(settings.level, _fitted_on(bundles))))
         yield writers
 
 
@@ -236,7 +236,7 @@ def _conclude(settings: Namespace, number: int, problems: list["Unread"], overla
 
 
 @contextmanager
-def _printed_table(level: float) -> Iterator[Write]:
+def _printed_table(level: float, fitted_on: str) -> Iterator[Write]:
     """Prints a table of each image, and at the end what its columns are."""
     from vkd_pyro.prediction.answers import lines_of
     from vkd_pyro.prediction.tables import as_text
@@ -252,7 +252,14 @@ def _printed_table(level: float) -> Iterator[Write]:
 
     yield write
     if seen:
-        say("\n" + _legend(seen[0], level))
+        say("\n" + _legend(seen[0], level, fitted_on))
+
+
+def _fitted_on(bundles: Sequence["Predictor"]) -> str:
+    from vkd_pyro.prediction.files import calibration_of
+
+    calibration = calibration_of(bundles)
+    return "" if calibration is None else calibration.fitted_on
 
 
 def _header(one: "Predicted", level: float) -> str:
@@ -294,16 +301,16 @@ def _share(part: float, whole: float) -> str:
     return "-" if np.isnan(part) or not whole else f"{part / whole:.0%}"
 
 
-def _legend(one: "Predicted", level: float) -> str:
+def _legend(one: "Predicted", level: float, fitted_on: str) -> str:
     """A line for each column."""
     uncalibrated = np.isnan(one.calibrated)
     networks = ", and which the networks (or masks, or augmented pictures)" if _has_networks(one) else ""
     lines = {
-        "probability": "recalibrated on the validation split" if not uncalibrated.all() else "",
+        "probability": f"recalibrated on {fitted_on}" if not uncalibrated.all() else "",
         "interval": f"holds the probability for {100 * level:.3g} % of the draws",
         "raw": "the probability as the model gives it, and its uncertainty in nats, at most 0.69",
         "from z": f"which share of that uncertainty z carries{networks}; the rest lies in the finding itself",
-        "threshold": "of the validation split",
+        "threshold": f"of {fitted_on}",
         "answer": "yes: the interval is at or above the threshold; no: below it; refer: the threshold lies within; "
         "unknown: there is none",
     }

@@ -6,6 +6,7 @@ calibration  proper scores, calibration errors, reliability
 selective    risk and coverage, referral
 uncertainty  entropy, and its parts by source
 clinical     sensitivity, predictive values, net benefit
+drift        whether numbers are spread as they used to be
 latent       active units of z, what z says of the labels
 intervals    bootstrap intervals that resample patients
 delong       DeLong's intervals and test, of independent patients

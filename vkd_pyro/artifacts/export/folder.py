@@ -39,7 +39,7 @@ from vkd_pyro.posthoc.calibration import Calibration
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json, written_folder
 
-EXPORT_VERSION = 4
+EXPORT_VERSION = 5
 FROM_BUNDLE = ("findings", "image_transform", "data", "weights_sha256", "card_sha256", "calibration", "ood_sha256")
 AGAIN = "export the bundle again"
 MAX_DIFFERENCE = 1e-3

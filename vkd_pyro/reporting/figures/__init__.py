@@ -8,6 +8,7 @@ latent       maps of z
 training     training curves
 decisions    decision curves
 forests      differences with their intervals
+drift        months of predictions beside what was usual
 examples     example studies
 flow         the flow of patients, studies and images
 files        figures as PNG and SVG
@@ -16,6 +17,7 @@ files        figures as PNG and SVG
 from vkd_pyro.reporting.figures.calibration import Bins, reliability
 from vkd_pyro.reporting.figures.curves import precision_recall, roc
 from vkd_pyro.reporting.figures.decisions import decision_curves
+from vkd_pyro.reporting.figures.drift import drift
 from vkd_pyro.reporting.figures.examples import cases
 from vkd_pyro.reporting.figures.files import save, svg
 from vkd_pyro.reporting.figures.flow import flow
