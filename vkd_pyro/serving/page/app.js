@@ -101,7 +101,7 @@ async function read(given) {
   at("empty").hidden = true;
   const got = await working("Reading …", () => predicted());
   if (mine !== turn || !got) return;
-  const problems = got.problems.map((one) => `${one.image}: ${one.problem}`);
+  const problems = got.problems.map((one) => `${one.image}: ${one.problem.replace("on_mismatch=warn", "tick the box under Options")}`);
   if (problems.length) fail(problems);
   answer = got;
   if (!got.predictions.length) return;
