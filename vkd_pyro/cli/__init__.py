@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "AUC per finding, calibration, uncertainty of a run or bundle: numbers, figures, a page",
     "compare": "differences of runs on the same studies, with intervals",
     "predict": "findings of X-rays, by a bundle",
+    "serve": "a bundle as a service, with a page for the browser",
     "recalibrate": "a bundle fitted to a site, by labelled studies of the site; its weights stay",
     "monitor": "months of predictions beside what was usual: drift of images, findings, answers",
     "export": "a bundle as graphs for a machine without a GPU (OpenVINO, ONNX)",
