@@ -119,7 +119,7 @@ def sign(folder: Path, config: object) -> None:
         for key, name in (
             ("weights_sha256", "weights.safetensors"),
             ("ood_sha256", "ood.safetensors"),
-            ("card_sha256", "card.md"),
+            ("card_sha256", "README.md"),
         ):
             if isinstance(config.get(key), str) and (folder / name).is_file():
                 config[key] = sha256_of(folder / name)

@@ -120,8 +120,8 @@ def test_a_part_describes_itself_by_class_and_arguments():
 
 
 def test_the_card_stands_in_the_bundle(folder):
-    assert sorted(path.name for path in folder.iterdir()) == ["card.md", "config.json", "weights.safetensors"]
-    assert (folder / "card.md").read_text() == "# A card\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "weights.safetensors"]
+    assert (folder / "README.md").read_text() == "# A card\n"
 
 
 FRESH = """

@@ -217,7 +217,7 @@ def test_what_it_is_worth_is_said_and_kept(fitted):
     assert record["counts"] == {"studies": 300, "patients": 300, "images": 300}
     loss = next(c for c in record["changes"] if c["measure"] == "log loss")
     assert loss["difference"]["high"] < 0
-    card = (folder / "card.md").read_text()
+    card = (folder / "README.md").read_text()
     assert card.startswith("# A card")
     assert "| log loss |" in card
     assert "Fitted to 300 studies" in card

@@ -336,7 +336,7 @@ def test_a_part_that_cannot_be_built_without_memory_is_compared_afterwards(tmp_p
 # ---------------------------------------------------------------------------------------------- links
 
 
-@pytest.mark.parametrize("name", ["card.md", "config.json", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["README.md", "config.json", "weights.safetensors"])
 def test_a_link_in_a_bundle_is_refused_and_copies_no_file_of_the_machine(name, folder, tmp_path):
     secret = tmp_path / "secret"
     shutil.copy(folder / name, secret)
@@ -449,7 +449,7 @@ def test_the_card_of_an_export_is_that_of_its_bundle_and_is_hashed(exported, tmp
         pytest.skip("a .pt2 file is written, and not read")
     assert load_export(exported).card == "# A card\n"
     folder = Path(shutil.copytree(exported, tmp_path / "export"))
-    (folder / "card.md").write_text("# Another\n", encoding="utf-8")
+    (folder / "README.md").write_text("# Another\n", encoding="utf-8")
     with pytest.raises(
         UserError, match=r"card\.md: not the card this export was written with; export the bundle again"
     ):

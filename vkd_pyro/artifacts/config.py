@@ -75,6 +75,15 @@ def add_allowed(parser: ArgumentParser) -> None:
     )
 
 
+def add_trusted(parser: ArgumentParser) -> None:
+    """--trusted_key: whose signature a bundle must bear."""
+    parser.add_argument(
+        "--trusted_key",
+        type=Path | None,
+        help="public key, PEM: only a bundle that its holder signed (vkd sign) is read; nothing of another is parsed",
+    )
+
+
 def shipped_configs() -> dict[str, Path]:
     """The configs that ship with the package, by the name that `--config` takes: "synthetic", "methods/no_report"."""
     return {str(path.relative_to(CONFIGS).with_suffix("")): path for path in sorted(CONFIGS.rglob("*.yaml"))}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from vkd_pyro.artifacts.bundle import check_not_bundle
-from vkd_pyro.artifacts.config import add_allowed, new_parser, parse
+from vkd_pyro.artifacts.config import add_allowed, add_trusted, new_parser, parse
 from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.text import printable
@@ -31,6 +31,7 @@ def monitor_parser() -> ArgumentParser:
     )
     parser.add_argument("--output", type=Path | None, help="a folder for monitor.json, monitor.csv and the picture")
     add_allowed(parser)
+    add_trusted(parser)
     return parser
 
 
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> None:
     from vkd_pyro.artifacts.export import load_predictor
     from vkd_pyro.prediction.monitoring import monitor
 
-    bundle = load_predictor(settings.bundle, "auto", settings.allow_module)
+    bundle = load_predictor(settings.bundle, "auto", settings.allow_module, settings.trusted_key)
     if bundle.calibration is None:
         raise UserError(f"{settings.bundle}: no calibration, so nothing is known of what is usual; use another bundle")
     months = monitor(bundle.calibration, bundle.bundle_hash, settings.predictions)

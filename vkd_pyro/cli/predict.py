@@ -10,7 +10,7 @@ import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from vkd_pyro.artifacts.config import add_allowed, new_parser, parse
+from vkd_pyro.artifacts.config import add_allowed, add_trusted, new_parser, parse
 from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.text import printable
@@ -48,6 +48,7 @@ def predict_parser() -> ArgumentParser:
     parser.add_argument("--num_augmentations", type=int, default=0, help="augmented versions of each image")
     parser.add_argument("--ensemble", type=Path, nargs="+", default=[], help="further bundles, averaged with the first")
     add_allowed(parser)
+    add_trusted(parser)
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
     parser.add_argument("--overlay", type=Path | None, help="folder for pictures of where findings are seen")
     parser.add_argument(
@@ -99,7 +100,8 @@ def main(arguments: list[str]) -> int:
         settings.num_samples, settings.num_masks, settings.num_augmentations, settings.seed
     )
     images = find_images(settings.images)
-    bundles = [load_predictor(f, settings.engine, settings.allow_module) for f in (settings.bundle, *settings.ensemble)]
+    how_loaded = settings.engine, settings.allow_module, settings.trusted_key
+    bundles = [load_predictor(folder, *how_loaded) for folder in (settings.bundle, *settings.ensemble)]
     check_together(bundles)
     _to_device(bundles, settings.device)
     _say_if_not_calibrated(bundles)

@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
 from vkd_pyro.artifacts.bundle import check_not_bundle, is_bundle
-from vkd_pyro.artifacts.config import add_allowed, new_parser, parse, parts_of_config
+from vkd_pyro.artifacts.config import add_allowed, add_trusted, new_parser, parse, parts_of_config
 from vkd_pyro.cli.evaluate import data_options
 from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
@@ -36,6 +36,7 @@ def recalibrate_parser() -> ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--resamples", type=PositiveInt, default=1000, help="of the patients, for intervals")
     add_allowed(parser)
+    add_trusted(parser)
     return parser
 
 
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> None:
     from vkd_pyro.artifacts.run import load_data
     from vkd_pyro.evaluation.site import card_of, recalibrate, site_data
 
-    bundle = load_bundle(settings.bundle, settings.allow_module)
+    bundle = load_bundle(settings.bundle, settings.allow_module, settings.trusted_key)
     data = site_data(load_data(changes, bundle))
     splits = tuple(data.summary()["splits"]) if settings.split == "all" else (settings.split,)
     made = recalibrate(bundle, data, splits, settings.num_samples, settings.resamples, settings.seed)

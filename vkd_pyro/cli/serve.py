@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from vkd_pyro.artifacts.config import add_allowed, new_parser, parse
+from vkd_pyro.artifacts.config import add_allowed, add_trusted, new_parser, parse
 from vkd_pyro.cli.terminal import say, say_stage
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.reading import read_text
@@ -45,6 +45,7 @@ def serve_parser() -> ArgumentParser:
         help="what computes: PyTorch for a bundle and OpenVINO for an export, if nothing is said",
     )
     add_allowed(parser)
+    add_trusted(parser)
     return parser
 
 
@@ -70,7 +71,7 @@ def main(arguments: list[str]) -> int:
     from vkd_pyro.serving.service import Service
 
     limits = Limits(settings.queue, settings.batch_size, settings.answer_seconds)
-    bundle = load_predictor(settings.bundle, settings.engine, settings.allow_module)
+    bundle = load_predictor(settings.bundle, settings.engine, settings.allow_module, settings.trusted_key)
     uncertainty = UncertaintySources(settings.num_samples, seed=settings.seed)
     service = Service(bundle, uncertainty, settings.level, limits, _access(settings.host, token))
     config = uvicorn.Config(
