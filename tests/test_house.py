@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "vkd_pyro"
 FLOORS = """
 __main__
 cli
-training reporting
+training reporting serving
 evaluation prediction
 artifacts explanations
 methods

@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "differences of runs on the same studies, with intervals",
     "predict": "findings of X-rays, by a bundle",
     "export": "a bundle as graphs for a machine without a GPU (OpenVINO, ONNX)",
+    "pacs": "a DICOM node beside an archive: a structured report into each study",
     "check": "what a training would be, in words: sites, parameters, what does not fit",
     "doctor": "what a folder of X-rays is, and what is wrong with it",
     "prepare": "write a corpus as training reads it: images resized, reports embedded",

@@ -1,0 +1,1 @@
+"""Predictions where they are asked for: over HTTP, and beside an archive of images."""
