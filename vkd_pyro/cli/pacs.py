@@ -41,7 +41,7 @@ def pacs_parser() -> ArgumentParser:
 def main(arguments: list[str]) -> None:
     """Runs a node until SIGTERM or SIGINT."""
     parser = pacs_parser()
-    parsed = parser.instantiate_classes(parse(parser, arguments))
+    parsed = parser.instantiate(parse(parser, arguments))
     from vkd_pyro.serving.pacs.settings import PacsSettings
 
     settings = PacsSettings(**{field.name: parsed[field.name] for field in fields(PacsSettings)})

@@ -8,8 +8,9 @@ not yet noted is sent again under the same UIDs.
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from vkd_pyro.artifacts.bundle import Bundle
 from vkd_pyro.artifacts.export.folder import Export
@@ -101,7 +102,7 @@ class Node:
             answer = self.answerer.answer(study)
         except Exception as error:  # of any kind: one study must not keep the node from the others
             wait = wait_after(study.attempts, self.settings.wait)
-            log.error("%s: not answered (%s); again in %.0f s", in_logs(study.uid), _kind(error), wait)
+            log.error("%s: not answered (%s); again in %.3g s", in_logs(study.uid), _kind(error), wait)
             self.ledger.postpone_study(study.uid, time.time() + wait, _kind(error))
             return 0.0
         if isinstance(answer, Answered):
@@ -123,12 +124,12 @@ class Node:
         try:
             self.send(self.spool.documents(answer.uid))
         except Unreachable as error:
-            log.warning("archive cannot be reached: %s; again in %.0f s", error, wait)
+            log.warning("archive cannot be reached: %s; again in %.3g s", error, wait)
             self.ledger.postpone_due_answers(time.time() + wait, str(error))
             return 0.0
         except Exception as error:  # of any kind: it is tried again, and the others are sent
             why = str(error) if isinstance(error, NotTaken) else _kind(error)
-            log.error("%s: archive did not take the answer: %s; again in %.0f s", in_logs(answer.study), why, wait)
+            log.error("%s: archive did not take the answer: %s; again in %.3g s", in_logs(answer.study), why, wait)
             self.ledger.postpone_answer(answer.uid, time.time() + wait, why)
             return 0.0
         self.ledger.sent(answer.uid)
@@ -164,7 +165,7 @@ class _Polling:
         except FAILURES as error:
             wait = max(wait, wait_after(self.attempts, self.settings.wait))
             self.attempts += 1
-            log.warning("archive cannot be asked (%s); again in %.0f s", _kind(error), wait)
+            log.warning("archive cannot be asked (%s); again in %.3g s", _kind(error), wait)
         self.next = time.monotonic() + wait
         return IDLE
 
@@ -189,14 +190,16 @@ def _counts(ledger: Ledger) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(ledger.counts().items()))
 
 
-class _silent:
-    """Silences libraries while the block lasts."""
-
-    def __enter__(self) -> None:
-        self.levels = {name: logging.getLogger(name).level for name in TALKATIVE}
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Silences libraries while the block lasts: their logs, and their warnings, which may quote a patient's name."""
+    levels = {name: logging.getLogger(name).level for name in TALKATIVE}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         for name in TALKATIVE:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-
-    def __exit__(self, *_: object) -> None:
-        for name, level in self.levels.items():
-            logging.getLogger(name).setLevel(level)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
