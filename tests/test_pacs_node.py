@@ -1,9 +1,13 @@
 """The DICOM node at work: real associations on loopback, an archive that is down, kills, and nothing told."""
 
 import logging
+import os
+import random
 import socket
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -284,7 +288,7 @@ class Sender(threading.Thread):
             time.sleep(self.every)
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_each_study_is_answered_once(bundle_folder, archive, tmp_path, kills):
     port, chance = free_port(), random.Random(kills)
     log, studies = tmp_path / "log", [f"study-{number}" for number in range(2 * kills)]
