@@ -55,7 +55,7 @@ start_node() { # FOLDER OPTIONS...
     shift
     python -m vkd_pyro.cli pacs "$work/bundle" --spool.folder "$folder/spool" --answer.quiet_seconds 3 "$@" 2>"$folder/node" &
     processes+=($!)
-    for _ in $(seq 240); do grep -q "on start" "$folder/node" && break; sleep 0.5; done
+    for _ in $(seq 240); do grep -q "so far" "$folder/node" && break; sleep 0.5; done
 }
 
 check() { # FOLDER

@@ -118,7 +118,7 @@ def settings(folder: Path, archive: int, **changes: object) -> PacsSettings:
             "receive": Receiving(port=0),
             "send_dicom": Dicom("127.0.0.1", archive, "ARCHIVE", timeout_seconds=5),
             "spool": Spool(folder / "spool"),
-            "answer": Answering(quiet_seconds=0.3, num_samples=8, overlays=False),
+            "answer": Answering(quiet_seconds=0.2, num_samples=8, overlays=False),
             "wait": Waiting(0.1, 0.4),
         }
         | changes

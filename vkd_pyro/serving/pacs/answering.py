@@ -67,12 +67,14 @@ class Answerer:
         Raises:
             UserError: the disk is full.
         """
+        if not study.instances:  # all were corrected, and then left out
+            return NotAnswered("no image")
         files = {self.spool.instance(uid): uid for uid in study.instances}
         results = list(predict_files(self.predictor, [tuple(files)], self.uncertainty, level=self.settings.level))
         unread = [result for result in results if isinstance(result, Unread)]
         said = next((result for result in results if isinstance(result, Predicted)), None)
         if said is None:
-            return NotAnswered(unread[0].problem if unread else "no image")
+            return NotAnswered(unread[0].problem)
         documents = [_encoded(document) for document in self._documents(study, said, unread, files)]
         self.spool.put_answer(self.uid(study), documents)
         return Answered(self.uid(study), len(documents))

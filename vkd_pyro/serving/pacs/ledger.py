@@ -1,8 +1,8 @@
 """The ledger: in SQLite, what became of each study, instance and answer; it survives a SIGKILL and a power cut.
 
-    study      collecting  ->  answered | unreadable          a new instance: collecting again
+    study      nothing taken, collecting  ->  answered | unreadable          a new instance: collecting again
     instance   taken | left out (with its reason)
-    answer     waiting     ->  sent
+    answer     waiting  ->  sent  ->  cleared (its files are deleted)
 
 UIDs stand in it, which name the study in the archive; nothing else of the patient.
 """
@@ -34,8 +34,8 @@ CREATE TABLE answers (
 CREATE INDEX answers_of_study ON answers (study);
 CREATE TABLE polled (study TEXT PRIMARY KEY, instances INTEGER NOT NULL, at REAL NOT NULL);
 """
-COLLECTING, ANSWERED, UNREADABLE = "collecting", "answered", "unreadable"
-WAITING, SENT = "waiting", "sent"
+NOTHING, COLLECTING, ANSWERED, UNREADABLE = "nothing taken", "collecting", "answered", "unreadable"
+WAITING, SENT, CLEARED = "waiting", "sent", "cleared"
 ON_DISK, GONE = "on disk", "gone"
 
 
@@ -136,10 +136,12 @@ class Ledger:
                 "sha256 = excluded.sha256",
                 (instance.uid, instance.study, instance.left_out, int(taken), sha256),
             )
+            study = (
+                "INSERT INTO studies (uid, state, heard) VALUES (?, ?, ?) "
+                "ON CONFLICT (uid) DO UPDATE SET heard = excluded.heard"
+            )
+            db.execute(study, (instance.study, NOTHING, now))
             if taken:
-                study = "INSERT OR IGNORE INTO studies (uid, state, heard) VALUES (?, ?, ?)"
-                db.execute(study, (instance.study, COLLECTING, now))
-                db.execute("UPDATE studies SET heard = ? WHERE uid = ?", (now, instance.study))
                 # The same instance may be whole this time, where nothing of its study could be read before.
                 db.execute(
                     "UPDATE studies SET state = ?, attempts = 0, due = 0, problem = '' "
@@ -156,7 +158,8 @@ class Ledger:
     def files(self) -> tuple[list[str], list[str]]:
         """SOPInstanceUIDs of the instances that are on disk, and of the answers that are known."""
         instances = self._rows("SELECT uid FROM instances WHERE on_disk = 1")
-        return [row[0] for row in instances], [row[0] for row in self._rows("SELECT uid FROM answers")]
+        answers = self._rows("SELECT uid FROM answers WHERE state != ?", CLEARED)
+        return [row[0] for row in instances], [row[0] for row in answers]
 
     # ---------------------------------------------------------------------------------------- studies
 
@@ -233,6 +236,12 @@ class Ledger:
             change = "UPDATE answers SET state = ?, sent = ?, problem = '' WHERE uid = ?"
             db.execute(change, (SENT, time.time() if now is None else now, uid))
 
+    def lost(self, answer: Answer) -> None:
+        """Notes that the files of an answer are gone before it was sent: its study is answered anew."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM answers WHERE uid = ?", (answer.uid,))
+            db.execute("UPDATE studies SET state = ?, due = 0 WHERE uid = ?", (COLLECTING, answer.study))
+
     def postpone_answer(self, uid: str, due: float, problem: str) -> None:
         """Notes that the archive did not take an answer, and when it is tried again."""
         with self._transaction() as db:
@@ -262,10 +271,11 @@ class Ledger:
         answers = self._rows("SELECT uid FROM answers WHERE state = ? AND sent <= ?", SENT, before)
         return [row[0] for row in instances], [row[0] for row in answers]
 
-    def deleted(self, instances: Sequence[str]) -> None:
-        """Notes that files of instances were deleted."""
+    def deleted(self, instances: Sequence[str], answers: Sequence[str] = ()) -> None:
+        """Notes that files of instances and of answers were deleted."""
         with self._transaction() as db:
             db.executemany("UPDATE instances SET on_disk = 0 WHERE uid = ?", [(uid,) for uid in instances])
+            db.executemany("UPDATE answers SET state = ? WHERE uid = ?", [(CLEARED, uid) for uid in answers])
 
     def forget(self, before: float) -> None:
         """Removes studies that were last heard of before a time and wait for nothing."""

@@ -31,7 +31,7 @@ from vkd_pyro.utils.locks import locked
 log = logging.getLogger(__name__)
 
 LEDGER = "ledger.sqlite"
-TALKATIVE = ("pynetdicom", "pydicom", "highdicom", "dicomweb_client", "urllib3", "requests")
+TALKATIVE = ("pynetdicom", "pydicom", "highdicom", "dicomweb_client", "urllib3", "requests", "retrying")
 """Libraries whose logs may hold identifiers; they are silent while a node runs, and the node says what matters."""
 IDLE = 0.2
 """Seconds between two looks for something to do."""
@@ -72,8 +72,7 @@ class Node:
             self.spool.remove_others(*self.ledger.files())
             self.answerer = Answerer(self.predictor, self.settings.answer, self.spool)
             intake = Intake(self.spool, self.ledger, self.predictor.views)
-            self.since = time.time()
-            log.info("on start: %s", _counts(self.ledger))
+            self.since, self.forgotten = time.time(), 0.0
             if self.settings.receive is not None:
                 receiver = stack.enter_context(Receiver(self.settings.receive, intake))
                 self.port = receiver.port
@@ -98,6 +97,10 @@ class Node:
         study = self.ledger.complete(self.settings.answer.quiet_seconds, self.since)
         if study is None:
             return IDLE
+        uid = self.answerer.uid(study)
+        if uid in study.earlier:  # what was sent again changes nothing
+            self.ledger.answered(study, uid)
+            return 0.0
         try:
             answer = self.answerer.answer(study)
         except Exception as error:  # of any kind: one study must not keep the node from the others
@@ -120,9 +123,14 @@ class Node:
         answer = self.ledger.due_answer(self.settings.wait.longest_seconds)
         if answer is None:
             return IDLE
+        documents = self.spool.documents(answer.uid)
+        if not documents:
+            log.error("%s: the answer is gone from the spool; made anew", in_logs(answer.study))
+            self.ledger.lost(answer)
+            return 0.0
         wait = wait_after(answer.attempts, self.settings.wait)
         try:
-            self.send(self.spool.documents(answer.uid))
+            self.send(documents)
         except Unreachable as error:
             log.warning("archive cannot be reached: %s; again in %.3g s", error, wait)
             self.ledger.postpone_due_answers(time.time() + wait, str(error))
@@ -137,13 +145,22 @@ class Node:
         return 0.0
 
     def _clear(self) -> float:
-        """Deletes what the archive has. Returns: seconds until the next look."""
+        """Deletes what the archive has. Returns: seconds until the next look.
+
+        Images stay for as long as a study must be quiet, so that one that is sent again, with others that are new, is
+        judged with them.
+        """
         settings, now = self.settings.spool, time.time()
         with self.spool.lock:
-            instances, answers = self.ledger.finished(now - max(settings.keep_hours * HOUR, IDLE))
-            self.spool.remove(instances, answers)
-            self.ledger.deleted(instances)
-        self.ledger.forget(now - settings.ledger_days * DAY)
+            kept = max(settings.keep_hours * HOUR, self.settings.answer.quiet_seconds)
+            instances, answers = self.ledger.finished(now - kept)
+            if instances or answers:
+                self.spool.remove(instances, answers)
+                self.ledger.deleted(instances, answers)
+        if now - self.forgotten > HOUR:
+            self.forgotten = now
+            self.ledger.forget(now - settings.ledger_days * DAY)
+            log.info("so far: %s", _counts(self.ledger))
         return 5 * IDLE
 
 

@@ -16,9 +16,9 @@ from vkd_pyro.data.images.dicom.header import MODALITIES, DicomHeader, mismatche
 from vkd_pyro.serving.pacs.identifiers import in_logs, is_uid
 from vkd_pyro.serving.pacs.intake import Intake
 from vkd_pyro.serving.pacs.ledger import GONE
-from vkd_pyro.serving.pacs.selection import FOR_PRESENTATION, Instance, Refused
+from vkd_pyro.serving.pacs.selection import FOR_PRESENTATION, OUT_OF_RESOURCES, Instance, Refused
 from vkd_pyro.serving.pacs.settings import Polling
-from vkd_pyro.serving.pacs.web import FAILURES, client
+from vkd_pyro.serving.pacs.web import FAILURES, TooLong, client
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Poller:
         return found
 
     def _fetch(self, searching: DICOMwebClient, fetching: DICOMwebClient, study: str) -> tuple[int, bool]:
-        """Fetches the new instances of a study. Returns: their number, and whether none failed."""
+        """Fetches the new instances of a study. Returns: how many, and whether none is left for later."""
         known = self.intake.ledger.of_study(study)
         items = [
             item
@@ -82,30 +82,44 @@ class Poller:
         new = [item for item in items if _text(item, INSTANCE) not in known and not self._left_out(study, item)]
         if new:  # an answer to these is one to all: what was deleted since is fetched again
             new += [item for item in items if known.get(_text(item, INSTANCE)) == GONE]
-        failed = 0
-        for item in new:
-            uid = _text(item, INSTANCE)
-            content = io.BytesIO()
-            dataset = fetching.retrieve_instance(
-                study, _text(item, SERIES), uid, media_types=(("application/dicom", "*"),)
-            )
-            dcmwrite(content, dataset)
-            try:
-                self.intake.take(uid, content.getvalue(), _text(item, SOP_CLASS))
-            except Refused as refused:
-                failed += 1
-                log.warning("%s: instance refused: %s", in_logs(study), refused.reason)
-        return len(new), not failed
+        done = [self._fetch_one(fetching, study, item) for item in new]
+        return sum(done), all(done)
+
+    def _fetch_one(self, archive: DICOMwebClient, study: str, item: Item) -> bool:
+        """Fetches an instance; what is too large, or damaged, is left out. Returns: whether that is settled."""
+        uid, content = _text(item, INSTANCE), io.BytesIO()
+        try:
+            found = archive.retrieve_instance(study, _text(item, SERIES), uid, (("application/dicom", "*"),))
+            dcmwrite(content, found)
+            self.intake.take(uid, content.getvalue(), _text(item, SOP_CLASS))
+            return True
+        except TooLong:
+            reason = f"larger than {self.settings.max_megabytes} MB"
+        except FAILURES as error:
+            log.warning("%s: an instance cannot be fetched now (%s)", in_logs(study), type(error).__name__)
+            return False
+        except Refused as refused:
+            if refused.status == OUT_OF_RESOURCES:
+                log.warning("%s: an instance cannot be taken now: %s", in_logs(study), refused.reason)
+                return False
+            reason = refused.reason
+        except Exception as error:  # pydicom raises nearly any for damaged bytes
+            reason = f"no DICOM image, or damaged ({type(error).__name__})"
+        self._leave_out(study, item, reason)
+        return True
 
     def _left_out(self, study: str, item: Item) -> bool:
         """Whether it is no chest radiograph by what the archive's list says; then it is noted, and not fetched."""
         header = DicomHeader(*(_text(item, tag).upper() for tag in (MODALITY, BODY_PART, VIEW)))
         reason = "; ".join(mismatches(header, self.intake.views))
         if reason:
-            instance = Instance(_text(item, INSTANCE), study, _text(item, SERIES), _text(item, SOP_CLASS), reason)
-            self.intake.ledger.take(instance, "")
-            log.info("%s: instance left out: %s", in_logs(study), reason)
+            self._leave_out(study, item, reason)
         return bool(reason)
+
+    def _leave_out(self, study: str, item: Item, reason: str) -> None:
+        instance = Instance(_text(item, INSTANCE), study, _text(item, SERIES), _text(item, SOP_CLASS), reason)
+        self.intake.ledger.take(instance, "")
+        log.info("%s: instance left out: %s", in_logs(study), reason)
 
 
 def _pages(archive: DICOMwebClient, filters: dict[str, str]) -> Iterator[Item]:

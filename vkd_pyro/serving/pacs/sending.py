@@ -3,16 +3,20 @@
 UIDs of an answer are always the same, so sending one again, after a crash or a lost acknowledgement, changes nothing.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import requests
 from pydicom import Dataset, dcmread
 from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage
 from pynetdicom import AE
 
 from vkd_pyro.serving.pacs.settings import Dicom, PacsSettings, Web
 from vkd_pyro.serving.pacs.web import FAILURES, client
+
+log = logging.getLogger(__name__)
 
 DUPLICATE = 0x0111
 """The archive has an instance of this UID, which is this one."""
@@ -95,9 +99,21 @@ class WebSender:
             response = getattr(error, "response", None)
             if response is None:
                 raise Unreachable(f"no connection ({type(error).__name__})") from error
-            if response.status_code in (401, 403, 404) or response.status_code >= 500:
-                raise Unreachable(f"HTTP status {response.status_code}") from error
-            raise NotTaken(f"HTTP status {response.status_code}") from error
+            answer = _refusal(response, error)
         reasons = [int(item.get("FailureReason") or 0) for item in answer.get("FailedSOPSequence") or []]
         if failed := [reason for reason in reasons if reason != DUPLICATE]:
             raise NotTaken(f"failure reason 0x{failed[0]:04X}")
+
+
+def _refusal(response: requests.Response, error: Exception) -> Dataset:
+    """What a response of status 409 says of each document; any other status, or none that says it, is raised."""
+    status = response.status_code
+    if status in (401, 403, 404) or status >= 500:
+        raise Unreachable(f"HTTP status {status}") from error
+    try:
+        answer = Dataset.from_json(response.json())
+        if status == 409 and answer.get("FailedSOPSequence"):
+            return answer
+    except Exception:  # whatever is in it, it is no answer in DICOM's JSON
+        log.debug("HTTP status %d without a list of failures", status)
+    raise NotTaken(f"HTTP status {status}") from error
