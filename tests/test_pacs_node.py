@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import shutil
 import socket
 import sqlite3
 import stat
@@ -186,6 +187,17 @@ def test_a_study_that_fails_keeps_the_node_from_nothing(bundle, archive, tmp_pat
     with running(Node(bundle, settings(tmp_path, archive.port))) as node:
         send(node.port, [*images("a", 1), *images("bb", 1)])
         until(lambda: len(archive.reports()) == 2)
+
+
+def test_an_answer_whose_files_are_gone_is_made_anew(bundle, tmp_path):
+    port = free_port()
+    with running(Node(bundle, settings(tmp_path, port))) as node:
+        send(node.port, images("a", 1))
+        until(lambda: rows(tmp_path, "SELECT state FROM answers") == [("waiting",)])
+    shutil.rmtree(tmp_path / "spool" / "answers")
+    with Archive(port) as archive, running(Node(bundle, settings(tmp_path, port))):
+        until(lambda: rows(tmp_path, "SELECT state FROM answers") == [("cleared",)])
+        assert len(archive.reports("a")) == 1
 
 
 def test_one_spool_has_one_node_and_a_port_one_listener(bundle, tmp_path):
