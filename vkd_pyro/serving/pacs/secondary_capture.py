@@ -82,8 +82,8 @@ def secondary_capture(
         specific_character_set=source.SpecificCharacterSet,
         **{name: source.get(tag) for name, tag in FROM_SOURCE.items()},
     )
-    for tag in ("PatientOrientation", "Laterality"):
-        setattr(image, tag, None)
+    image["PatientOrientation"].value = None
+    image.BodyPartExamined = "CHEST"  # an unpaired part has no laterality
     image.BurnedInAnnotation = "NO"
     image.ImageComments = f"Grad-CAM: {finding}"
     image.SourceImageSequence = [_reference(source)]
