@@ -8,7 +8,8 @@ studies="${PACS_STUDIES:-3}"
 
 missing() { for each in Orthanc dciodvfy dsrdump curl; do command -v "$each" >/dev/null || return 0; done; return 1; }
 if missing && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq orthanc orthanc-dicomweb dcmtk dicom3tools curl >/dev/null || true
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -qq && apt-get install -y -qq orthanc orthanc-dicomweb dcmtk dicom3tools curl; } >/dev/null || true
 fi
 plugin=$(find /usr/lib /usr/share/orthanc -name 'libOrthancDicomWeb.so*' 2>/dev/null | head -n 1 || true)
 if missing || [ -z "$plugin" ]; then
