@@ -262,7 +262,7 @@ def test_a_damaged_export_is_refused(exported, name, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"export_version": 2}, "export_version is 2, this version of vkd_pyro reads 4; export the bundle again"),
+        ({"export_version": 2}, "export_version is 2, this version of vkd_pyro reads 5; export the bundle again"),
         ({"noise": [{"kind": "normal"}]}, r"config\.json: noise\.0\.width: Field required; export the bundle again"),
         ({"findings": None}, r"config\.json: findings: Input should be a valid list"),
     ],

@@ -119,7 +119,7 @@ def test_its_table_is_that_of_the_results():
     subprocess.run([sys.executable, ROOT / "scripts" / "tables.py", "--check"], check=True)
 
 
-@pytest.mark.parametrize("name", shipped_configs())
+@pytest.mark.parametrize("name", sorted(set(shipped_configs()) - {"pacs"}))  # that one is of no training
 def test_every_config_parses(name):
     # A fine-tuning takes its network from a run; an overlay is put on top of the config that its head names.
     below = {"chestxray14_finetune": ["synthetic"], "mimic_cxr_ddp": ["mimic_cxr"]}.get(name, [])

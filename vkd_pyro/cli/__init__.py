@@ -24,6 +24,7 @@ COMMANDS = {
     "sign": "a signature for a bundle, by a private key",
     "verify": "whether a bundle is as it was signed",
     "push": "a bundle to the Hugging Face hub",
+    "pacs": "a DICOM node beside an archive: a structured report into each study",
     "check": "what a training would be, in words: sites, parameters, what does not fit",
     "doctor": "what a folder of X-rays is, and what is wrong with it",
     "prepare": "write a corpus as training reads it: images resized, reports embedded",

@@ -15,7 +15,7 @@ from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.reading import read_text
 
 if TYPE_CHECKING:
-    from vkd_pyro.serving.guard import Access
+    from vkd_pyro.serving.http.guard import Access
 
 LEAST_TOKEN = 16
 """Characters of a token, at least."""
@@ -67,8 +67,8 @@ def main(arguments: list[str]) -> int:
     say_stage(f"loading {settings.bundle}", arguments)
     from vkd_pyro.artifacts.export import load_predictor
     from vkd_pyro.prediction.predictive import UncertaintySources
-    from vkd_pyro.serving.limits import Limits
-    from vkd_pyro.serving.service import Service
+    from vkd_pyro.serving.http.limits import Limits
+    from vkd_pyro.serving.http.service import Service
 
     limits = Limits(settings.queue, settings.batch_size, settings.answer_seconds)
     bundle = load_predictor(settings.bundle, settings.engine, settings.allow_module, settings.trusted_key)
@@ -154,7 +154,7 @@ def _token(settings: Namespace) -> str | None:
 
 
 def _access(host: str, token: str | None) -> "Access":
-    from vkd_pyro.serving.guard import Access
+    from vkd_pyro.serving.http.guard import Access
 
     names = frozenset({"localhost", "127.0.0.1", "::1", host.lower()})
     return Access(token, names if token is None else None)
