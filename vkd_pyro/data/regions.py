@@ -53,7 +53,7 @@ class Region:
         return _covered(_overlap(top, bottom, self.height, size)[:, None] * _overlap(left, right, self.width, size))
 
 
-def _overlap(start: float, end: float, length: int, size: int) -> NDArray[np.float32]:
+def _overlap(start: float, end: float, length: int, size: int) -> NDArray[np.floating]:
     """The share of each of `size` equal parts of a length that lies between two places of it."""
     edges = np.arange(size + 1) * (length / size)
     return (np.clip(end, edges[:-1], edges[1:]) - np.clip(start, edges[:-1], edges[1:])).astype(np.float32) * (
@@ -61,7 +61,7 @@ def _overlap(start: float, end: float, length: int, size: int) -> NDArray[np.flo
     )
 
 
-def _covered(shares: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _covered(shares: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Pixels of which at least half is covered; of a region that covers half of none, the one that it covers most."""
     largest = shares.max()
     return shares >= min(HALF, largest) if largest > 0 else np.zeros(shares.shape, np.bool_)

@@ -8,6 +8,7 @@ latent       maps of z
 training     training curves
 decisions    decision curves
 forests      differences with their intervals
+pointing     where heat maps point
 examples     example studies
 flow         the flow of patients, studies and images
 files        figures as PNG and SVG
@@ -21,6 +22,7 @@ from vkd_pyro.reporting.figures.files import save, svg
 from vkd_pyro.reporting.figures.flow import flow
 from vkd_pyro.reporting.figures.forests import forest
 from vkd_pyro.reporting.figures.latent import latent_maps
+from vkd_pyro.reporting.figures.pointing import pointing
 from vkd_pyro.reporting.figures.selective import referral, risk_coverage, uncertainty_histograms
 from vkd_pyro.reporting.figures.style import interval_text
 from vkd_pyro.reporting.figures.training import training_curves
