@@ -3,7 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.synthetic.corpus import SyntheticCorpus
 from vkd_pyro.synthetic.layouts.files import write_csv, write_image
 from vkd_pyro.synthetic.layouts.visits import Visit, lateral_view, report_labels, second_frontal_view, visits
@@ -71,6 +70,3 @@ def _row(visit: Visit, number: int, view: str, labels: dict[str, str]) -> tuple[
 
 def _count(labels: list[str]) -> dict[str, int]:
     return {"uncertain labels": labels.count("-1.0"), "blank labels": labels.count("")}
-
-
-assert set(FINDINGS) == set(CHEXPERT_FINDINGS)
