@@ -23,6 +23,10 @@ CORPORA = (
     "data.corpora.mimic_cxr",
     "data.corpora.chexpert",
     "data.corpora.chestxray14",
+    "data.corpora.chexlocalize",
+    "data.corpora.vindr_cxr",
+    "data.corpora.padchest",
+    "data.corpora.brax",
     "data.corpora.manifest",
     "synthetic.corpus",
 )

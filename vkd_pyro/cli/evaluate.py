@@ -4,6 +4,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,6 +54,11 @@ def evaluate_parser() -> ArgumentParser:
     parser.add_argument("--samples", type=Path | None, help="a netCDF file for ArviZ, of every draw of every image")
     parser.add_argument("--beside", type=Path | None, help="another run, whose z is shown beside this one's")
     parser.add_argument(
+        "--heatmaps",
+        action="store_true",
+        help="scores class activation against the corpus's boxes or masks: pointing game, intersection over union",
+    )
+    parser.add_argument(
         "--cases", type=NonNegativeInt, default=0, help="so many X-rays of patients on the page, with class activation"
     )
     return parser
@@ -77,6 +83,7 @@ def main(arguments: list[str]) -> None:
     trained = evaluated(settings.run, changes, settings.allow_module)
     prevalence = prevalences(settings.prevalence, trained.method.findings)
     folder = output_folder(settings, changes, trained.data.corpus.name)
+    localized = localized_of(trained, settings) if settings.heatmaps else None
     evaluation, rows = evaluate_run(
         trained, settings.split, settings.num_samples, settings.level, settings.fusion, settings.seed
     )
@@ -85,6 +92,8 @@ def main(arguments: list[str]) -> None:
     if changes:
         say(f"other data than the run's: {' '.join(own[1:] + options)}")
     say(evaluation)
+    if localized is not None:
+        say_heatmaps(localized)
     if settings.samples is not None:
         from vkd_pyro.reporting.write import save_samples
 
@@ -94,9 +103,9 @@ def main(arguments: list[str]) -> None:
     if settings.page:
         beside = None if settings.beside is None else z_of(settings.beside, changes, settings, rows)
         extras = extras_of(trained, evaluation, rows, settings, beside, f"vkd evaluate {' '.join(arguments)}")
-        write_page(evaluation, folder, extras, settings.resamples, prevalence)
+        write_page(evaluation, folder, replace(extras, localization=localized), settings.resamples, prevalence)
     else:
-        write_numbers(evaluation, folder)
+        write_numbers(evaluation, folder, localized)
 
 
 def evaluated(path: Path, changes: list[str], allow: Sequence[str]) -> Any:
@@ -128,13 +137,35 @@ def check_output(settings: Namespace) -> None:
         raise UserError(f"--beside: {beside} is not a run; expected a folder that vkd train has written")
 
 
-def write_numbers(evaluation: Any, folder: Path) -> None:
+def localized_of(trained: Any, settings: Namespace) -> Any:
+    """The `Localization` of a run's heat maps; thresholds are chosen on the validation split where it has regions."""
+    from vkd_pyro.evaluation.heatmaps import has_regions, score_maps
+    from vkd_pyro.evaluation.tables import localization
+
+    method, data = trained.method, trained.data
+    scores = score_maps(method, data, settings.split, seed=settings.seed)
+    chosen = None
+    if settings.split != "validation" and has_regions(data, "validation", method.findings):
+        chosen = score_maps(method, data, "validation", seed=settings.seed)
+    return localization(scores, chosen, settings.resamples)
+
+
+def say_heatmaps(localized: Any) -> None:
+    """A line a finding: how often its map points at what was drawn, and how often the centre of the image does."""
+    say("heat maps: hit rate, that of the centre, mIoU")
+    for finding, row in localized.table.iterrows():
+        say(f"{finding:<28}{row['hit rate']:.2f}  {row['hit rate of the centre']:.2f}  {row['mIoU']:.2f}")
+
+
+def write_numbers(evaluation: Any, folder: Path, localized: Any = None) -> None:
     """Without a page; that of an earlier evaluation would contradict the numbers, and goes."""
     from vkd_pyro.evaluation.saved import save_evaluation
+    from vkd_pyro.reporting.sections import plain
 
+    more = {} if localized is None else {"heatmaps": plain(localized.parts())}
     (folder / "index.html").unlink(missing_ok=True)
     shutil.rmtree(folder / "figures", ignore_errors=True)
-    save_evaluation(evaluation, folder)
+    save_evaluation(evaluation, folder, evaluation.summary() | more)
     say(f"written: {folder}/evaluation.json, predictions.parquet")
 
 

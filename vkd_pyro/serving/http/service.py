@@ -21,7 +21,7 @@ from vkd_pyro.prediction.files import Predictor
 from vkd_pyro.prediction.predictive import UncertaintySources
 from vkd_pyro.prediction.queries import parse
 from vkd_pyro.prediction.tables import provenance
-from vkd_pyro.serving import answers
+from vkd_pyro.serving.http import answers
 from vkd_pyro.serving.http.batching import Batcher
 from vkd_pyro.serving.http.guard import Access, Guard, busy
 from vkd_pyro.serving.http.limits import Limits
