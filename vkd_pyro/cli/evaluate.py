@@ -39,6 +39,14 @@ def evaluate_parser() -> ArgumentParser:
         default="mean",
         help="of the images of a study: the mean of their probabilities, z from each one's prior, or from the product",
     )
+    parser.add_argument(
+        "--folds",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="the runs of the other folds of cross-fitting (--data.task.folds.fold): all as one, each patient by the "
+        "model that never saw them",
+    )
     parser.add_argument("--config", type=Path | None, help="a config with the data to evaluate on, if not the run's")
     parser.add_argument("--output", type=Path | None, help="a folder to write; by default one in RUN/evaluation/")
     add_allowed(parser)
@@ -71,6 +79,9 @@ def main(arguments: list[str]) -> None:
     changes = options
     if settings.config is not None:
         changes = ["--config", yaml.safe_dump(parts_of_config(settings.config, "data")), *changes]
+    if settings.folds:
+        _evaluate_folds(settings, changes, f"vkd evaluate {' '.join(arguments)}")
+        return
     if (settings.level, settings.fusion) == ("image", "product"):
         raise UserError("--fusion product joins the images of a study, and --level image keeps them apart; drop one")
     for name in ("output", "samples"):
@@ -106,6 +117,44 @@ def main(arguments: list[str]) -> None:
         write_page(evaluation, folder, replace(extras, localization=localized), settings.resamples, prevalence)
     else:
         write_numbers(evaluation, folder, localized)
+
+
+def _evaluate_folds(settings: Namespace, changes: list[str], command: str) -> None:
+    """Several runs as one; what is of one model alone (thresholds, maps of z, cases) is left out."""
+    from vkd_pyro.data.cohort import cohort_of
+    from vkd_pyro.evaluation.cross_fitting import join_folds
+    from vkd_pyro.evaluation.evaluate import evaluate_run
+    from vkd_pyro.reporting.method import method_facts
+    from vkd_pyro.reporting.sections import Extras
+
+    for name in ("config", "samples", "beside", "cases", "heatmaps", "prevalence"):
+        if changes or settings[name]:
+            raise UserError(f"--{name if settings[name] else 'data'}: is of one run; leave it out, or --folds")
+    if settings.output is None:
+        raise UserError("--output: not given, and the folds have no folder in common; name one")
+    check_not_bundle(settings.output, "--output")
+    check_output(settings)
+    parts, first = [], None
+    for path in (settings.run, *settings.folds):
+        trained = evaluated(path, [], settings.allow_module)
+        first = first or trained
+        how = settings.split, settings.num_samples, settings.level, settings.fusion, settings.seed
+        parts.append(evaluate_run(trained, *how)[0])
+        say(f"{path}: {len(parts[-1].study_ids):,} rows", flush=True)
+    assert first is not None
+    joined = join_folds(parts)
+    say(joined)
+    if not settings.page:
+        write_numbers(joined, settings.output)
+        return
+    extras = Extras(
+        name=f"{first.path.resolve().name} and {len(settings.folds)} more folds",
+        card=first.bundle.card,
+        command=command,
+        cohort=cohort_of(first.data),
+        method=method_facts(first.method, first.data, config_of_run(first.path)),
+    )
+    write_page(joined, settings.output, extras, settings.resamples)
 
 
 def evaluated(path: Path, changes: list[str], allow: Sequence[str]) -> Any:
