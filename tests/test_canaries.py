@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 KINDS = ("name", "id", "accession", "institution", "private", "referring", "file", "study", "report")
-STUDIES = 130
+STUDIES = 105
 FINDINGS = ["Cardiomegaly", "Pleural Effusion", "Lung Opacity"]
 CONFIG = """
 data:

@@ -85,8 +85,8 @@ def test_the_importance_weighted_bound_of_pyro_is_ours():
 
 def test_importance_sampling_finds_the_evidence():
     programs = Programs(size=2)  # the weights of studies multiply, so of many an estimate is poor
-    found = Importance(programs.model, programs.guide, num_samples=20_000).run().get_log_normalizer()
-    assert float(found) == pytest.approx(float(programs.evidence.sum()), abs=0.1)
+    found = Importance(programs.model, programs.guide, num_samples=3_000).run().get_log_normalizer()
+    assert float(found) == pytest.approx(float(programs.evidence.sum()), abs=0.25)
 
 
 def test_a_study_without_a_report_wants_the_prior():
@@ -98,13 +98,13 @@ def test_a_study_without_a_report_wants_the_prior():
 def test_nuts_on_z_finds_the_posterior_of_a_linear_gaussian():
     programs = Programs()
     kernel = NUTS(programs.model, jit_compile=False)
-    chain = MCMC(kernel, num_samples=400, warmup_steps=150, disable_progbar=True)
+    chain = MCMC(kernel, num_samples=200, warmup_steps=100, disable_progbar=True)
     chain.run()
     z = chain.get_samples()["z"]
     a, noise, scale = programs.truth.likelihood.weight.detach(), 0.9, programs.truth.p.scale
     precision = torch.eye(2) / scale**2 + a.T @ a / noise**2
     mean = torch.linalg.solve(precision, (programs.truth.p_loc / scale**2 + programs.batch.labels @ a / noise**2).T).T
-    torch.testing.assert_close(z.mean(0), mean.detach(), atol=0.15, rtol=0.1)
+    torch.testing.assert_close(z.mean(0), mean.detach(), atol=0.25, rtol=0.1)
 
 
 def test_conditioned_and_replayed_z_is_kept_by_the_objective():

@@ -225,7 +225,8 @@ def test_no_value_in_a_bundle_is_one_of_a_validation_image(recalibration, tmp_pa
     of_images = [one[~np.isnan(one)] for one in (scores.feature_distance, scores.uncertainty, scores.score)]
     config = json.loads((tmp_path / "b" / "config.json").read_text(encoding="utf-8"))
     kept = [numbers_in(config), *safetensors.torch.load_file(tmp_path / "b" / "ood.safetensors").values()]
-    decisions = [fit[name] for fit in config["calibration"].values() for name in ("operating_points", "conformal")]
+    parts = ("operating_points", "conformal", "usual")
+    decisions = [config["calibration"][unit][name] for unit in ("study", "image") for name in parts]
     assert len(data.studies("validation")) > 15
     for precision in (np.float64, np.float32):
         every, some = (
@@ -451,7 +452,7 @@ def test_the_card_of_an_export_is_that_of_its_bundle_and_is_hashed(exported, tmp
     folder = Path(shutil.copytree(exported, tmp_path / "export"))
     (folder / "README.md").write_text("# Another\n", encoding="utf-8")
     with pytest.raises(
-        UserError, match=r"card\.md: not the card this export was written with; export the bundle again"
+        UserError, match=r"README\.md: not the card this export was written with; export the bundle again"
     ):
         load_export(folder)
 
