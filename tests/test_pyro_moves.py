@@ -130,6 +130,7 @@ def test_what_if_z_were():
     assert (draws - known).abs().max() < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("auto", [AutoNormal, AutoMultivariateNormal])
 def test_an_autoguide_learns_the_posterior_of_a_linear_gaussian(auto):
     programs = Programs()
