@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -60,6 +61,7 @@ class Service:
         limits: Limits | None = None,
         access: Access | None = None,
     ) -> None:
+        _quiet()
         self.bundle, self.limits, self.level = bundle, limits or Limits(), level
         self.uncertainty = uncertainty or UncertaintySources()
         self.engine = Engine(bundle, self.uncertainty, level, self.limits)
@@ -222,6 +224,12 @@ class Service:
         self.monitoring.images.labels("predicted").inc(sum(len(one.images) for one in said.predictions))
         self.monitoring.images.labels("not read").inc(len(said.problems))
         self.monitoring.flagged.inc(sum(bool(one.flagged) for one in said.predictions))
+
+
+def _quiet() -> None:
+    """Libraries that log what they read, such as EXIF's values and bytes of a form that is none, log no more."""
+    for name in ("PIL", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager
