@@ -21,13 +21,10 @@ import pytest
 from PIL import Image
 
 from tests.test_cli import refusal, vkd
-from tests.test_commands import write_dicom
-from tests.test_predict import DATA, trained
+from tests.test_predict import DATA
 from vkd_pyro import load_bundle
-from vkd_pyro.artifacts.bundle import save_bundle
 from vkd_pyro.artifacts.export import export_bundle, load_export
 from vkd_pyro.prediction.predictive import UncertaintySources
-from vkd_pyro.training.posthoc import calibrate
 
 for needed in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "httpx"):
     pytest.importorskip(needed, reason="the serve extra is not installed")
@@ -49,29 +46,8 @@ CANARY = "MUSTERMANN^ERIKA"
 
 
 @pytest.fixture(scope="module")
-def bundle_folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("serving") / "bundle"
-    network = trained(0)
-    save_bundle(
-        folder, network.model, DATA.findings, DATA.transform, "# Card", {"views": "frontal"}, calibrate(network, DATA)
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
 def bundle(bundle_folder):
     return load_bundle(bundle_folder)
-
-
-@pytest.fixture(scope="module")
-def xrays(tmp_path_factory) -> Path:
-    """A PNG, a JPEG, a DICOM file, and one of a hand."""
-    root, pixels = tmp_path_factory.mktemp("xrays"), [study.images[0] for study in DATA.studies("test")]
-    Image.fromarray(pixels[0]).resize((40, 36)).save(root / "a.png")
-    Image.fromarray(pixels[1]).save(root / "b.jpg")
-    write_dicom(root / "c.dcm", Modality="DX", ViewPosition="PA", PatientName=CANARY)
-    write_dicom(root / "hand.dcm", Modality="DX", BodyPartExamined="HAND")
-    return root
 
 
 def client_of(bundle, limits=None, access=LOOPBACK) -> TestClient:
