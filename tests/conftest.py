@@ -1,8 +1,10 @@
 """What several test files share: a corpus small enough to train on in seconds."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection
@@ -68,3 +70,32 @@ def study_data(corpus: Corpus, **options) -> StudyData:
         kind(**{f.name: options.pop(f.name) for f in fields(kind) if f.name in options}) for kind in (Task, Loading)
     ]
     return StudyData(Selection(corpus, **options), *parts)
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory) -> Path:
+    """A bundle of a network of a few steps, calibrated."""
+    from tests.test_predict import DATA, trained
+    from vkd_pyro.artifacts.bundle import save_bundle
+    from vkd_pyro.training.posthoc import calibrate
+
+    folder, network = tmp_path_factory.mktemp("small") / "bundle", trained(0)
+    calibration = calibrate(network, DATA)
+    save_bundle(folder, network.model, DATA.findings, DATA.transform, "# Card", {"views": "frontal"}, calibration)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def xrays(tmp_path_factory) -> Path:
+    """A PNG, a JPEG, a DICOM file, and one of a hand."""
+    from PIL import Image
+
+    from tests.test_commands import write_dicom
+    from tests.test_predict import DATA
+
+    root, pixels = tmp_path_factory.mktemp("xrays"), [study.images[0] for study in DATA.studies("test")]
+    Image.fromarray(pixels[0]).resize((40, 36)).save(root / "a.png")
+    Image.fromarray(pixels[1]).save(root / "b.jpg")
+    write_dicom(root / "c.dcm", Modality="DX", ViewPosition="PA", PatientName="MUSTERMANN^ERIKA")
+    write_dicom(root / "hand.dcm", Modality="DX", BodyPartExamined="HAND")
+    return root

@@ -8,12 +8,14 @@ import logging
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +23,19 @@ import pytest
 from PIL import Image
 
 from tests.test_cli import refusal, vkd
-from tests.test_commands import write_dicom
-from tests.test_predict import DATA, trained
+from tests.test_predict import DATA
 from vkd_pyro import load_bundle
-from vkd_pyro.artifacts.bundle import save_bundle
-from vkd_pyro.artifacts.export import export_bundle, load_export
+from vkd_pyro.artifacts.bundle import Bundle
+from vkd_pyro.artifacts.export import Export, export_bundle, load_export
 from vkd_pyro.prediction.predictive import UncertaintySources
-from vkd_pyro.training.posthoc import calibrate
+from vkd_pyro.utils.errors import UserError
 
 for needed in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "httpx"):
     pytest.importorskip(needed, reason="the serve extra is not installed")
 
 from starlette.testclient import TestClient  # noqa: E402  (once it is known to be there)
 
-from vkd_pyro.cli.serve import is_loopback  # noqa: E402
+from vkd_pyro.cli.serve import _loaded, is_loopback, serve_parser  # noqa: E402
 from vkd_pyro.serving.http.batching import Batcher, Busy  # noqa: E402
 from vkd_pyro.serving.http.guard import Access  # noqa: E402
 from vkd_pyro.serving.http.limits import Limits  # noqa: E402
@@ -49,33 +50,12 @@ CANARY = "MUSTERMANN^ERIKA"
 
 
 @pytest.fixture(scope="module")
-def bundle_folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("serving") / "bundle"
-    network = trained(0)
-    save_bundle(
-        folder, network.model, DATA.findings, DATA.transform, "# Card", {"views": "frontal"}, calibrate(network, DATA)
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
 def bundle(bundle_folder):
     return load_bundle(bundle_folder)
 
 
-@pytest.fixture(scope="module")
-def xrays(tmp_path_factory) -> Path:
-    """A PNG, a JPEG, a DICOM file, and one of a hand."""
-    root, pixels = tmp_path_factory.mktemp("xrays"), [study.images[0] for study in DATA.studies("test")]
-    Image.fromarray(pixels[0]).resize((40, 36)).save(root / "a.png")
-    Image.fromarray(pixels[1]).save(root / "b.jpg")
-    write_dicom(root / "c.dcm", Modality="DX", ViewPosition="PA", PatientName=CANARY)
-    write_dicom(root / "hand.dcm", Modality="DX", BodyPartExamined="HAND")
-    return root
-
-
-def client_of(bundle, limits=None, access=LOOPBACK) -> TestClient:
-    service = Service(bundle, FEW, limits=limits, access=access)
+def client_of(bundle, limits=None, access=LOOPBACK, network=None) -> TestClient:
+    service = Service(bundle, FEW, limits=limits, access=access, network=network)
     client = TestClient(service.app, base_url="http://127.0.0.1")
     client.service = service
     return client
@@ -133,6 +113,26 @@ def test_an_export_answers_as_the_bundle_does(bundle_folder, bundle, client, xra
         refused = exported.post("/v1/heatmaps", files=files(xrays / "a.png", field="image"), data={"finding": "x"})
         assert refused.status_code == 404
         assert "serve the bundle" in refused.json()["error"]
+    with client_of(load_export(tmp_path / "export"), network=bundle) as both:
+        info = both.get("/v1/model").json()
+        assert (info["engine"], info["heat_maps"]) == ("openvino", True)
+
+
+def test_an_export_beside_the_bundle_predicts_where_it_is_of_it(bundle_folder, tmp_path):
+    pytest.importorskip("openvino", reason="the export extra is not installed")
+    shutil.copytree(bundle_folder, tmp_path / "bundle")
+    export_bundle(bundle_folder, tmp_path / "export")
+
+    def loaded(*options):
+        return _loaded(serve_parser().parse_args([str(tmp_path / "bundle"), *options]))
+
+    export, network = loaded()
+    assert (type(export), type(network)) == (Export, Bundle)
+    assert type(loaded("--engine", "torch")[0]) is Bundle
+    with pytest.raises(UserError, match="drop --export or --engine"):
+        loaded("--engine", "torch", "--export", str(tmp_path / "export"))
+    with pytest.raises(UserError, match=r"made of bundle .*; export the bundle again"):
+        Service(export, network=replace(network, bundle_hash="other"))
 
 
 def test_what_cannot_be_read_is_told_and_the_rest_is_predicted(client, xrays):

@@ -15,6 +15,8 @@ from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.reading import read_text
 
 if TYPE_CHECKING:
+    from vkd_pyro.artifacts.bundle import Bundle
+    from vkd_pyro.prediction.files import Predictor
     from vkd_pyro.serving.http.guard import Access
 
 LEAST_TOKEN = 16
@@ -42,7 +44,13 @@ def serve_parser() -> ArgumentParser:
         "--engine",
         type=Literal["auto", "torch", "openvino"],
         default="auto",
-        help="what computes: PyTorch for a bundle and OpenVINO for an export, if nothing is said",
+        help="what computes: OpenVINO where there is an export, else PyTorch, if nothing is said",
+    )
+    parser.add_argument(
+        "--export",
+        type=Path | None,
+        help="folder of vkd export, made of this bundle, that predicts, while the bundle gives heat maps; by default "
+        "the folder export beside the bundle, where there is one",
     )
     add_allowed(parser)
     add_trusted(parser)
@@ -65,15 +73,14 @@ def main(arguments: list[str]) -> int:
     except ImportError as error:
         raise UserError(f"vkd serve needs {error.name}: pip install 'vkd-pyro[serve]'") from error
     say_stage(f"loading {settings.bundle}", arguments)
-    from vkd_pyro.artifacts.export import load_predictor
     from vkd_pyro.prediction.predictive import UncertaintySources
     from vkd_pyro.serving.http.limits import Limits
     from vkd_pyro.serving.http.service import Service
 
     limits = Limits(settings.queue, settings.batch_size, settings.answer_seconds)
-    bundle = load_predictor(settings.bundle, settings.engine, settings.allow_module, settings.trusted_key)
+    predictor, network = _loaded(settings)
     uncertainty = UncertaintySources(settings.num_samples, seed=settings.seed)
-    service = Service(bundle, uncertainty, settings.level, limits, _access(settings.host, token))
+    service = Service(predictor, uncertainty, settings.level, limits, _access(settings.host, token), network)
     config = uvicorn.Config(
         service.app,
         settings.host,
@@ -85,6 +92,26 @@ def main(arguments: list[str]) -> int:
         h11_max_incomplete_event_size=1 << 16,
     )
     return _run(uvicorn.Server(config), settings.host)
+
+
+def _loaded(settings: Namespace) -> tuple["Predictor", "Bundle | None"]:
+    """What predicts, and the network for heat maps."""
+    from vkd_pyro.artifacts.bundle import Bundle
+    from vkd_pyro.artifacts.export import load_predictor
+    from vkd_pyro.artifacts.export.folder import converted
+
+    trusted, by_torch = (settings.allow_module, settings.trusted_key), settings.engine == "torch"
+    if by_torch and settings.export:
+        raise UserError("--engine torch: an export is computed by OpenVINO; drop --export or --engine")
+    given = load_predictor(settings.bundle, "torch" if by_torch else "auto", *trusted)
+    if not isinstance(given, Bundle):
+        if settings.export:
+            raise UserError(f"--export: {settings.bundle} is an export already; give the bundle that it was made of")
+        return given, None
+    export = settings.export or settings.bundle.absolute().parent / "export"
+    if settings.export or (export.is_dir() and not by_torch):
+        return load_predictor(export, "auto", *trusted), given
+    return (converted(given) if settings.engine == "openvino" else given), given
 
 
 def _run(server: "object", host: str) -> int:

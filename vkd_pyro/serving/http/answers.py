@@ -23,6 +23,7 @@ def predictions(said: Said, uploads: Uploads, made_by: Row) -> dict[str, Any]:
 
     return {
         "predictions": [nested(named(one), made_by) for one in said.predictions],
+        "images": [[uploads.name_of(path) for path in one.images] for one in said.predictions],
         "questions": [[_question(answer) for answer in one.queries] for one in said.predictions],
         "problems": [
             {"image": uploads.name_of(one.image), "problem": uploads.cleaned(one.problem)} for one in said.problems

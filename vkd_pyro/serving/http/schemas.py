@@ -51,9 +51,10 @@ class Question(Answered):
 
 
 class Predictions(Answered):
-    """What is said of the images of a request; `questions` has a list for each prediction, in their order."""
+    """What is said of the images of a request; `images`, names, and `questions` have a list for each prediction."""
 
     predictions: list[Prediction]  # type: ignore[valid-type]
+    images: list[list[str]]
     questions: list[list[Question]]
     problems: list[Problem]
     notes: list[Problem]
@@ -148,6 +149,7 @@ EXAMPLE = {
             "findings": {"Pleural Effusion": _FINDING},
         }
     ],
+    "images": [["xray.png"]],
     "questions": [
         [{"query": "any abnormality", "probability": 0.83, "standard_error": 0.01, "product_of_marginals": 0.9}]
     ],

@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from vkd_pyro import __version__
+from vkd_pyro.artifacts.bundle import Bundle
 from vkd_pyro.prediction.files import Predictor
 from vkd_pyro.prediction.predictive import UncertaintySources
 from vkd_pyro.prediction.queries import parse
@@ -51,6 +52,10 @@ class Service:
         uncertainty, level: of predictions, see `predict_files`.
         limits: of requests.
         access: who may ask.
+        network: the bundle that an export was made of, for heat maps; None where `bundle` is one, or there is none.
+
+    Raises:
+        UserError: the network is not that of the export.
     """
 
     def __init__(
@@ -60,11 +65,15 @@ class Service:
         level: float = 0.95,
         limits: Limits | None = None,
         access: Access | None = None,
+        network: Bundle | None = None,
     ) -> None:
+        if network is not None and network.bundle_hash != bundle.bundle_hash:
+            found = f"made of bundle {bundle.bundle_hash[:12]}, and the bundle is {network.bundle_hash[:12]}"
+            raise UserError(f"--export: {found}; export the bundle again, or give --engine torch")
         _quiet()
         self.bundle, self.limits, self.level = bundle, limits or Limits(), level
         self.uncertainty = uncertainty or UncertaintySources()
-        self.engine = Engine(bundle, self.uncertainty, level, self.limits)
+        self.engine = Engine(bundle, self.uncertainty, level, self.limits, network)
         self.monitoring = Monitoring()
         self.batcher = self._new_batcher()
         self.made_by = provenance([bundle.bundle_hash], self.uncertainty, level)

@@ -93,14 +93,23 @@ class Engine:
         bundle: the model, or an export of it.
         uncertainty, level: of `predict_files`.
         limits: of a request's pixels, and of a batch.
+        network: for heat maps, which need gradients; None is `bundle`, where it is no export.
 
     Attributes:
         no_heat_maps: why there are none; "" where there are.
         resolution: of heat maps, rows and columns; None where there are none.
     """
 
-    def __init__(self, bundle: Predictor, uncertainty: UncertaintySources, level: float, limits: Limits) -> None:
+    def __init__(
+        self,
+        bundle: Predictor,
+        uncertainty: UncertaintySources,
+        level: float,
+        limits: Limits,
+        network: Bundle | None = None,
+    ) -> None:
         self.bundle, self.uncertainty, self.level, self.limits = bundle, uncertainty, level, limits
+        self.network = network or (bundle if isinstance(bundle, Bundle) else None)
         self.no_heat_maps, self.resolution = self._heat_maps()
 
     def __call__(self, jobs: Sequence[Predict | Draw]) -> list[Said | Drawn | Exception]:
@@ -170,20 +179,21 @@ class Engine:
         return tuple(_png(Image.fromarray(np.rint(255 * cam.clip(0, 1)).astype(np.uint8))) for cam in maps)
 
     def _with_network(self) -> Bundle:
-        if self.no_heat_maps or not isinstance(self.bundle, Bundle):
+        if self.no_heat_maps or self.network is None:
             raise UserError(self.no_heat_maps)
-        return self.bundle
+        return self.network
 
     def _heat_maps(self) -> tuple[str, tuple[int, int] | None]:
         """Why there are none, and how fine they are; found out before anybody asks."""
-        if not isinstance(self.bundle, Bundle):
+        if self.network is None:
             return "no heat maps: they need a network's gradients, which an export has not; serve the bundle", None
         import torch
 
-        size, device = self.bundle.transform.size, next(self.bundle.model.parameters()).device
+        size, model = self.network.transform.size, self.network.model
+        device = next(model.parameters()).device
         try:
             library("captum.attr", "heat maps")
-            return "", cells(self.bundle.model.image_encoder, torch.zeros(1, 1, size, size, device=device))
+            return "", cells(model.image_encoder, torch.zeros(1, 1, size, size, device=device))
         except UserError as error:
             return f"no heat maps: {error}", None
 

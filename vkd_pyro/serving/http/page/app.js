@@ -1,239 +1,322 @@
-"use strict";
-// The page: files in, the service asked, answers shown. Files and token stay in this page's memory alone.
+// From files to what is said of them: state, and who is told of it.
 
-const at = (id) => document.getElementById(id);
-const TRIES = 5;
-let token = "", model = null, files = [], shown = 0, chosen = null, answer = null, asked = [], turn = 0;
+import * as service from "./requests.js";
+import { asText, element, fillFindings, fillQuestions, sentence, shown, summary } from "./tables.js";
+import { Viewer } from "./viewer.js";
 
-const viewer = new Viewer(at("view"), (seen) => {
-  at("zoom").textContent = `${Math.round(100 * seen.scale)} %`;
-  at("brightness").value = seen.brightness;
-  at("contrast").value = seen.contrast;
-});
+const find = (id) => document.getElementById(id);
+const viewer = new Viewer(find);
 
-// ------------------------------------------------------------------------------- asking the service
+let model = null;
+let files = [];
+let answer = null; // of the service, to `files`
+let chosen = 0; // number of the file that is shown
+let heat = null; // finding whose map is shown
+let queries = [];
+let anyway = false; // whether files that seem to be no chest X-rays are predicted too
+let running = new AbortController();
+const maps = new Map();
 
-class Wrong extends Error {}
+// ------------------------------------------------------------------------------------------ start
 
-async function ask(path, form) {
-  for (let attempt = 1; ; attempt += 1) {
-    const headers = token ? { Authorization: `Bearer ${token}` } : {};
-    let response;
-    try {
-      response = await fetch(path, form ? { method: "POST", body: form, headers } : { headers });
-    } catch {
-      throw new Wrong("The service does not answer. Is it still running?");
-    }
-    if (response.status === 503 && attempt < TRIES) {
-      const seconds = Number(response.headers.get("Retry-After")) || 2;
-      at("status").textContent = `The service is busy; asking again in ${seconds} seconds …`;
-      await new Promise((go) => setTimeout(go, 1000 * seconds));
-      continue;
-    }
-    if (response.ok && response.headers.get("Content-Type").startsWith("image/")) return response.blob();
-    const content = await response.json().catch(() => ({ error: `the service answers ${response.status}` }));
-    if (response.status === 401) at("token").hidden = false;
-    if (!response.ok && content.error) throw new Wrong(sentence(content.error));
-    return content;
-  }
-}
-
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
-
-function form(fields, images, field = "images") {
-  const made = new FormData();
-  for (const file of images) made.append(field, file, file.name);
-  for (const [name, value] of Object.entries(fields)) {
-    for (const one of Array.isArray(value) ? value : [value]) made.append(name, one);
-  }
-  return made;
-}
-
-function fail(lines) {
-  at("error").replaceChildren(...[lines].flat().map((line) => element("p", "", line)));
-}
-
-async function working(text, work) {
-  at("status").textContent = text;
-  fail([]);
+async function start() {
   try {
-    return await work();
+    model = await service.model();
   } catch (error) {
-    if (!(error instanceof Wrong)) throw error;
-    fail(error.message);
-    return null;
-  } finally {
-    at("status").textContent = "";
+    if (error.status !== 401) return tell([error.message]);
+    const again = !find("access").hidden;
+    find("access").hidden = false;
+    find("token").focus();
+    return tell(again ? ["This token is not the service's."] : []);
   }
+  tell([]);
+  find("access").hidden = true;
+  find("work").hidden = false;
+  describe();
 }
 
-// ----------------------------------------------------------------------------------------- the model
-
-async function begin() {
-  const local = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
-  at("promise").textContent = "For research; not a medical device. " + (local
-    ? "Nothing leaves this machine, and no image is kept."
-    : "Images go to this service and nowhere else, and none is kept.");
-  model = await working("", () => ask("v1/model"));
-  if (!model) return;
-  at("token").hidden = true;
-  at("model").textContent = `Model ${model.bundle_sha256.slice(0, 8)}, vkd_pyro ${model.version}.`;
-  at("listed").textContent = `It knows ${model.findings.length} findings: ${model.findings.join(", ")}.`;
-  at("level").textContent = `${Math.round(100 * model.level)} % interval over z`;
-  at("query").placeholder = model.findings.length > 1 ? `${model.findings.at(-2)} & ~${model.findings.at(-1)}` : model.findings[0];
-  asked = [...model.questions];
+function describe() {
+  const most = Math.round(model.max_bytes / 2 ** 20);
+  find("allowed").textContent = `PNG, JPEG or DICOM. Several at once, up to ${most}\u00a0MB together.`;
+  const level = `${Number((100 * model.level).toPrecision(3))} %`;
+  find("level").textContent = `${level} interval`;
+  find("interval").textContent = `${level} interval over z`;
+  find("asking").hidden = !model.questions.length;
+  queries = [...model.questions];
+  const [first, second] = model.findings.slice(-2);
+  find("grammar").textContent = `& and, | or, ~ not, ( ). For example: ${first}${second ? ` & ~${second}` : ""}.`;
+  const facts = {
+    Findings: model.findings.join(", "),
+    Views: model.views.join(", "),
+    Image: `${model.image_size} × ${model.image_size} pixels`,
+    "Computed by": `${model.engine === "torch" ? "PyTorch" : "OpenVINO"}, vkd_pyro ${model.version}`,
+    Bundle: model.bundle_sha256,
+  };
+  find("facts").replaceChildren(...Object.entries(facts).flatMap(([k, v]) => [element("dt", k), element("dd", v)]));
+  find("card").textContent = model.card;
 }
 
-// -------------------------------------------------------------------------------------- the findings
+find("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  service.use(find("token").value.trim());
+  find("token").value = "";
+  start();
+});
 
-async function read(given) {
-  const mine = (turn += 1);
-  files = [...given];
-  if (!files.length) return;
-  const size = files.reduce((sum, file) => sum + file.size, 0);
-  if (!model) await begin();
-  if (!model) return;
+// ------------------------------------------------------------------------------------------ files
+
+find("files").addEventListener("change", (event) => {
+  take([...event.target.files]);
+  event.target.value = ""; // so that the same file can be chosen again
+});
+
+for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    const over = kind === "dragenter" || kind === "dragover";
+    document.body.classList.toggle("over", over && model !== null);
+    if (kind === "drop" && model) take([...event.dataTransfer.files]);
+  });
+}
+
+function take(given) {
+  if (!given.length) return;
+  const size = given.reduce((sum, file) => sum + file.size, 0);
+  const wrong = [];
+  if (given.length > model.max_images) {
+    wrong.push(`${given.length} images, and at most ${model.max_images} can be sent at once.`);
+  }
   if (size > model.max_bytes) {
-    fail(`Together ${(size / 1e6).toFixed(1)} MB; the service takes at most ${Math.round(model.max_bytes / 1e6)} MB at once.`);
-    return;
+    const megabytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
+    wrong.push(`${megabytes(size)} MB, and at most ${megabytes(model.max_bytes)} MB can be sent at once.`);
   }
-  at("answer").hidden = true;
-  at("empty").hidden = true;
-  const got = await working("Reading …", () => predicted());
-  if (mine !== turn || !got) return;
-  const problems = got.problems.map((one) => `${one.image}: ${one.problem.replace("on_mismatch=warn", "tick the box under Options")}`);
-  if (problems.length) fail(problems);
-  answer = got;
-  if (!got.predictions.length) return;
-  const unread = new Set(got.problems.map((one) => one.image));
-  files = files.filter((file) => !unread.has(file.name));
-  at("drop").hidden = true;
-  at("shown").hidden = false;
-  tabs();
-  await show(0);
-  at("result").focus({ preventScroll: true });
+  if (wrong.length) return tell(wrong);
+  files = given;
+  [chosen, anyway, heat] = [0, false, null];
+  maps.clear();
+  viewer.clear();
+  find("study").checked = false;
+  predict();
 }
 
-function predicted() {
-  const fields = { study: files.length > 1 && at("study").checked, on_mismatch: at("mismatch").checked ? "warn" : "error" };
-  return ask("v1/predictions", form({ ...fields, query: asked }, files));
+async function predict() {
+  running.abort();
+  const { signal } = (running = new AbortController());
+  answer = null;
+  tell([]);
+  find("drop").hidden = true;
+  find("bar").hidden = find("answer").hidden = false;
+  listFiles();
+  render();
+  find("status").textContent = files.length > 1 ? `Reading ${files.length} images …` : "Reading the image …";
+  showImage();
+  try {
+    const study = find("study").checked;
+    const said = await service.predictions(files, { study, anyway, queries, signal });
+    if (signal.aborted) return;
+    answer = said;
+    tellProblems();
+  } catch (error) {
+    if (signal.aborted) return;
+    tell([error.message]);
+  }
+  find("status").textContent = "";
+  if (!answer?.predictions.length) return startAgain();
+  if (!of(chosen)) choose(Number(answer.images[0][0]));
+  render();
 }
 
-function tabs() {
-  const several = files.length > 1;
-  at("tabs").replaceChildren(...(several ? files : []).map((file, index) => {
-    const tab = element("button", "", `${index + 1}`);
-    tab.type = "button";
-    tab.title = file.name;
-    tab.addEventListener("click", () => show(index));
-    return tab;
-  }));
+function startAgain() {
+  find("drop").hidden = false;
+  find("bar").hidden = find("answer").hidden = true;
 }
 
-// The image, and what is said of it: of a study that is the same for all its images.
-async function show(index) {
-  shown = index;
-  chosen = null;
-  [...at("tabs").children].forEach((tab, n) => tab.setAttribute("aria-pressed", n === index));
-  at("caption").textContent = files[index].name;
-  at("view").setAttribute("aria-label", `X-ray ${files[index].name}`);
-  const said = Math.min(index, answer.predictions.length - 1);
-  tell(answer.predictions[said], answer.questions[said]);
-  const picture = await working("", () => ask("v1/previews", form({}, [files[index]], "image")));
-  if (!picture || shown !== index) return;
-  URL.revokeObjectURL(viewer.image.src);
-  viewer.show(URL.createObjectURL(picture));
+find("study").addEventListener("change", predict);
+
+function listFiles() {
+  find("names").replaceChildren(
+    ...files.map((file, number) => {
+      const button = element("button", file.name, { "aria-pressed": String(number === chosen), class: "name" });
+      button.addEventListener("click", () => choose(number));
+      return button;
+    }),
+  );
+  find("of").textContent = files[0].name;
+  find("of").hidden = files.length > 1;
+  find("names").hidden = find("together").hidden = files.length < 2;
 }
 
-function tell(one, questions) {
-  const rows = sorted(one.findings), level = `${Math.round(100 * one.level)} %`;
-  const [head, why] = verdict(rows);
-  at("verdict").textContent = head;
-  at("why").textContent = why;
-  at("unlike").hidden = !one.flagged;
-  at("unlike").textContent = one.flagged
-    ? `Unlike the images that the model was trained on (p = ${number(one.ood_p, 3)}): what it says may be wrong in any direction.` : "";
-  at("notes").replaceChildren(...answer.notes.map((note) => element("p", "notice", `${note.image}: ${note.problem}`)));
-  at("findings").replaceChildren(...rows.map((row) => findingRow(row, level, model.heat_maps ? heat : null)));
-  at("opacity_of").hidden = !model.heat_maps;
-  at("together").hidden = !model.questions.length;
-  at("questions").replaceChildren(...questions.flatMap((question) => [
-    element("dt", "", question.query),
-    element("dd", "", `${number(question.probability)}${known(question.standard_error) ? ` ± ${number(question.standard_error)}` : ""}`),
-  ]));
-  fillTable(at("numbers").querySelector("table"), rows);
-  at("made").textContent = `${one.images > 1 ? `${one.images} images as one study. ` : ""}${one.num_samples} draws of z, seed ${one.seed}. `
-    + `Bundle ${one.bundle_sha256.slice(0, 16)}, vkd_pyro ${one.version}.`
-    + (model.heat_maps ? "" : ` No heat maps: ${model.no_heat_maps}.`);
-  at("answer").hidden = false;
+function choose(number) {
+  chosen = number;
+  heat = null;
+  viewer.clear();
+  for (const [other, button] of [...find("names").children].entries()) {
+    button.setAttribute("aria-pressed", String(other === number));
+  }
+  render();
+  showImage();
 }
 
-async function heat(name) {
-  chosen = chosen === name ? null : name;
-  mark();
-  viewer.clearMap();
-  at("caption").textContent = files[shown].name;
-  if (!chosen) return;
-  const got = await working("Looking where …", () => ask("v1/heatmaps", form({ finding: name }, [files[shown]], "image")));
-  if (!got || chosen !== name) return;
-  await viewer.showMap(`data:image/png;base64,${got.maps[0].png}`, at("opacity").value / 100);
-  at("caption").textContent = `${files[shown].name} · where ${name} is seen (Grad-CAM, ${got.cells.join(" × ")} cells)`;
-}
-
-function mark() {
-  for (const row of at("findings").querySelectorAll("button")) {
-    row.setAttribute("aria-pressed", row.dataset.finding === chosen);
+async function showImage() {
+  const number = chosen;
+  const of = files;
+  try {
+    const bitmap = await service.preview(files[number]);
+    if (number !== chosen || of !== files) return;
+    viewer.show(bitmap);
+    if (heat) showHeat(heat);
+  } catch {
+    // its problem is told with the predictions
   }
 }
 
-// ------------------------------------------------------------------------------------------- events
+// ---------------------------------------------------------------------------------------- answers
 
-at("choose").addEventListener("click", () => at("files").click());
-at("another").addEventListener("click", () => at("files").click());
-at("files").addEventListener("change", () => { read(at("files").files).then(() => { at("files").value = ""; }); });
-at("in").addEventListener("click", () => viewer.zoom(1.4));
-at("out").addEventListener("click", () => viewer.zoom(1 / 1.4));
-at("reset").addEventListener("click", () => viewer.reset());
-for (const id of ["brightness", "contrast"]) {
-  at(id).addEventListener("input", () => viewer.window(Number(at("brightness").value), Number(at("contrast").value)));
+// The number of the prediction that a file is part of, and null where there is none.
+function of(number) {
+  const place = answer?.images.findIndex((names) => names.includes(String(number))) ?? -1;
+  return place < 0 ? null : { ...answer.predictions[place], questions: answer.questions[place], names: answer.images[place] };
 }
-at("opacity").addEventListener("input", () => { viewer.map.style.opacity = at("opacity").value / 100; });
-at("print").addEventListener("click", () => window.print());
-at("copy").addEventListener("click", async () => {
-  const said = Math.min(shown, answer.predictions.length - 1);
-  const text = cells(sorted(answer.predictions[said].findings)).map((row) => row.join("\t")).join("\n");
-  await navigator.clipboard.writeText(text).then(
-    () => { at("status").textContent = "Copied."; },
-    () => { at("numbers").open = true; fail("The browser does not let the page copy; select the table instead."); });
-});
-at("token").addEventListener("submit", (event) => {
+
+function render() {
+  const said = of(chosen);
+  find("said").hidden = !said;
+  find("answer").classList.toggle("alone", !said);
+  if (!said) return;
+  const rows = shown(said);
+  find("summary").textContent = (said.names.length > 1 ? `A study of ${said.names.length} images. ` : "") + summary(rows);
+  renderNovelty(said);
+  const notes = answer.notes.filter((note) => said.names.includes(note.image));
+  find("notes").replaceChildren(...notes.map((note) => element("li", `${files[note.image].name}: ${note.problem}.`)));
+  fillFindings(find("findings"), rows, model.heat_maps ? toggleHeat : null);
+  const remarks = [];
+  if (rows.some((row) => row.raw)) remarks.push("* As the model gives it, not recalibrated.");
+  if (!model.heat_maps) remarks.push(sentence(model.no_heat_maps));
+  find("remark").textContent = remarks.join(" ");
+  fillQuestions(find("questions").tBodies[0], said.questions);
+  find("made-by").textContent = madeBy(said);
+  markHeat();
+}
+
+function renderNovelty(said) {
+  const p = said.ood_p === null ? "" : ` (p = ${said.ood_p.toPrecision(2)})`;
+  find("novelty").classList.toggle("unlike", said.flagged === true);
+  find("novelty").textContent =
+    said.flagged === null
+      ? "Whether it is like the images the model was trained on is not known."
+      : said.flagged
+        ? `Unlike the images it was trained on${p}: what follows may not hold.`
+        : `Like the images it was trained on${p}.`;
+}
+
+function madeBy(said) {
+  const draws = `${said.num_samples} draws of z, seed ${said.seed}`;
+  return `Bundle ${said.bundle_sha256.slice(0, 12)}, vkd_pyro ${said.version}, ${draws}.`;
+}
+
+// --------------------------------------------------------------------------------------- heat maps
+
+function toggleHeat(finding) {
+  if (heat === finding) return hideHeat();
+  showHeat(finding);
+}
+
+function hideHeat() {
+  heat = null;
+  viewer.hideHeat();
+  markHeat();
+}
+
+async function showHeat(finding) {
+  const number = chosen;
+  const before = files;
+  heat = finding;
+  markHeat();
+  const key = `${number} ${finding}`;
+  try {
+    if (!maps.has(key)) maps.set(key, await service.heatMap(files[number], finding));
+  } catch (error) {
+    hideHeat();
+    return tell([error.message]);
+  }
+  if (heat === finding && chosen === number && files === before) {
+    viewer.showHeat(maps.get(key).bitmap, finding);
+    markHeat();
+  }
+}
+
+function markHeat() {
+  for (const button of document.querySelectorAll("button.finding")) {
+    button.setAttribute("aria-pressed", String(button.textContent === heat));
+  }
+  const cells = maps.get(`${chosen} ${heat}`)?.cells;
+  find("heat-tools").hidden = heat === null;
+  find("heat-name").textContent = cells ? `Heat map: ${heat}` : `Heat map: ${heat} …`;
+  find("cells").textContent = cells ? `from ${cells[0]} × ${cells[1]} cells` : "";
+}
+
+find("hide").addEventListener("click", hideHeat);
+
+// --------------------------------------------------------------------------------------- questions
+
+find("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
-  token = at("given").value.trim();
-  at("given").value = "";
-  fail([]);
-  begin();
+  const query = find("question").value.trim();
+  if (queries.includes(query)) return;
+  try {
+    const study = find("study").checked;
+    const said = await service.predictions(files, { study, anyway, queries: [...queries, query] });
+    queries.push(query);
+    answer = said;
+    find("question").value = "";
+    tell([]);
+    render();
+  } catch (error) {
+    tell([error.message]);
+  }
 });
-at("ask").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const query = at("query").value.trim() || at("query").placeholder;
-  const before = asked;
-  asked = [...new Set([...asked, query])];
-  const got = await working("Asking …", () => predicted());
-  if (!got || !got.predictions.length) { asked = before; return; }
-  answer = got;
-  at("query").value = "";
-  const said = Math.min(shown, answer.predictions.length - 1);
-  tell(answer.predictions[said], answer.questions[said]);
-  mark();
+
+// ----------------------------------------------------------------------------------------- telling
+
+function tell(lines, action) {
+  const box = find("problems");
+  box.replaceChildren(...lines.map((line) => element("p", line)));
+  if (action) box.append(action);
+}
+
+function tellProblems() {
+  const mismatch = /;[^;]*on_mismatch=warn$/;
+  const lines = answer.problems.map((one) => {
+    const problem = sentence(one.problem.replace(mismatch, ""));
+    return `${files[one.image].name}: ${problem}`;
+  });
+  let action = null;
+  if (answer.problems.some((one) => mismatch.test(one.problem))) {
+    action = element("button", "Predict it all the same");
+    action.addEventListener("click", () => {
+      anyway = true;
+      predict();
+    });
+  }
+  tell(lines, action);
+}
+
+find("copy").addEventListener("click", async () => {
+  const said = of(chosen);
+  await copy(asText(shown(said), said.questions, madeBy(said)));
+  find("copy").textContent = "Copied";
+  setTimeout(() => (find("copy").textContent = "Copy table"), 2000);
 });
-let depth = 0;
-addEventListener("dragenter", (event) => { event.preventDefault(); depth += 1; document.body.classList.add("over"); });
-addEventListener("dragleave", () => { depth -= 1; if (!depth) document.body.classList.remove("over"); });
-addEventListener("dragover", (event) => event.preventDefault());
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  depth = 0;
-  document.body.classList.remove("over");
-  read(event.dataTransfer.files);
-});
-begin();
+
+async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = element("textarea", text, { class: "unseen" }); // where the page is not by HTTPS, nor on this machine
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
+find("print").addEventListener("click", () => window.print());
+
+start();
