@@ -57,6 +57,17 @@ def test_each_patient_is_judged_once_by_the_model_of_their_fold(runs, tmp_path):
     assert "cohort" in summary
 
 
+def test_the_page_begins_with_the_difference_to_another_method(runs, tmp_path):
+    folds = ("evaluate", runs[0], "--folds", runs[1], runs[2], "--resamples", "30")
+    assert vkd(*folds, "--output", tmp_path / "first", "--page", "false")[0] == 0
+    code, _, err = vkd(*folds, "--output", tmp_path / "second", "--against", tmp_path / "first")
+    assert code == 0, err
+    summary = json.loads((tmp_path / "second" / "evaluation.json").read_text())
+    assert summary["against"] == {"name": "first", "macro30": {"estimate": 0.0, "low": 0.0, "high": 0.0}}
+    html = (tmp_path / "second" / "index.html").read_text()
+    assert "That is not shown to differ from first on the same studies (+0.000 [+0.000, +0.000])." in html
+
+
 def test_what_is_of_one_run_is_refused(runs, tmp_path):
     folds = ("evaluate", runs[0], "--folds", runs[1])
     assert "--output: not given, and the folds have no folder in common" in refusal(*folds)

@@ -60,6 +60,12 @@ def evaluate_parser() -> ArgumentParser:
         help="predictive values also where findings are as frequent as that, such as Pneumothorax=0.02",
     )
     parser.add_argument("--samples", type=Path | None, help="a netCDF file for ArviZ, of every draw of every image")
+    parser.add_argument(
+        "--against",
+        type=Path | None,
+        help="another method on the same studies, such as image_only: its run, evaluated by vkd evaluate, or the "
+        "folder of its evaluation; the page begins with the difference",
+    )
     parser.add_argument("--beside", type=Path | None, help="another run, whose z is shown beside this one's")
     parser.add_argument(
         "--heatmaps",
@@ -114,9 +120,21 @@ def main(arguments: list[str]) -> None:
     if settings.page:
         beside = None if settings.beside is None else z_of(settings.beside, changes, settings, rows)
         extras = extras_of(trained, evaluation, rows, settings, beside, f"vkd evaluate {' '.join(arguments)}")
-        write_page(evaluation, folder, replace(extras, localization=localized), settings.resamples, prevalence)
+        more = {"localization": localized, "against": _against(settings, evaluation)}
+        write_page(evaluation, folder, replace(extras, **more), settings.resamples, prevalence)
     else:
         write_numbers(evaluation, folder, localized)
+
+
+def _against(settings: Namespace, evaluation: Any) -> Any:
+    """Name of the other method, and the difference to it of macro30 AUC; None where none was asked for."""
+    if settings.against is None:
+        return None
+    from vkd_pyro.cli.compare import load
+    from vkd_pyro.evaluation.comparison import paired_difference
+
+    theirs = load(settings.against, settings.split)
+    return settings.against.resolve().name, paired_difference([evaluation], [theirs], "macro", settings.resamples)
 
 
 def _evaluate_folds(settings: Namespace, changes: list[str], command: str) -> None:
@@ -153,6 +171,7 @@ def _evaluate_folds(settings: Namespace, changes: list[str], command: str) -> No
         command=command,
         cohort=cohort_of(first.data),
         method=method_facts(first.method, first.data, config_of_run(first.path)),
+        against=_against(settings, joined),
     )
     write_page(joined, settings.output, extras, settings.resamples)
 

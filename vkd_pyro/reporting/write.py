@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.evaluation.evaluation import Evaluation
+from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation
 from vkd_pyro.evaluation.saved import save_evaluation
 from vkd_pyro.explanations.images import grad_cam, overlay
 from vkd_pyro.explanations.mismatch import Mismatch, mismatch
@@ -44,6 +44,8 @@ def save_all(
     page = page_of(evaluation, assessed, extras)
     private_folder(folder)
     more = {name: part.summary() for name, part in (("cohort", extras.cohort), ("method", extras.method)) if part}
+    if extras.against is not None:
+        more["against"] = {"name": extras.against[0], f"macro{MIN_POSITIVES}": plain(extras.against[1])}
     if extras.localization is not None:
         more["heatmaps"] = plain(extras.localization.parts())
     save_evaluation(evaluation, folder, evaluation.summary() | assessed.summary() | more)

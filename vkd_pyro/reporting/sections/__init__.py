@@ -73,7 +73,7 @@ def page_of(evaluation: Evaluation, assessed: Assessment, extras: Extras) -> Pag
         evaluated=head.evaluated(evaluation, extras),
         sections=[part for part in parts if part is not None],
         warnings=[warning] if warning else [],
-        verdict=ranking.verdict(evaluation, assessed),
+        verdict=ranking.verdict(evaluation, assessed, extras.against),
     )
 
 

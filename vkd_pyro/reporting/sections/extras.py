@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vkd_pyro.data.cohort import Cohort
 from vkd_pyro.evaluation.tables import Localization
 from vkd_pyro.explanations.mismatch import Mismatch
+from vkd_pyro.metrics import Interval
 from vkd_pyro.reporting.maps import LatentMaps
 from vkd_pyro.reporting.method import MethodFacts
 
@@ -29,6 +30,7 @@ class Extras:
         cohort: who the data are of.
         method: what the model is and how it was trained.
         localization: how heat maps did against boxes or masks.
+        against: another method on the same studies, and the difference of macro30 AUC to it.
     """
 
     name: str = "model"
@@ -41,3 +43,4 @@ class Extras:
     cohort: Cohort | None = None
     method: MethodFacts | None = None
     localization: Localization | None = None
+    against: tuple[str, Interval] | None = None

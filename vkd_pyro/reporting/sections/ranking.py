@@ -4,6 +4,7 @@ import numpy as np
 
 from vkd_pyro import metrics
 from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation
+from vkd_pyro.metrics import Interval
 from vkd_pyro.reporting import figures
 from vkd_pyro.reporting.page import CaptionedFigure, Cell, Section, Table, Undefined
 from vkd_pyro.reporting.sections.assessment import Assessment
@@ -50,8 +51,9 @@ def _forest(assessed: Assessment) -> CaptionedFigure:
     return CaptionedFigure("Areas with their intervals", figure, caption)
 
 
-def verdict(e: Evaluation, assessed: Assessment) -> str:
-    """The result in three sentences: how good over all findings, for which most and least, and whether z is used."""
+def verdict(e: Evaluation, assessed: Assessment, against: tuple[str, Interval] | None = None) -> str:
+    """The result in sentences: how good over all findings, for which most and least, beside which other method, and
+    whether z is used."""
     average = assessed.averages[f"macro{MIN_POSITIVES}"]
     enough = assessed.ranking[assessed.ranking["undefined"].eq("") & assessed.ranking["positive"].ge(MIN_POSITIVES)]
     studies, patients = len(set(e.study_ids)), len(set(e.patient_ids))
@@ -65,10 +67,21 @@ def verdict(e: Evaluation, assessed: Assessment) -> str:
         f"The mean area under the ROC curve of the {len(enough)} findings with at least {MIN_POSITIVES} positives is "
         f"{average:.3f}; best for {best} ({enough['AUC'][best]:.3f}), least for {least} ({enough['AUC'][least]:.3f})."
     )
+    if against is not None:
+        said.append(_beside(*against))
     gain = e.joint()["marginal_nll"] - e.joint()["joint_nll"]
     if gain > 0.01:
         said.append(f"Predicting a study's findings together is {gain:.2f} nats better than one by one: z is used.")
     return " ".join(said)
+
+
+def _beside(name: str, difference: Interval) -> str:
+    if np.isnan(difference.low):
+        return f"Beside {name} nothing can be said."
+    surely = (
+        "better than" if difference.low > 0 else "worse than" if difference.high < 0 else "not shown to differ from"
+    )
+    return f"That is {surely} {name} on the same studies ({difference})."
 
 
 def findings(e: Evaluation, assessed: Assessment) -> Section:
