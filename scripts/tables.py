@@ -19,7 +19,7 @@ BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = (
     *("synthetic", "openi_pretrained", "openi_pretrained_tenth", "openi", "uncertainty_openi", "labeller_openi"),
     *("openi_pretrained_3percent", "openi_pretrained_controls"),
-    *("labeller_sentences", "coverage"),
+    *("labeller_sentences", "coverage", "recalibration", "serving"),
     *("speed_openi", "benchmark", "scale"),
 )
 

@@ -33,6 +33,7 @@ from vkd_pyro.posthoc import (
     Signals,
 )
 from vkd_pyro.posthoc.recalibration import Temperature
+from vkd_pyro.posthoc.usual import UsualProbabilities
 from vkd_pyro.utils.files import hash_of, sha256_of
 
 IN_THE_BUNDLE = "module_in_the_bundle"
@@ -88,6 +89,7 @@ def make(root: Path, with_export: bool = True) -> None:
             recalibration.fit(p, labels, FINDINGS),
             OperatingPoints.fit(p, labels, FINDINGS, BySensitivity(0.9)),
             Conformal.fit(p, labels, FINDINGS),
+            UsualProbabilities.fit(p, FINDINGS),
         )
         calibration = Calibration(fit, fit, OODDetector.fit(*some))
         save_bundle(root / name, model, FINDINGS, TRANSFORM, "# A card\n", {"views": "frontal"}, calibration)
@@ -117,7 +119,7 @@ def sign(folder: Path, config: object) -> None:
         for key, name in (
             ("weights_sha256", "weights.safetensors"),
             ("ood_sha256", "ood.safetensors"),
-            ("card_sha256", "card.md"),
+            ("card_sha256", "README.md"),
         ):
             if isinstance(config.get(key), str) and (folder / name).is_file():
                 config[key] = sha256_of(folder / name)

@@ -120,8 +120,8 @@ def test_a_part_describes_itself_by_class_and_arguments():
 
 
 def test_the_card_stands_in_the_bundle(folder):
-    assert sorted(path.name for path in folder.iterdir()) == ["card.md", "config.json", "weights.safetensors"]
-    assert (folder / "card.md").read_text() == "# A card\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "weights.safetensors"]
+    assert (folder / "README.md").read_text() == "# A card\n"
 
 
 FRESH = """
@@ -213,10 +213,10 @@ def test_findings_that_were_reordered_are_refused(folder):
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 3, 5, None])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 4, 6, None])
 def test_a_bundle_of_another_version_is_refused(version, folder):
     edit(folder, format_version=version)
-    with pytest.raises(UserError, match=f"format_version is {version}, this version of vkd_pyro reads 4; use the"):
+    with pytest.raises(UserError, match=f"format_version is {version}, this version of vkd_pyro reads 5; use the"):
         load_bundle(folder)
 
 

@@ -503,9 +503,9 @@ def test_one_bad_image_is_one_line_and_the_others_are_predicted(run, images):
 
 def test_a_bundle_of_another_version_is_refused(copy, images):
     path = copy / "bundle" / "config.json"
-    path.write_text(path.read_text().replace('"format_version": 4', '"format_version": 2'))
+    path.write_text(path.read_text().replace('"format_version": 5', '"format_version": 2'))
     message = refusal("predict", copy / "bundle", *images)
-    assert f"{path}: format_version is 2, this version of vkd_pyro reads 4" in message
+    assert f"{path}: format_version is 2, this version of vkd_pyro reads 5" in message
 
 
 def test_a_run_is_no_bundle(run, images):

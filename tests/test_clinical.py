@@ -140,6 +140,15 @@ def test_net_benefit_is_counted_by_hand():
         decision_curve(p, y, [1.0])
 
 
+def test_net_benefit_is_that_of_the_r_package():
+    """Family history and cancer in 750 men, as dcurves (R, of the method's authors) gives it: 105 cancers, 115 with a
+    family history, 24 of them with cancer."""
+    p, y, _ = counted(24, 105 - 24, 91, 645 - 91)
+    found = decision_curve(np.where(np.asarray(p) >= 0.5, 1.0, 0.0), y, [0.05, 0.1, 0.2, 0.3])
+    assert found.model == pytest.approx([0.025614035087719297, 0.018518518518518517, 0.0016666666666666635, -0.02])
+    assert found.everyone == pytest.approx([0.09473684210526317, 0.04444444444444445, -0.075, -0.2285714285714286])
+
+
 def test_yes_to_all_is_worth_nothing_at_the_prevalence():
     y = np.arange(100) < 30
     assert decision_curve(np.full(100, 0.99), y, [0.3]).everyone.item() == pytest.approx(0)

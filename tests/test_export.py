@@ -219,9 +219,9 @@ def test_an_export_stands_alone(pair, tmp_path):
     export = load_export(shutil.move(shutil.copytree(pair[1], tmp_path / "a"), tmp_path / "b"))
     names = ("findings", "transform", "weights_hash", "views", "calibration", "bundle_hash")
     assert all(getattr(export, name) == getattr(bundle, name) for name in names)
-    files = [path for path in pair[1].iterdir() if path.name != "card.md"]
+    files = [path for path in pair[1].iterdir() if path.name != "README.md"]
     assert sorted(path.name for path in files) == ["config.json", "encoder.bin", "encoder.xml", "head.bin", "head.xml"]
-    assert (pair[1] / "card.md").read_text() == "# A card"
+    assert (pair[1] / "README.md").read_text() == "# A card"
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o644}
 
 
@@ -262,7 +262,7 @@ def test_a_damaged_export_is_refused(exported, name, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"export_version": 2}, "export_version is 2, this version of vkd_pyro reads 4; export the bundle again"),
+        ({"export_version": 2}, "export_version is 2, this version of vkd_pyro reads 5; export the bundle again"),
         ({"noise": [{"kind": "normal"}]}, r"config\.json: noise\.0\.width: Field required; export the bundle again"),
         ({"findings": None}, r"config\.json: findings: Input should be a valid list"),
     ],

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from vkd_pyro.data.corpora.openi import mesh_labels
+from vkd_pyro.data.images.sizes import size_of
 from vkd_pyro.synthetic import layouts
 from vkd_pyro.synthetic.corpus import SyntheticCorpus
 from vkd_pyro.synthetic.labels import truth
@@ -81,11 +82,32 @@ ODDITIES: dict[str, tuple[str, ...]] = {
         "uncertain labels",
         "blank labels",
     ),
+    "chexlocalize": ("val images", "test images", "lateral images", "masks"),
+    "vindr-cxr": ("train images", "test images", "MONOCHROME1 images", "images that are not square", "boxes"),
+    "padchest": (
+        *(f"images marked {view}" for view in ("PA", "AP", "AP_horizontal", "L", "COSTAL", "EXCLUDE")),
+        *(f"studies labelled {name}" for name in ("exclude", "unchanged", "suboptimal study", "nothing")),
+        "inverted images",
+        "truncated images",
+    ),
+    "brax": (
+        *(f"images marked {view}" for view in ("PA", "AP", "L", "RL", "AP LLD", "RLO", "LT-DECUB", "without a view")),
+        "listed images without file",
+        "rows that name an image again",
+        "uncertain labels",
+        "blank labels",
+    ),
 }
 
 MIMIC_FINDINGS = (
     "Atelectasis,Cardiomegaly,Consolidation,Edema,Enlarged Cardiomediastinum,Fracture,Lung Lesion,Lung Opacity,"
     "No Finding,Pleural Effusion,Pleural Other,Pneumonia,Pneumothorax,Support Devices"
+)
+VINDR_NAMES = (
+    "Aortic enlargement,Atelectasis,Calcification,Cardiomegaly,Clavicle fracture,Consolidation,Edema,Emphysema,"
+    "Enlarged PA,ILD,Infiltration,Lung Opacity,Lung cavity,Lung cyst,Mediastinal shift,Nodule/Mass,Pleural effusion,"
+    "Pleural thickening,Pneumothorax,Pulmonary fibrosis,Rib fracture,Other lesion,COPD,Lung tumor,Pneumonia,"
+    "Tuberculosis"
 )
 HEADERS: dict[str, dict[str, str]] = {
     "mimic-cxr": {
@@ -119,6 +141,34 @@ HEADERS: dict[str, dict[str, str]] = {
         "Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,"
         "Support Devices",
     ),
+    "chexlocalize": {
+        "CheXpert/test_labels.csv": "Path,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,"
+        "Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,"
+        "Support Devices",
+        "CheXpert/val_labels.csv": "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,"
+        "Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,"
+        "Pleural Other,Fracture,Support Devices",
+    },
+    "vindr-cxr": {
+        "annotations/annotations_train.csv": "image_id,rad_id,class_name,x_min,y_min,x_max,y_max",
+        "annotations/annotations_test.csv": "image_id,class_name,x_min,y_min,x_max,y_max",
+        "annotations/image_labels_train.csv": f"image_id,rad_id,{VINDR_NAMES},Other diseases,No finding",
+        "annotations/image_labels_test.csv": f"image_id,{VINDR_NAMES},Other disease,No finding",
+    },
+    "padchest": {
+        "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv": ",ImageID,ImageDir,StudyDate_DICOM,StudyID,PatientID,"
+        "PatientBirth,PatientSex_DICOM,ViewPosition_DICOM,Projection,MethodProjection,Pediatric,Modality_DICOM,"
+        "Manufacturer_DICOM,PhotometricInterpretation_DICOM,PixelRepresentation_DICOM,PixelAspectRatio_DICOM,"
+        "SpatialResolution_DICOM,BitsStored_DICOM,WindowCenter_DICOM,WindowWidth_DICOM,Rows_DICOM,Columns_DICOM,"
+        "XRayTubeCurrent_DICOM,Exposure_DICOM,ExposureInuAs_DICOM,ExposureTime,RelativeXRayExposure_DICOM,ReportID,"
+        "Report,MethodLabel,Labels,Localizations,LabelsLocalizationsBySentence,labelCUIS,LocalizationsCUIS",
+    },
+    "brax": {
+        "master_spreadsheet_update.csv": ",DicomPath,PngPath,PatientID,PatientSex,PatientAge,AccessionNumber,StudyDate,"
+        "No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Lesion,Lung Opacity,Edema,Consolidation,Pneumonia,"
+        "Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices,ViewPosition,Rows,Columns,"
+        "Manufacturer",
+    },
 }
 
 FILES: dict[str, str] = {
@@ -127,6 +177,11 @@ FILES: dict[str, str] = {
     "openi-kaggle": r"images/images_normalized/\d+(_\d+)?_IM-\d+-\d+(-\d+)?\.dcm\.png",
     "chestxray14": r"images_00[12]/images/\d{8}_\d{3}\.png|(train_val|test)_list\.txt",
     "chexpert": r"(train|valid)/patient\d{5}/study\d+/view\d_(frontal|lateral)\.jpg",
+    "chexlocalize": r"CheXpert/(val|test)/patient\d{5}/study\d+/view\d_(frontal|lateral)\.jpg"
+    r"|CheXlocalize/gt_segmentations_(val|test)\.json",
+    "vindr-cxr": r"(train|test)/[0-9a-f]{32}\.dicom",
+    "padchest": r"images/(0|1|54)/\d+_\d\d-\d{3}-\d{3}\.png",
+    "brax": r"images/id_[0-9a-f-]{44}/Study_[\d.]+/Series_[\d.]+/image-[\d-]+\.png",
 }
 """Layout -> what every file but the tables is called."""
 
@@ -174,16 +229,17 @@ def test_files_are_named_as_published(written, layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_counts_are_those_on_disk(written, layout):
     root, counts = written[layout]
-    images = [path for path in root.rglob("*") if path.suffix in (".jpg", ".png")]
+    images = [path for path in root.rglob("*") if path.suffix in (".jpg", ".png", ".dicom")]
     assert len(images) == counts["images"]
     modes, heights = Counter[str](), set()
     for path in images:
-        with Image.open(path) as image:
-            modes[image.mode] += 1
-            heights.add(image.height)
+        heights.add(size_of(path)[0])
+        if path.suffix != ".dicom":
+            with Image.open(path) as image:
+                modes[image.mode] += 1
     assert heights == {IMAGE_SIZE}
     assert modes["RGBA"] == counts.get("RGBA images", 0)
-    assert set(modes) <= {"L", "RGBA"}
+    assert set(modes) <= ({"I;16"} if layout == "padchest" else {"L", "RGBA"})
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -228,7 +284,7 @@ def test_visits_are_those_of_the_synthetic_corpus():
 
 def test_unknown_layout_is_told_the_known(tmp_path):
     with pytest.raises(UserError, match="mimic-cxr, openi, openi-kaggle, chestxray14, chexpert"):
-        synthesize("padchest", tmp_path / "out")
+        synthesize("mimic", tmp_path / "out")
 
 
 @pytest.mark.parametrize("arguments", [{"num_studies": 0}, {"image_size": 4}])

@@ -57,7 +57,7 @@ def test_a_slip_is_told_with_the_nearest_name_before_torch_is_imported(tmp_path)
             assert expected in line
 
 
-@pytest.mark.parametrize("name", shipped_configs())
+@pytest.mark.parametrize("name", sorted(set(shipped_configs()) - {"pacs"}))  # that one is of no training
 def test_the_configs_that_ship_have_right_names(name):
     check_names(["--config", name], PARTS, OTHERS)
 

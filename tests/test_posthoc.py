@@ -123,7 +123,8 @@ def test_images_have_a_fit_of_their_own(network, data, calibration):
     assert calibration.image.conformal == Conformal.fit(honest, images.labels, FINDINGS, 0.1)
     found = evaluate(network, data, "test", 20, level="image", calibration=calibration)
     np.testing.assert_allclose(found.calibrated, expected(found.probabilities))
-    assert found.how["calibration"] == {"unit": "image"} | calibration.image.to_json()
+    expected = {"unit": "image", "fitted_on": "the validation split"} | calibration.image.to_json()
+    assert found.how["calibration"] == {name: part for name, part in expected.items() if name != "usual"}
     assert evaluate(network, data, "test", 20, calibration=calibration).how["calibration"]["unit"] == "study"
 
 
@@ -281,8 +282,8 @@ def test_the_hash_of_a_bundle_covers_its_calibration_and_its_card(bundle, networ
     assert second.bundle_hash != first.bundle_hash
     save_bundle(tmp_path / "card", network.model, FINDINGS, data.transform, "# Another card", None, first.calibration)
     assert load_bundle(tmp_path / "card").bundle_hash != first.bundle_hash
-    (bundle / "card.md").write_text("# Another card\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"card\.md: not the card this bundle was written with; copy the bundle again"):
+    (bundle / "README.md").write_text("# Another card\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"README\.md: not the card this bundle was written with"):
         load_bundle(bundle)
 
 

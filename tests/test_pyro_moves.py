@@ -85,8 +85,8 @@ def test_the_importance_weighted_bound_of_pyro_is_ours():
 
 def test_importance_sampling_finds_the_evidence():
     programs = Programs(size=2)  # the weights of studies multiply, so of many an estimate is poor
-    found = Importance(programs.model, programs.guide, num_samples=20_000).run().get_log_normalizer()
-    assert float(found) == pytest.approx(float(programs.evidence.sum()), abs=0.1)
+    found = Importance(programs.model, programs.guide, num_samples=3_000).run().get_log_normalizer()
+    assert float(found) == pytest.approx(float(programs.evidence.sum()), abs=0.25)
 
 
 def test_a_study_without_a_report_wants_the_prior():
@@ -98,13 +98,13 @@ def test_a_study_without_a_report_wants_the_prior():
 def test_nuts_on_z_finds_the_posterior_of_a_linear_gaussian():
     programs = Programs()
     kernel = NUTS(programs.model, jit_compile=False)
-    chain = MCMC(kernel, num_samples=400, warmup_steps=150, disable_progbar=True)
+    chain = MCMC(kernel, num_samples=200, warmup_steps=100, disable_progbar=True)
     chain.run()
     z = chain.get_samples()["z"]
     a, noise, scale = programs.truth.likelihood.weight.detach(), 0.9, programs.truth.p.scale
     precision = torch.eye(2) / scale**2 + a.T @ a / noise**2
     mean = torch.linalg.solve(precision, (programs.truth.p_loc / scale**2 + programs.batch.labels @ a / noise**2).T).T
-    torch.testing.assert_close(z.mean(0), mean.detach(), atol=0.15, rtol=0.1)
+    torch.testing.assert_close(z.mean(0), mean.detach(), atol=0.25, rtol=0.1)
 
 
 def test_conditioned_and_replayed_z_is_kept_by_the_objective():
@@ -130,6 +130,7 @@ def test_what_if_z_were():
     assert (draws - known).abs().max() < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("auto", [AutoNormal, AutoMultivariateNormal])
 def test_an_autoguide_learns_the_posterior_of_a_linear_gaussian(auto):
     programs = Programs()
@@ -172,3 +173,79 @@ def test_the_page_of_moves_runs():
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
     assert names["evidence"] > names["elbo"]
+
+
+# ------------------------------------------------------------------- other guides under our objective
+
+
+def test_autonormal_under_our_objective_is_its_closed_form():
+    truth = LinearGaussian(6)
+    guide = AutoNormal(truth.model, init_scale=0.7)
+    guide(truth.batch)
+    loc, scale = guide.locs.z.detach(), guide.scales.z.detach()
+    elbo = TraceVKD_ELBO(num_particles=4000, likelihood_samples="posterior", auxiliary_weight=0.0)
+    terms = elbo.terms(truth.model, guide, truth.batch)
+    q = dist.Normal(loc, scale).to_event(1)
+    kl = torch.distributions.kl_divergence(q, dist.Normal(truth.p_loc, truth.p.scale).to_event(1))
+    torch.testing.assert_close(terms.alignment, kl, rtol=1e-4, atol=1e-4)
+    expected = truth.likelihood.expected(truth.batch.labels, loc, 0.7)
+    torch.testing.assert_close(terms.log_likelihood, expected, rtol=0.05, atol=0.1)
+
+
+def test_an_autoguide_of_all_studies_together_is_told():
+    truth = LinearGaussian(4)
+    guide = AutoMultivariateNormal(truth.model)
+    with pytest.raises(UserError, match=r"stands for all studies together, .* use AutoNormal"):
+        TraceVKD_ELBO(likelihood_samples="posterior").terms(truth.model, guide, truth.batch)
+
+
+class Chain:
+    """z1 ~ N(a, 1), z2 ~ N(z1, 1), y ~ N(z2, 1), each of one dimension; and its exact posterior as the guide."""
+
+    def __init__(self, size=5):
+        self.batch = make_batch(size)
+        self.a, self.y = torch.randn(size, 1), torch.randn(size, 1)
+
+    def model(self, batch):
+        with pyro.plate("studies", len(batch), dim=-1):
+            z1 = pyro.sample("z1", dist.Normal(self.a, 1.0).to_event(1))
+            z2 = pyro.sample("z2", dist.Normal(z1, 1.0).to_event(1))
+            pyro.sample("y", dist.Normal(z2, 1.0).to_event(1), obs=self.y)
+
+    def guide(self, batch):
+        with pyro.plate("studies", len(batch), dim=-1):
+            z1 = pyro.sample("z1", dist.Normal(self.a + (self.y - self.a) / 3, (2 / 3) ** 0.5).to_event(1))
+            pyro.sample("z2", dist.Normal((z1 + self.y) / 2, 0.5**0.5).to_event(1))
+
+    @property
+    def evidence(self):
+        return dist.Normal(self.a, 3**0.5).to_event(1).log_prob(self.y)
+
+
+def test_two_latent_variables_the_second_given_the_first():
+    chain = Chain()
+    exact = TraceVKD_ELBO(num_particles=3, likelihood_samples="posterior", log_mean_exp=True, auxiliary_weight=0.0)
+    terms = exact.terms(chain.model, chain.guide, chain.batch)
+    found = terms.log_likelihood + terms.tightening - terms.alignment
+    torch.testing.assert_close(found, chain.evidence, rtol=1e-4, atol=1e-4)  # of every draw, since q is the posterior
+    elbo = TraceVKD_ELBO(num_particles=20_000, likelihood_samples="posterior", auxiliary_weight=0.0)
+    terms = elbo.terms(chain.model, chain.guide, chain.batch)
+    torch.testing.assert_close(terms.log_likelihood - terms.alignment, chain.evidence, rtol=0, atol=0.06)
+
+
+def test_two_latent_variables_under_prior_samples_are_refused():
+    chain = Chain()
+    with pytest.raises(UserError, match="z2: depends on another latent variable"):
+        TraceVKD_ELBO().terms(chain.model, chain.guide, chain.batch)
+
+
+def test_a_mixture_without_rsample_says_what_to_take():
+    def model(batch):
+        weights = dist.Categorical(torch.ones(len(batch), 2))
+        parts = dist.Normal(torch.zeros(len(batch), 2, 3), 1.0).to_event(1)
+        with pyro.plate("studies", len(batch), dim=-1):
+            z = pyro.sample("z", dist.MixtureSameFamily(weights, parts))
+            pyro.sample("y", dist.Normal(z, 1.0).to_event(1), obs=batch.labels)
+
+    with pytest.raises(UserError, match=r"MixtureSameFamily: has no rsample, .* take NormalMixture"):
+        TraceVKD_ELBO().terms(model, None, make_batch(4))

@@ -36,12 +36,12 @@ for needed in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "h
 from starlette.testclient import TestClient  # noqa: E402  (once it is known to be there)
 
 from vkd_pyro.cli.serve import _loaded, is_loopback, serve_parser  # noqa: E402
-from vkd_pyro.serving.batching import Batcher, Busy  # noqa: E402
-from vkd_pyro.serving.guard import Access  # noqa: E402
-from vkd_pyro.serving.limits import Limits  # noqa: E402
-from vkd_pyro.serving.schemas import EXAMPLE, HeatMaps, ModelInfo, Predictions  # noqa: E402
-from vkd_pyro.serving.service import PAGE, Service  # noqa: E402
-from vkd_pyro.serving.uploads import shown_name  # noqa: E402
+from vkd_pyro.serving.http.batching import Batcher, Busy  # noqa: E402
+from vkd_pyro.serving.http.guard import Access  # noqa: E402
+from vkd_pyro.serving.http.limits import Limits  # noqa: E402
+from vkd_pyro.serving.http.schemas import EXAMPLE, HeatMaps, ModelInfo, Predictions  # noqa: E402
+from vkd_pyro.serving.http.service import PAGE, Service  # noqa: E402
+from vkd_pyro.serving.http.uploads import shown_name  # noqa: E402
 
 FEW = UncertaintySources(num_samples=10)
 LOOPBACK = Access(hosts=frozenset({"127.0.0.1"}))

@@ -15,8 +15,8 @@ uvicorn = pytest.importorskip("uvicorn", reason="the serve extra is not installe
 from tests.test_commands import write_dicom  # noqa: E402  (once it is known to be there)
 from tests.test_serving import FEW, TOKEN  # noqa: E402
 from vkd_pyro import load_bundle  # noqa: E402
-from vkd_pyro.serving.guard import Access  # noqa: E402
-from vkd_pyro.serving.service import PAGE, Service  # noqa: E402
+from vkd_pyro.serving.http.guard import Access  # noqa: E402
+from vkd_pyro.serving.http.service import PAGE, Service  # noqa: E402
 
 expect = sync_api.expect
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -225,7 +225,8 @@ def test_no_value_in_a_bundle_is_one_of_a_validation_image(recalibration, tmp_pa
     of_images = [one[~np.isnan(one)] for one in (scores.feature_distance, scores.uncertainty, scores.score)]
     config = json.loads((tmp_path / "b" / "config.json").read_text(encoding="utf-8"))
     kept = [numbers_in(config), *safetensors.torch.load_file(tmp_path / "b" / "ood.safetensors").values()]
-    decisions = [fit[name] for fit in config["calibration"].values() for name in ("operating_points", "conformal")]
+    parts = ("operating_points", "conformal", "usual")
+    decisions = [config["calibration"][unit][name] for unit in ("study", "image") for name in parts]
     assert len(data.studies("validation")) > 15
     for precision in (np.float64, np.float32):
         every, some = (
@@ -336,7 +337,7 @@ def test_a_part_that_cannot_be_built_without_memory_is_compared_afterwards(tmp_p
 # ---------------------------------------------------------------------------------------------- links
 
 
-@pytest.mark.parametrize("name", ["card.md", "config.json", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["README.md", "config.json", "weights.safetensors"])
 def test_a_link_in_a_bundle_is_refused_and_copies_no_file_of_the_machine(name, folder, tmp_path):
     secret = tmp_path / "secret"
     shutil.copy(folder / name, secret)
@@ -449,9 +450,9 @@ def test_the_card_of_an_export_is_that_of_its_bundle_and_is_hashed(exported, tmp
         pytest.skip("a .pt2 file is written, and not read")
     assert load_export(exported).card == "# A card\n"
     folder = Path(shutil.copytree(exported, tmp_path / "export"))
-    (folder / "card.md").write_text("# Another\n", encoding="utf-8")
+    (folder / "README.md").write_text("# Another\n", encoding="utf-8")
     with pytest.raises(
-        UserError, match=r"card\.md: not the card this export was written with; export the bundle again"
+        UserError, match=r"README\.md: not the card this export was written with; export the bundle again"
     ):
         load_export(folder)
 

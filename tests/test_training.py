@@ -106,7 +106,7 @@ def test_a_run_holds_what_it_says(tmp_path):
         "bundle/config.json",
         "bundle/weights.safetensors",
         "bundle/ood.safetensors",
-        "bundle/card.md",
+        "bundle/README.md",
         "data.json",
     }
     bundle = load_bundle(tmp_path / "run" / "bundle")

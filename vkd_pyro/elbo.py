@@ -11,8 +11,8 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.distributions import KL, Divergence, Particles
-from vkd_pyro.distributions.particles import given_samples, observed_log_probs, observed_sites, standard_kl, tightened
+from vkd_pyro.distributions import KL, Divergence, Particles, particles
+from vkd_pyro.distributions.divergences.base import check_shape
 from vkd_pyro.utils.errors import UserError, check_choice, check_count, check_number, check_probability
 from vkd_pyro.utils.param_store import check_param_store
 
@@ -238,12 +238,12 @@ class TraceVKD_ELBO(ELBO):
         posterior = Particles(max(num_q, num_p) if max(shares) > 0 else num_q)
         with posterior:
             guide_trace = poutine.trace(guide).get_trace(batch)
-        given = given_samples(posterior, guide_trace, num_p) if max(shares) > 0 else {}
+        given = particles.given_samples(posterior, guide_trace, num_p) if max(shares) > 0 else {}
         prior = Particles(num_p if min(shares) < 1 else 0, given)
         with prior:
             model_trace = poutine.trace(model).get_trace(self._completed(batch, guide_trace))
 
-        observed = observed_log_probs(model_trace)
+        observed = particles.observed_log_probs(model_trace)
         weight = self.kl_scale * kl_weight
         divergence = self._divergence(guide_trace, posterior, prior, batch)
         means = {name: self._mean(name, log_probs) for name, log_probs in observed.items()}
@@ -251,11 +251,11 @@ class TraceVKD_ELBO(ELBO):
         labels = means.pop("y") if "y" in means else sum(means.values(), nothing)
         others = means if "y" in observed else {}
         if self.anchor_weight:
-            others = others | {"anchor": -standard_kl(guide_trace, posterior)}
+            others = others | {"anchor": -particles.standard_kl(guide_trace, posterior)}
         return Terms(
             log_likelihood=labels,
             tightening=self._tightening(observed, weight * divergence),
-            auxiliary=sum((lp[:num_q].mean(0) for lp in observed_log_probs(guide_trace).values()), nothing),
+            auxiliary=sum((lp[:num_q].mean(0) for lp in particles.observed_log_probs(guide_trace).values()), nothing),
             alignment=divergence.mean(0),
             auxiliary_weight=self.auxiliary_weight * self._auxiliary_scale(batch),
             alignment_weight=weight,
@@ -293,9 +293,9 @@ class TraceVKD_ELBO(ELBO):
         total: Tensor | float = 0.0
         for (share, _), log_probs in groups.items():
             if share < 1:
-                total = total + (1 - share) * tightened(log_probs[: self.num_particles])
+                total = total + (1 - share) * particles.tightened(log_probs[: self.num_particles])
             if share > 0:
-                total = total + share * tightened(log_probs[-self.num_particles :] - divergence)
+                total = total + share * particles.tightened(log_probs[-self.num_particles :] - divergence)
         return total
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -319,7 +319,7 @@ class TraceVKD_ELBO(ELBO):
 
     def _completed(self, batch: Batch, guide_trace: Any) -> Batch:
         """The batch as the model observes it: unknown labels as the auxiliary expects them, if that is asked for."""
-        auxiliary = observed_sites(guide_trace)
+        auxiliary = particles.observed_sites(guide_trace)
         if self.unknown_labels == "ignored" or not auxiliary:
             return batch
         expected = auxiliary[0]["fn"].mean.detach()[: self.num_auxiliary_particles].mean(0)
@@ -332,15 +332,13 @@ class TraceVKD_ELBO(ELBO):
         for name, q in posterior.distributions.items():
             p, z, site = prior.distributions[name], posterior.samples[name], guide_trace.nodes[name]
             if self.importance_weighted:
-                z = z[: self.num_particles]
-                divergence = q.log_prob(z) - p.log_prob(z)
+                divergence = particles.log_ratio(q, p, z, self.num_particles)
+            elif len(q.batch_shape) > 1:
+                particles.check_conditional(name, self.divergence, [self.how(one)[1] for one in ("y", *self.sites)])
+                divergence = particles.log_ratio(q, p, z, self.num_particles).mean(0)
             else:
                 divergence = self.divergence.of_batch(q, p, z, batch.has_report)
-                if divergence.shape != (len(batch),):
-                    raise UserError(
-                        f"objective.divergence: {type(self.divergence).__name__} gave shape {list(divergence.shape)}, "
-                        f"expected [{len(batch)}], one value a study"
-                    )
+                check_shape(self.divergence, divergence, len(batch))
             total = total + scale_and_mask(divergence, scale=site["scale"], mask=site["mask"])
         return total
 

@@ -6,7 +6,8 @@ bundle/
                         hashes of the other files
   weights.safetensors   the model's parameters and buffers; nothing of the report branch
   ood.safetensors       what features and z of training images were like, and quantiles of held-out ones
-  card.md               what it was trained on, and what it is not for
+  README.md             its card: what it was trained on, and what it is not for
+  model.sig             a signature, where there is one (`vkd sign`)
 
 Nothing in it is of one patient or image: what was fitted to the validation split is kept as quantiles, and as
 thresholds that are rounded. Nothing in it is code, but its config names the classes that the model is built of: see
@@ -14,6 +15,7 @@ thresholds that are rounded. Nothing in it is code, but its config names the cla
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +26,10 @@ import safetensors.torch
 import torch
 
 from vkd_pyro.artifacts.guard import MAX_WEIGHTS, guarded, header_of, regular_file
+from vkd_pyro.artifacts.hub import fetched, on_hub
 from vkd_pyro.artifacts.parts import describe_model, load_model
 from vkd_pyro.artifacts.schema import BundleSchema, ConfigSchema, checked
+from vkd_pyro.artifacts.signing import SIGNATURE, verify
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
@@ -34,8 +38,8 @@ from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json, written_folder
 
-FORMAT_VERSION = 4
-CONFIG, WEIGHTS, OOD, CARD = "config.json", "weights.safetensors", "ood.safetensors", "card.md"
+FORMAT_VERSION = 5
+CONFIG, WEIGHTS, OOD, CARD = "config.json", "weights.safetensors", "ood.safetensors", "README.md"
 MAX_OOD, MAX_CARD = 2**28, 2**20
 """Bytes of these files, at most: 256 MiB (features of width 8,000), and 1 MiB."""
 
@@ -112,21 +116,62 @@ def save_bundle(
             file.chmod(0o644)  # nothing of a patient is in a bundle, and whoever serves it must read it
 
 
-def load_bundle(folder: str | Path, allow: Sequence[str] = ()) -> Bundle:
+def save_recalibrated(
+    folder: Path, source: Path, calibration: Calibration, card: str, recalibrated: Mapping[str, Any]
+) -> None:
+    """Writes a bundle like another, with the same file of weights and another calibration, whole or not at all.
+
+    Args:
+        folder: of the new bundle.
+        source: the other, which stays as it is.
+        calibration, card: of the new one.
+        recalibrated: on whom, and what it is worth: kept under data.recalibrated.
+
+    Raises:
+        UserError: there is something at `folder` already, or it is in a bundle; or the source was changed meanwhile.
+    """
+    if folder.exists():
+        raise UserError(f"{folder}: exists already, and a bundle never changes; choose another folder")
+    check_not_bundle(folder)
+    old = read_config(source)
+    with written_folder(folder) as unfinished:
+        shutil.copyfile(source / WEIGHTS, unfinished / WEIGHTS)
+        verified(unfinished / WEIGHTS, old["weights_sha256"], "not the weights", MAX_WEIGHTS)
+        safetensors.numpy.save_file(calibration.reference.to_arrays(), unfinished / OOD)
+        (unfinished / CARD).write_text(card, encoding="utf-8")
+        config = old | {
+            "data": old["data"] | {"recalibrated": dict(recalibrated) | {"from": old["config_sha256"]}},
+            "calibration": calibration.to_json(),
+            "card_sha256": sha256_of(unfinished / CARD),
+            "ood_sha256": sha256_of(unfinished / OOD),
+        }
+        del config["config_sha256"]
+        write_signed_json(unfinished / CONFIG, config)
+        for file in unfinished.iterdir():
+            file.chmod(0o644)  # as `save_bundle`
+
+
+def load_bundle(folder: str | Path, allow: Sequence[str] = (), trusted_key: str | Path | None = None) -> Bundle:
     """Reads a bundle; nothing of the report branch is needed, and nothing is unpickled.
 
     A bundle is data, whoever made it, and may be loaded without trust in them. What it names is built of the classes of
     this package alone, and of modules that `allow` names, which are code: allow what you would run.
 
     Args:
-        folder: as `vkd train` writes it to RUN/bundle.
+        folder: as `vkd train` writes it to RUN/bundle; or "hf://owner/name@revision", of the Hugging Face hub (`hub`).
         allow: modules that its parts may be of beside this package's, e.g. ("my_parts",).
+        trusted_key: public key, PEM, of who must have signed it (`signing.verify`); before that nothing is parsed.
 
     Raises:
         UserError: not a bundle, a bundle of another version, or one whose files were changed, are links, are too large
             (`MAX_WEIGHTS`), or do not fit each other; or a part of a module that is not allowed.
     """
+    if on_hub(folder):
+        with fetched(folder, (CONFIG, WEIGHTS, CARD), (OOD, SIGNATURE)) as local:
+            return load_bundle(local, allow, trusted_key)
     folder = Path(folder)
+    if trusted_key is not None:
+        verify(folder, Path(trusted_key))
     path, config = folder / CONFIG, read_config(folder)
     schema = checked(config, BundleSchema, path, AGAIN)
     weights_hash = verified(folder / WEIGHTS, schema.weights_sha256, "not the weights", MAX_WEIGHTS)
@@ -185,7 +230,7 @@ def read_calibration(
         reference = OODDetector.from_arrays(safetensors.numpy.load_file(path))
     with guarded(folder / CONFIG, fix):
         study, image = (Fit.from_json(fitted[unit], allow) for unit in UNITS)
-        return Calibration(study, image, reference)
+        return Calibration(study, image, reference, str(fitted["fitted_on"]))
 
 
 def views_of(data: Mapping[str, Any]) -> tuple[str, ...]:

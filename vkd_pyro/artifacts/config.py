@@ -23,6 +23,10 @@ CORPORA = (
     "data.corpora.mimic_cxr",
     "data.corpora.chexpert",
     "data.corpora.chestxray14",
+    "data.corpora.chexlocalize",
+    "data.corpora.vindr_cxr",
+    "data.corpora.padchest",
+    "data.corpora.brax",
     "data.corpora.manifest",
     "synthetic.corpus",
 )
@@ -72,6 +76,15 @@ def add_allowed(parser: ArgumentParser) -> None:
         default=[],
         help="modules of your own that the bundle or run names, to be imported, which runs their code; none but "
         "vkd_pyro's are if nothing is said",
+    )
+
+
+def add_trusted(parser: ArgumentParser) -> None:
+    """--trusted_key: whose signature a bundle must bear."""
+    parser.add_argument(
+        "--trusted_key",
+        type=Path | None,
+        help="public key, PEM: only a bundle that its holder signed (vkd sign) is read; nothing of another is parsed",
     )
 
 

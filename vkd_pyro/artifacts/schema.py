@@ -83,15 +83,27 @@ class PointsSchema(Strict):
     points: list[PointSchema]
 
 
+class QuantilesSchema(Strict):
+    values: Annotated[list[float], Field(max_length=100)]
+    at_least: Annotated[list[float], Field(max_length=100)]
+
+
+class UsualSchema(Strict):
+    findings: Findings
+    quantiles: list[QuantilesSchema]
+
+
 class FitSchema(Strict):
     recalibration: PartSchema
     operating_points: PointsSchema
     conformal: ConformalSchema
+    usual: UsualSchema
 
 
 class CalibrationSchema(Strict):
     study: FitSchema
     image: FitSchema
+    fitted_on: Reason
 
 
 class TransformSchema(Strict):
@@ -116,13 +128,19 @@ class ConfigSchema(Strict):
             raise ValueError("findings: one is named twice")
         if (self.calibration is None) != (self.ood_sha256 is None):
             raise ValueError("calibration and ood_sha256 go together")
-        for name, fit in dict(self.calibration or ()).items():
-            conformal, points = fit.conformal, fit.operating_points.points
-            if not (conformal.findings == [point.finding for point in points] == self.findings):
+        for name, fit in self._fits():
+            conformal, points, usual = fit.conformal, fit.operating_points.points, fit.usual
+            if not (conformal.findings == [point.finding for point in points] == usual.findings == self.findings):
                 raise ValueError(f"calibration.{name}: not of the same findings in the same order")
+            if len(usual.quantiles) != len(self.findings):
+                raise ValueError(f"calibration.{name}.usual: not quantiles for each finding")
             if {len(conformal.absent), len(conformal.present)} != {len(self.findings)}:
                 raise ValueError(f"calibration.{name}.conformal: not a bound for each finding")
         return self
+
+    def _fits(self) -> list[tuple[str, FitSchema]]:
+        c = self.calibration
+        return [] if c is None else [("study", c.study), ("image", c.image)]
 
 
 class BundleSchema(ConfigSchema):

@@ -4,6 +4,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,14 @@ def evaluate_parser() -> ArgumentParser:
         default="mean",
         help="of the images of a study: the mean of their probabilities, z from each one's prior, or from the product",
     )
+    parser.add_argument(
+        "--folds",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="the runs of the other folds of cross-fitting (--data.task.folds.fold): all as one, each patient by the "
+        "model that never saw them",
+    )
     parser.add_argument("--config", type=Path | None, help="a config with the data to evaluate on, if not the run's")
     parser.add_argument("--output", type=Path | None, help="a folder to write; by default one in RUN/evaluation/")
     add_allowed(parser)
@@ -53,6 +62,11 @@ def evaluate_parser() -> ArgumentParser:
     parser.add_argument("--samples", type=Path | None, help="a netCDF file for ArviZ, of every draw of every image")
     parser.add_argument("--beside", type=Path | None, help="another run, whose z is shown beside this one's")
     parser.add_argument(
+        "--heatmaps",
+        action="store_true",
+        help="scores class activation against the corpus's boxes or masks: pointing game, intersection over union",
+    )
+    parser.add_argument(
         "--cases", type=NonNegativeInt, default=0, help="so many X-rays of patients on the page, with class activation"
     )
     return parser
@@ -60,11 +74,14 @@ def evaluate_parser() -> ArgumentParser:
 
 def main(arguments: list[str]) -> None:
     """Evaluates a run, or a bundle on data that is named."""
-    own, options = _data_options(arguments)
+    own, options = data_options(arguments)
     settings = parse(evaluate_parser(), own)
     changes = options
     if settings.config is not None:
         changes = ["--config", yaml.safe_dump(parts_of_config(settings.config, "data")), *changes]
+    if settings.folds:
+        _evaluate_folds(settings, changes, f"vkd evaluate {' '.join(arguments)}")
+        return
     if (settings.level, settings.fusion) == ("image", "product"):
         raise UserError("--fusion product joins the images of a study, and --level image keeps them apart; drop one")
     for name in ("output", "samples"):
@@ -77,6 +94,7 @@ def main(arguments: list[str]) -> None:
     trained = evaluated(settings.run, changes, settings.allow_module)
     prevalence = prevalences(settings.prevalence, trained.method.findings)
     folder = output_folder(settings, changes, trained.data.corpus.name)
+    localized = localized_of(trained, settings) if settings.heatmaps else None
     evaluation, rows = evaluate_run(
         trained, settings.split, settings.num_samples, settings.level, settings.fusion, settings.seed
     )
@@ -85,6 +103,8 @@ def main(arguments: list[str]) -> None:
     if changes:
         say(f"other data than the run's: {' '.join(own[1:] + options)}")
     say(evaluation)
+    if localized is not None:
+        say_heatmaps(localized)
     if settings.samples is not None:
         from vkd_pyro.reporting.write import save_samples
 
@@ -94,9 +114,47 @@ def main(arguments: list[str]) -> None:
     if settings.page:
         beside = None if settings.beside is None else z_of(settings.beside, changes, settings, rows)
         extras = extras_of(trained, evaluation, rows, settings, beside, f"vkd evaluate {' '.join(arguments)}")
-        write_page(evaluation, folder, extras, settings.resamples, prevalence)
+        write_page(evaluation, folder, replace(extras, localization=localized), settings.resamples, prevalence)
     else:
-        write_numbers(evaluation, folder)
+        write_numbers(evaluation, folder, localized)
+
+
+def _evaluate_folds(settings: Namespace, changes: list[str], command: str) -> None:
+    """Several runs as one; what is of one model alone (thresholds, maps of z, cases) is left out."""
+    from vkd_pyro.data.cohort import cohort_of
+    from vkd_pyro.evaluation.cross_fitting import join_folds
+    from vkd_pyro.evaluation.evaluate import evaluate_run
+    from vkd_pyro.reporting.method import method_facts
+    from vkd_pyro.reporting.sections import Extras
+
+    for name in ("config", "samples", "beside", "cases", "heatmaps", "prevalence"):
+        if changes or settings[name]:
+            raise UserError(f"--{name if settings[name] else 'data'}: is of one run; leave it out, or --folds")
+    if settings.output is None:
+        raise UserError("--output: not given, and the folds have no folder in common; name one")
+    check_not_bundle(settings.output, "--output")
+    check_output(settings)
+    parts, first = [], None
+    for path in (settings.run, *settings.folds):
+        trained = evaluated(path, [], settings.allow_module)
+        first = first or trained
+        how = settings.split, settings.num_samples, settings.level, settings.fusion, settings.seed
+        parts.append(evaluate_run(trained, *how)[0])
+        say(f"{path}: {len(parts[-1].study_ids):,} rows", flush=True)
+    assert first is not None
+    joined = join_folds(parts)
+    say(joined)
+    if not settings.page:
+        write_numbers(joined, settings.output)
+        return
+    extras = Extras(
+        name=f"{first.path.resolve().name} and {len(settings.folds)} more folds",
+        card=first.bundle.card,
+        command=command,
+        cohort=cohort_of(first.data),
+        method=method_facts(first.method, first.data, config_of_run(first.path)),
+    )
+    write_page(joined, settings.output, extras, settings.resamples)
 
 
 def evaluated(path: Path, changes: list[str], allow: Sequence[str]) -> Any:
@@ -128,13 +186,35 @@ def check_output(settings: Namespace) -> None:
         raise UserError(f"--beside: {beside} is not a run; expected a folder that vkd train has written")
 
 
-def write_numbers(evaluation: Any, folder: Path) -> None:
+def localized_of(trained: Any, settings: Namespace) -> Any:
+    """The `Localization` of a run's heat maps; thresholds are chosen on the validation split where it has regions."""
+    from vkd_pyro.evaluation.heatmaps import has_regions, score_maps
+    from vkd_pyro.evaluation.tables import localization
+
+    method, data = trained.method, trained.data
+    scores = score_maps(method, data, settings.split, seed=settings.seed)
+    chosen = None
+    if settings.split != "validation" and has_regions(data, "validation", method.findings):
+        chosen = score_maps(method, data, "validation", seed=settings.seed)
+    return localization(scores, chosen, settings.resamples)
+
+
+def say_heatmaps(localized: Any) -> None:
+    """A line a finding: how often its map points at what was drawn, and how often the centre of the image does."""
+    say("heat maps: hit rate, that of the centre, mIoU")
+    for finding, row in localized.table.iterrows():
+        say(f"{finding:<28}{row['hit rate']:.2f}  {row['hit rate of the centre']:.2f}  {row['mIoU']:.2f}")
+
+
+def write_numbers(evaluation: Any, folder: Path, localized: Any = None) -> None:
     """Without a page; that of an earlier evaluation would contradict the numbers, and goes."""
     from vkd_pyro.evaluation.saved import save_evaluation
+    from vkd_pyro.reporting.sections import plain
 
+    more = {} if localized is None else {"heatmaps": plain(localized.parts())}
     (folder / "index.html").unlink(missing_ok=True)
     shutil.rmtree(folder / "figures", ignore_errors=True)
-    save_evaluation(evaluation, folder)
+    save_evaluation(evaluation, folder, evaluation.summary() | more)
     say(f"written: {folder}/evaluation.json, predictions.parquet")
 
 
@@ -209,7 +289,7 @@ def output_folder(settings: Namespace, changes: list[str], corpus: str) -> Path:
     return settings.run / "evaluation" / f"{other}{settings.split}{level}"
 
 
-def _data_options(arguments: list[str]) -> tuple[list[str], list[str]]:
+def data_options(arguments: list[str]) -> tuple[list[str], list[str]]:
     """The arguments, those of --data.* apart."""
     own, data, rest = [], [], list(arguments)
     while rest:

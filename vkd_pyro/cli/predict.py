@@ -10,7 +10,7 @@ import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from vkd_pyro.artifacts.config import add_allowed, new_parser, parse
+from vkd_pyro.artifacts.config import add_allowed, add_trusted, new_parser, parse
 from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.text import printable
@@ -48,6 +48,7 @@ def predict_parser() -> ArgumentParser:
     parser.add_argument("--num_augmentations", type=int, default=0, help="augmented versions of each image")
     parser.add_argument("--ensemble", type=Path, nargs="+", default=[], help="further bundles, averaged with the first")
     add_allowed(parser)
+    add_trusted(parser)
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
     parser.add_argument("--overlay", type=Path | None, help="folder for pictures of where findings are seen")
     parser.add_argument(
@@ -99,7 +100,8 @@ def main(arguments: list[str]) -> int:
         settings.num_samples, settings.num_masks, settings.num_augmentations, settings.seed
     )
     images = find_images(settings.images)
-    bundles = [load_predictor(f, settings.engine, settings.allow_module) for f in (settings.bundle, *settings.ensemble)]
+    how_loaded = settings.engine, settings.allow_module, settings.trusted_key
+    bundles = [load_predictor(folder, *how_loaded) for folder in (settings.bundle, *settings.ensemble)]
     check_together(bundles)
     _to_device(bundles, settings.device)
     _say_if_not_calibrated(bundles)
@@ -192,7 +194,7 @@ def _writers(
             stream = csv_rows if settings.format == "csv" else json_objects
             writers.append(open_files.enter_context(stream(sys.stdout, made_by)))
         else:
-            writers.append(open_files.enter_context(_printed_table(settings.level)))
+            writers.append(open_files.enter_context(_printed_table(settings.level, _fitted_on(bundles))))
         yield writers
 
 
@@ -236,7 +238,7 @@ def _conclude(settings: Namespace, number: int, problems: list["Unread"], overla
 
 
 @contextmanager
-def _printed_table(level: float) -> Iterator[Write]:
+def _printed_table(level: float, fitted_on: str) -> Iterator[Write]:
     """Prints a table of each image, and at the end what its columns are."""
     from vkd_pyro.prediction.answers import lines_of
     from vkd_pyro.prediction.tables import as_text
@@ -252,7 +254,14 @@ def _printed_table(level: float) -> Iterator[Write]:
 
     yield write
     if seen:
-        say("\n" + _legend(seen[0], level))
+        say("\n" + _legend(seen[0], level, fitted_on))
+
+
+def _fitted_on(bundles: Sequence["Predictor"]) -> str:
+    from vkd_pyro.prediction.files import calibration_of
+
+    calibration = calibration_of(bundles)
+    return "" if calibration is None else calibration.fitted_on
 
 
 def _header(one: "Predicted", level: float) -> str:
@@ -294,16 +303,16 @@ def _share(part: float, whole: float) -> str:
     return "-" if np.isnan(part) or not whole else f"{part / whole:.0%}"
 
 
-def _legend(one: "Predicted", level: float) -> str:
+def _legend(one: "Predicted", level: float, fitted_on: str) -> str:
     """A line for each column."""
     uncalibrated = np.isnan(one.calibrated)
     networks = ", and which the networks (or masks, or augmented pictures)" if _has_networks(one) else ""
     lines = {
-        "probability": "recalibrated on the validation split" if not uncalibrated.all() else "",
+        "probability": f"recalibrated on {fitted_on}" if not uncalibrated.all() else "",
         "interval": f"holds the probability for {100 * level:.3g} % of the draws",
         "raw": "the probability as the model gives it, and its uncertainty in nats, at most 0.69",
         "from z": f"which share of that uncertainty z carries{networks}; the rest lies in the finding itself",
-        "threshold": "of the validation split",
+        "threshold": f"of {fitted_on}",
         "answer": "yes: the interval is at or above the threshold; no: below it; refer: the threshold lies within; "
         "unknown: there is none",
     }

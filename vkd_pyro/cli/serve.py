@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from vkd_pyro.artifacts.config import add_allowed, new_parser, parse
+from vkd_pyro.artifacts.config import add_allowed, add_trusted, new_parser, parse
 from vkd_pyro.cli.terminal import say, say_stage
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.reading import read_text
@@ -17,7 +17,7 @@ from vkd_pyro.utils.reading import read_text
 if TYPE_CHECKING:
     from vkd_pyro.artifacts.bundle import Bundle
     from vkd_pyro.prediction.files import Predictor
-    from vkd_pyro.serving.guard import Access
+    from vkd_pyro.serving.http.guard import Access
 
 LEAST_TOKEN = 16
 """Characters of a token, at least."""
@@ -53,6 +53,7 @@ def serve_parser() -> ArgumentParser:
         "the folder export beside the bundle, where there is one",
     )
     add_allowed(parser)
+    add_trusted(parser)
     return parser
 
 
@@ -73,8 +74,8 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"vkd serve needs {error.name}: pip install 'vkd-pyro[serve]'") from error
     say_stage(f"loading {settings.bundle}", arguments)
     from vkd_pyro.prediction.predictive import UncertaintySources
-    from vkd_pyro.serving.limits import Limits
-    from vkd_pyro.serving.service import Service
+    from vkd_pyro.serving.http.limits import Limits
+    from vkd_pyro.serving.http.service import Service
 
     limits = Limits(settings.queue, settings.batch_size, settings.answer_seconds)
     predictor, network = _loaded(settings)
@@ -96,20 +97,20 @@ def main(arguments: list[str]) -> int:
 def _loaded(settings: Namespace) -> tuple["Predictor", "Bundle | None"]:
     """What predicts, and the network for heat maps."""
     from vkd_pyro.artifacts.bundle import Bundle
-    from vkd_pyro.artifacts.export import load_export, load_predictor
+    from vkd_pyro.artifacts.export import load_predictor
     from vkd_pyro.artifacts.export.folder import converted
 
-    allow, by_torch = settings.allow_module, settings.engine == "torch"
+    trusted, by_torch = (settings.allow_module, settings.trusted_key), settings.engine == "torch"
     if by_torch and settings.export:
         raise UserError("--engine torch: an export is computed by OpenVINO; drop --export or --engine")
-    given = load_predictor(settings.bundle, "torch" if by_torch else "auto", allow)
+    given = load_predictor(settings.bundle, "torch" if by_torch else "auto", *trusted)
     if not isinstance(given, Bundle):
         if settings.export:
             raise UserError(f"--export: {settings.bundle} is an export already; give the bundle that it was made of")
         return given, None
     export = settings.export or settings.bundle.absolute().parent / "export"
     if settings.export or (export.is_dir() and not by_torch):
-        return load_export(export, allow), given
+        return load_predictor(export, "auto", *trusted), given
     return (converted(given) if settings.engine == "openvino" else given), given
 
 
@@ -180,7 +181,7 @@ def _token(settings: Namespace) -> str | None:
 
 
 def _access(host: str, token: str | None) -> "Access":
-    from vkd_pyro.serving.guard import Access
+    from vkd_pyro.serving.http.guard import Access
 
     names = frozenset({"localhost", "127.0.0.1", "::1", host.lower()})
     return Access(token, names if token is None else None)

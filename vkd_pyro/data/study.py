@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vkd_pyro.data.regions import Region
+
 View = Literal["frontal", "lateral", "unknown"]
 Sex = Literal["female", "male", "unknown"]
 
@@ -61,6 +63,11 @@ class Corpus(abc.ABC):
     @abc.abstractmethod
     def studies(self) -> list[Study]:
         """All studies, in a fixed order; raises `UserError` where the files are not as described."""
+
+    def regions(self, images: Sequence[Path]) -> list[dict[str, Region]]:
+        """Where in each of these files of its studies radiologists saw findings: by the finding's name, those only that
+        they drew. A corpus without boxes and masks has nothing to say."""
+        return [{} for _ in images]
 
     def fingerprint(self) -> str:
         """What tells the content of this corpus from that of another with the same arguments; "" where those say all.

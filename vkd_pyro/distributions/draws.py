@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from vkd_pyro.distributions.base import Distribution
+from vkd_pyro.utils.errors import UserError
 
 
 @contextmanager
@@ -62,7 +63,15 @@ def draw(z: Distribution, num_samples: int) -> Tensor:
 
     Within `noise_of_places` those of independent normals do not depend on how rows are spread over processes; other
     families draw from torch's own generator, alike in distribution.
+
+    Raises:
+        UserError: a distribution without `rsample`.
     """
+    if not z.has_rsample:
+        raise UserError(
+            f"{type(z).__name__}: has no rsample, so nothing could be learned through its draws; as a family of z take "
+            "NormalMixture or DiagonalNormalMixture in place of MixtureSameFamily"
+        )
     noise = _noise.get()
     if noise is None or not _independent_normals(z):
         return z.expand((num_samples, *z.batch_shape)).rsample()

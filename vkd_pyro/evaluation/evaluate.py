@@ -96,7 +96,7 @@ def evaluation_of(
     of_rows = [studies[study] for study in rows.study_ids]
     return Evaluation(
         data=data.summary(),
-        how=how | {"version": __version__} | ({"calibration": {"unit": unit} | fit.to_json()} if fit else {}),
+        how=how | {"version": __version__} | _calibration_of(calibration, unit),
         findings=findings,
         study_ids=tuple(map(str, rows.study_ids)),
         patient_ids=tuple(study.patient_id for study in of_rows),
@@ -117,6 +117,14 @@ def evaluation_of(
         ood=_ood(images, rows, calibration),
         **_said(rows, fit),
     )
+
+
+def _calibration_of(calibration: Calibration | None, unit: Unit) -> dict[str, Any]:
+    """What an evaluation says of it; what is usual is for `vkd monitor`."""
+    if calibration is None:
+        return {}
+    fit = {name: part for name, part in calibration.of(unit).to_json().items() if name != "usual"}
+    return {"calibration": {"unit": unit, "fitted_on": calibration.fitted_on} | fit}
 
 
 def _said(rows: StudyOutputs, fit: Fit | None) -> dict[str, Any]:

@@ -86,6 +86,10 @@ class StudyOutputs:
         """All rows of the parts, in their order."""
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
+    def some(self, chosen: NDArray[np.bool_]) -> "StudyOutputs":
+        """The rows that are chosen, bool [N]."""
+        return StudyOutputs(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
     def mean_over_images(self) -> "StudyOutputs":
         """One row a study, in the order of first appearance: everything averaged over the study's images."""
         names, group = pd.unique(self.study_ids), pd.factorize(self.study_ids)[0]

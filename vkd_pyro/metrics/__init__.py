@@ -6,8 +6,10 @@ calibration  proper scores, calibration errors, reliability
 selective    risk and coverage, referral
 uncertainty  entropy, and its parts by source
 clinical     sensitivity, predictive values, net benefit
+drift        whether numbers are spread as they used to be
 latent       active units of z, what z says of the labels
 intervals    bootstrap intervals that resample patients
+localization whether maps point at regions
 delong       DeLong's intervals and test, of independent patients
 clustered    intervals of areas under the ROC curve, patients with several rows
 """
@@ -46,6 +48,15 @@ from vkd_pyro.metrics.intervals import (
     resample_counts,
 )
 from vkd_pyro.metrics.latent import active_units, mutual_information_bound
+from vkd_pyro.metrics.localization import (
+    THRESHOLDS,
+    best_threshold,
+    centre_map,
+    hit_rate,
+    intersection_over_union,
+    mean_overlap,
+    pointing_game,
+)
 from vkd_pyro.metrics.ranking import (
     PrecisionRecallCurve,
     RocCurve,

@@ -4,8 +4,9 @@ known          probabilities and known labels, checked before anything is fitted
 recalibration  monotone maps from probabilities to honest ones
 thresholds     operating points: yes, no, refer
 conformal      sets of answers that hold the right one as often as stated
+usual          how probabilities usually are, for later ones to be compared with
 ood            how far an image is from the training images
-calibration    `Calibration`, all four together, as a bundle carries them
+calibration    `Calibration`, all of them together, as a bundle carries them
 """
 
 from vkd_pyro.posthoc.calibration import Calibration, Fit, Judged

@@ -11,11 +11,14 @@ from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration
 from vkd_pyro.posthoc.thresholds import OperatingPoints
+from vkd_pyro.posthoc.usual import UsualProbabilities
 from vkd_pyro.utils.errors import UserError
 
 Unit = Literal["study", "image"]
 UNITS: tuple[Unit, Unit] = ("study", "image")
 """What a probability may be of."""
+
+VALIDATION = "the validation split"
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,13 @@ class Fit:
         recalibration: from the model's probabilities to honest ones.
         operating_points: thresholds of recalibrated probabilities.
         conformal: sets of answers that hold the right one as often as promised, of recalibrated probabilities.
+        usual: how recalibrated probabilities are, for later ones to be compared with.
     """
 
     recalibration: Recalibration
     operating_points: OperatingPoints
     conformal: Conformal
+    usual: UsualProbabilities
 
     def judge(self, probabilities: ArrayLike, interval: tuple[ArrayLike, ArrayLike] | None = None) -> Judged:
         """What all maps make of probabilities, [N, K], and of the two ends of their intervals where there are any."""
@@ -76,12 +81,13 @@ class Fit:
             Recalibration.from_json(description["recalibration"], allow),
             OperatingPoints.from_json(description["operating_points"], allow),
             Conformal.from_json(description["conformal"]),
+            UsualProbabilities.from_json(description["usual"]),
         )
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the validation split said of a trained model, and is used when it predicts.
+    """What labelled studies said of a trained model, those of the validation split or of a site; used when it predicts.
 
     The mean over a study's images is less spread than the probability of one, so what was fitted to the one does not
     hold for the other: sets that cover 0.9 of studies cover 0.8 of the images of studies of three.
@@ -90,11 +96,13 @@ class Calibration:
         study: fitted to studies, probabilities averaged over their images.
         image: fitted to single images.
         reference: what X-rays like those it learned from look like to the model.
+        fitted_on: whose labels it was fitted to, in words.
     """
 
     study: Fit
     image: Fit
     reference: OODDetector
+    fitted_on: str = VALIDATION
 
     def of(self, unit: Unit) -> Fit:
         """The fit for what is judged."""
@@ -116,4 +124,4 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """All but the reference, whose arrays have a file of their own."""
-        return {unit: self.of(unit).to_json() for unit in UNITS}
+        return {unit: self.of(unit).to_json() for unit in UNITS} | {"fitted_on": self.fitted_on}

@@ -148,6 +148,17 @@ class OODDetector:
         usual = Quantiles.of(components[:, 0]), Quantiles.of(components[:, 1]), Quantiles.of(components[:, 2])
         return cls(features, latents, usual, Quantiles.of(_largest(components, usual)))
 
+    def refitted(self, held_out: Signals) -> "OODDetector":
+        """The same training images, and what is usual by other held-out ones, such as those of a site.
+
+        Raises:
+            UserError: no image, or features of another width.
+        """
+        if not len(held_out.features):
+            raise UserError("ood: found no image, expected at least 1")
+        components = _components(self.features, self.latents, held_out)
+        return type(self).of_held_out(self.features, self.latents, components)
+
     def score(self, images: Signals) -> OODScores:
         """How far images are from the training images; each is judged for itself, whatever others there are.
 

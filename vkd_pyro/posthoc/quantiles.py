@@ -39,15 +39,15 @@ class Quantiles:
     at_least: Floats
 
     @classmethod
-    def of(cls, numbers: Floats) -> "Quantiles":
-        """Quantiles of numbers, [N], NaN unknown: one for each 1 %, or for each 5 of them; then the ends, outward."""
+    def of(cls, numbers: Floats, shares: Floats = SHARES) -> "Quantiles":
+        """Quantiles of numbers, [N], NaN unknown: of these shares, or for each 5 numbers; then the ends, outward."""
         known = np.sort(numbers[~np.isnan(numbers)])
         size = len(known)
         if not size:
             return cls(np.empty(0), np.empty(0))
         median, upper = np.quantile(known, [0.5, 0.95])
         step = 10 ** np.floor(np.log10(max(upper - median, ROUNDING) / FINEST))
-        above = np.unique(np.round(SHARES * size / TOGETHER).astype(int) * TOGETHER)
+        above = np.unique(np.round(shares * size / TOGETHER).astype(int) * TOGETHER)
         inner = known[size - above[(above >= TOGETHER) & (above <= size - TOGETHER)]]
         end = OUTERMOST * step
         ends = np.floor(known[0] / end) * end, (np.floor(known[-1] / end) + 1) * end

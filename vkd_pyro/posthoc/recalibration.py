@@ -11,17 +11,18 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from vkd_pyro.posthoc.known import MIN_PER_CLASS, Array, as_probabilities, known_pairs, rounded
+from vkd_pyro.posthoc.lines import Lines, logits_of
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import build, describe
 
-LOWEST, HIGHEST = 1e-12, 1 - 2**-25
-"""Where probabilities are clipped before a logit: every float32 below 1 stays below, and 1 itself is no outlier."""
-
 TEMPERATURES = 0.05, 20.0
 """Between these a temperature is sought: where all labels are on the right side of 1/2, 0 would be the best."""
+
+GRID = [0.0, *expit(np.linspace(-8, 8, 65)).tolist(), 1.0]
+"""Knots of the identity, where a line follows it: between two of them a curve is nearly straight."""
 
 LARGEST = 1e6
 """The largest slope or intercept."""
@@ -64,6 +65,17 @@ class Recalibration(abc.ABC):
         raw = [finding in self.not_fitted for finding in self.findings]
         return np.where(raw, p, self.recalibrate(p))
 
+    def then(self, lines: Lines) -> "Recalibration":
+        """The map that does first this, then lines on the logits.
+
+        Raises:
+            UserError: such a map is not one that can be written down.
+        """
+        raise UserError(
+            f"recalibration: {type(self).__name__} cannot be followed by lines; train with Temperature, Platt, "
+            "Isotonic or Identity as posthoc.recalibration"
+        )
+
     def __post_init__(self) -> None:
         if not set(self.not_fitted) <= set(self.findings):
             raise UserError(f"{type(self).__name__}.not_fitted: names findings that are not among its own")
@@ -96,6 +108,10 @@ class Identity(Recalibration):
         """The same probabilities."""
         return probabilities
 
+    def then(self, lines: Lines) -> "Platt":
+        """The lines themselves; nothing is left unfitted, since nothing was to be fitted."""
+        return Platt(*lines.after(np.ones(len(self.findings)), np.zeros(len(self.findings)), {}))
+
 
 @dataclass(frozen=True)
 class Temperature(Recalibration):
@@ -120,11 +136,16 @@ class Temperature(Recalibration):
         p, y = map(np.concatenate, zip(*known_pairs(probabilities, labels, findings), strict=True))
         if reason := too_few(y):
             return cls(list(findings), dict.fromkeys(findings, reason), 1.0)
-        return cls(list(findings), {}, _best_temperature(_logits(p), y))
+        return cls(list(findings), {}, _best_temperature(logits_of(p), y))
 
     def recalibrate(self, probabilities: Array) -> Array:
         """sigmoid(logit(p) / T)."""
-        return expit(_logits(probabilities) / self.temperature)
+        return expit(logits_of(probabilities) / self.temperature)
+
+    def then(self, lines: Lines) -> "Platt":
+        """sigmoid(slope_k logit(p) / T + intercept_k)."""
+        first = np.full(len(self.findings), 1 / self.temperature), np.zeros(len(self.findings))
+        return Platt(*lines.after(*first, self.not_fitted))
 
 
 @dataclass(frozen=True)
@@ -158,7 +179,11 @@ class Platt(Recalibration):
 
     def recalibrate(self, probabilities: Array) -> Array:
         """sigmoid(slope_k logit(p_k) + intercept_k)."""
-        return expit(np.array(self.slopes) * _logits(probabilities) + np.array(self.intercepts))
+        return expit(np.array(self.slopes) * logits_of(probabilities) + np.array(self.intercepts))
+
+    def then(self, lines: Lines) -> "Platt":
+        """One line after the other is a line."""
+        return Platt(*lines.after(np.array(self.slopes), np.array(self.intercepts), self.not_fitted))
 
 
 @dataclass(frozen=True)
@@ -200,6 +225,20 @@ class Isotonic(Recalibration):
         columns = zip(np.moveaxis(probabilities, -1, 0), self.inputs, self.outputs, strict=True)
         return np.stack([np.interp(p, x, y) for p, x, y in columns], axis=-1)
 
+    def then(self, lines: Lines) -> "Isotonic":
+        """The lines after each knot, and between two of them linear as before; of the identity, after `GRID`."""
+        inputs, outputs = [], []
+        for k, finding in enumerate(self.findings):
+            x, y = self.inputs[k], self.outputs[k]
+            if finding in lines.not_fitted:
+                inputs.append(x)
+                outputs.append(y)
+                continue
+            at = GRID if finding in self.not_fitted else x
+            inputs.append(at)
+            outputs.append(lines.curve(k, np.interp(at, x, y)))
+        return Isotonic(self.findings, lines.neither(self.not_fitted), inputs, outputs)
+
 
 # ------------------------------------------------------------------------------- why nothing was fitted
 
@@ -230,10 +269,6 @@ def _by_finding(reasons: Sequence[str | None], findings: Sequence[str]) -> dict[
 # ------------------------------------------------------------------------------------- fits of one map
 
 
-def _logits(probabilities: Array) -> Array:
-    return logit(np.clip(probabilities, LOWEST, HIGHEST))
-
-
 def _best_temperature(x: Array, y: Array) -> float:
     """The T of least log loss, given logits [M] and labels [M]: the loss is convex in 1 / T."""
     from scipy.optimize import brentq
@@ -259,7 +294,7 @@ def _best_line(p: Array, y: Array) -> tuple[float, float]:
     """Platt's slope and intercept, the slope at least 0."""
     from scipy.optimize import minimize
 
-    x, (low, high) = _logits(p), _smoothed(y)
+    x, (low, high) = logits_of(p), _smoothed(y)
     target = np.where(y == 1, high, low)
 
     def loss(parameters: Array) -> tuple[float, Array]:

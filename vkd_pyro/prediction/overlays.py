@@ -2,9 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from vkd_pyro.prediction.images import SUFFIXES
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import private_folder, written
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MOST = 3
 """Findings of an image that are shown, where none are named."""
 
@@ -27,28 +31,23 @@ LONGEST_SIDE = 1024
 """Longest side of an overlay, in pixels."""
 
 
-class Overlays:
-    """Writes an overlay for each image and finding wanted: the X-ray as it is, with Grad-CAM averaged over draws of z.
+class Drawing:
+    """Draws an overlay for each image and finding wanted: the X-ray as it is, with Grad-CAM averaged over draws of z.
 
     In the picture stand the finding, its probability and answer, a colour bar, and how fine the map is; no name.
 
     Args:
-        folder: to write to; only its owner may enter.
         bundles: one, or an ensemble, of which maps are averaged.
         findings: wanted; None takes of each image those answered yes, the most probable first, at most `MOST`.
             Without an answer (no calibration, or no threshold) the most probable finding stands for them.
         seed: of the draws.
 
-    Attributes:
-        number: of overlays written.
-
     Raises:
         UserError: captum or matplotlib is not installed, no such finding, or an encoder without a convolution.
     """
 
-    def __init__(self, folder: Path, bundles: Sequence[Bundle], findings: Sequence[str] | None, seed: int = 0) -> None:
-        self.folder, self.bundles, self.findings, self.seed = folder, bundles, findings, seed
-        self.number = 0
+    def __init__(self, bundles: Sequence[Bundle], findings: Sequence[str] | None, seed: int = 0) -> None:
+        self.bundles, self.findings, self.seed = bundles, findings, seed
         known = bundles[0].findings
         for finding in findings or ():
             if finding not in known:
@@ -59,26 +58,20 @@ class Overlays:
         library("matplotlib", "--overlay")
         sizes = {cells(bundle.model.image_encoder, self._blank(bundle)): None for bundle in bundles}
         self.resolution = " and ".join(f"{rows} x {columns} cells" for rows, columns in sizes)
-        private_folder(folder)
 
-    def write(self, one: Predicted) -> None:
-        """Writes the overlays of one image, or of each of a study."""
+    def figures(self, one: Predicted) -> Iterator[tuple[Predicted, int, "Figure"]]:
+        """The overlays of one image, or of each of a study: of which image and finding (its number), and the figure."""
         if not (numbers := self._wanted(one)):
             return
         for image, sha256 in zip(one.images, one.image_sha256.split("+"), strict=True):
-            self._write(replace(one, image=image, image_sha256=sha256), numbers)
-
-    def _write(self, one: Predicted, numbers: list[int]) -> None:
-        gray = read_gray(one.image)
-        maps = self._maps(gray, numbers)
-        gray.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-        for k, cam in zip(numbers, maps, strict=True):
-            as_large = Image.fromarray(cam).resize(gray.size, Image.Resampling.BILINEAR)
-            pixels, large = np.asarray(gray), np.asarray(as_large).clip(0, 1)
-            figure = labelled_overlay(pixels, large, one.findings[k], said_of(one, k), self.resolution)
-            with written(self.folder / name_of(one, k)) as unfinished:
-                figure.savefig(unfinished, format="png", metadata={"Software": None})
-            self.number += 1
+            of_image, gray = replace(one, image=image, image_sha256=sha256), read_gray(image)
+            maps = self._maps(gray, numbers)
+            gray.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+            for k, cam in zip(numbers, maps, strict=True):
+                as_large = Image.fromarray(cam).resize(gray.size, Image.Resampling.BILINEAR)
+                pixels, large = np.asarray(gray), np.asarray(as_large).clip(0, 1)
+                said = said_of(of_image, k)
+                yield of_image, k, labelled_overlay(pixels, large, one.findings[k], said, self.resolution)
 
     def _wanted(self, one: Predicted) -> list[int]:
         if self.findings is not None:
@@ -101,6 +94,33 @@ class Overlays:
     def _blank(bundle: Bundle) -> torch.Tensor:
         size = bundle.transform.size
         return torch.zeros(1, 1, size, size, device=next(bundle.model.parameters()).device)
+
+
+class Overlays:
+    """Writes the overlays of images as PNG files.
+
+    Args:
+        folder: to write to; only its owner may enter.
+        bundles, findings, seed: as of `Drawing`.
+
+    Attributes:
+        number: of overlays written.
+
+    Raises:
+        UserError: as `Drawing`.
+    """
+
+    def __init__(self, folder: Path, bundles: Sequence[Bundle], findings: Sequence[str] | None, seed: int = 0) -> None:
+        self.folder, self.number = folder, 0
+        self._drawing = Drawing(bundles, findings, seed)
+        private_folder(folder)
+
+    def write(self, one: Predicted) -> None:
+        """Writes the overlays of one image, or of each of a study."""
+        for of_image, k, figure in self._drawing.figures(one):
+            with written(self.folder / name_of(of_image, k)) as unfinished:
+                figure.savefig(unfinished, format="png", metadata={"Software": None})
+            self.number += 1
 
 
 def said_of(one: Predicted, k: int) -> str:

@@ -18,6 +18,7 @@ SECTIONS = {
     "joint": "Findings together",
     "subgroups": "Subgroups",
     "failures": "Failures",
+    "heatmaps": "Heat maps",
     "ood": "Out-of-distribution images",
     "latent": "Latent space",
     "reports": "Reports",

@@ -22,7 +22,7 @@ from vkd_pyro.reporting.checklist import checklists
 from vkd_pyro.reporting.figures import save
 from vkd_pyro.reporting.html import write_checklists, write_page, write_text
 from vkd_pyro.reporting.maps import shown_finding
-from vkd_pyro.reporting.sections import Assessment, Extras, figures_of, page_of
+from vkd_pyro.reporting.sections import Assessment, Extras, figures_of, page_of, plain
 from vkd_pyro.reporting.tables import as_csv, as_latex, tables_of
 from vkd_pyro.utils.files import private_folder, write_json
 
@@ -44,6 +44,8 @@ def save_all(
     page = page_of(evaluation, assessed, extras)
     private_folder(folder)
     more = {name: part.summary() for name, part in (("cohort", extras.cohort), ("method", extras.method)) if part}
+    if extras.localization is not None:
+        more["heatmaps"] = plain(extras.localization.parts())
     save_evaluation(evaluation, folder, evaluation.summary() | assessed.summary() | more)
     for name in ("figures", "tables"):
         private_folder(folder / name)

@@ -31,6 +31,7 @@ from vkd_pyro.evaluation.collapse import warn_if_ignored
 from vkd_pyro.methods.base import Method
 from vkd_pyro.schedules import BetaSchedule, Cyclical
 from vkd_pyro.training.callbacks import BestCheckpoint
+from vkd_pyro.training.card import write_card
 from vkd_pyro.training.check.programs import check_programs
 from vkd_pyro.training.module import MethodTraining
 from vkd_pyro.training.posthoc import Posthoc, calibrate
@@ -183,16 +184,3 @@ def write_config(run: Path, config: str) -> None:
     """Writes the text of config.yaml, whole or not at all."""
     with written(run / CONFIG) as unfinished:
         unfinished.write_text(config, encoding="utf-8")
-
-
-def write_card(method: Method, data: StudyData, nll: float) -> str:
-    """The bundle's model card, in Markdown."""
-    sizes = {split: len(data.studies(split)) for split in ("train", "validation")}
-    return (
-        f"# Findings in chest X-rays: {type(method).__name__}\n\n"
-        f"Trained on {data.corpus.name}: {sizes['train']} studies, chosen on {sizes['validation']} "
-        f"(negative log-likelihood {nll:.4f} nats a label).\n\n"
-        f"Findings: {', '.join(data.findings)}.\n\n"
-        "For research. Not a medical device: not for diagnosis, triage or treatment. "
-        "Its probabilities hold for patients, scanners and labelling like those it was trained on.\n"
-    )

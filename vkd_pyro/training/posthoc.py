@@ -10,6 +10,7 @@ from vkd_pyro.posthoc.conformal import Conformal
 from vkd_pyro.posthoc.ood import OODDetector
 from vkd_pyro.posthoc.recalibration import Recalibration, Temperature
 from vkd_pyro.posthoc.thresholds import BySensitivity, OperatingPoints, Rule
+from vkd_pyro.posthoc.usual import UsualProbabilities
 from vkd_pyro.utils.errors import UserError
 
 
@@ -67,4 +68,5 @@ def _fit(rows: StudyOutputs, findings: tuple[str, ...], settings: Posthoc) -> Fi
     recalibration = settings.recalibration.fit(rows.probabilities, rows.labels, findings)
     honest = recalibration(rows.probabilities)
     points = OperatingPoints.fit(honest, rows.labels, findings, settings.rule or BySensitivity(0.9))
-    return Fit(recalibration, points, Conformal.fit(honest, rows.labels, findings, settings.alpha))
+    conformal = Conformal.fit(honest, rows.labels, findings, settings.alpha)
+    return Fit(recalibration, points, conformal, UsualProbabilities.fit(honest, findings))

@@ -5,7 +5,7 @@ export/
                         noise they take, hashes of the files and of the bundle, the difference found between the two
   encoder.*, head.*     the graphs: .xml and .bin (OpenVINO), .onnx, or .pt2 (PyTorch)
   ood.safetensors       of the bundle
-  card.md               of the bundle
+  README.md             card, of the bundle
 """
 
 from collections.abc import Sequence
@@ -33,13 +33,15 @@ from vkd_pyro.artifacts.export.graph_model import GraphModel
 from vkd_pyro.artifacts.export.graphs import FILES, SUFFIXES, Format, Precision, compiled, graphs_of, write_graph
 from vkd_pyro.artifacts.export.noise import Part
 from vkd_pyro.artifacts.guard import MAX_WEIGHTS, guarded, regular_file
+from vkd_pyro.artifacts.hub import on_hub
 from vkd_pyro.artifacts.schema import ExportSchema, checked
+from vkd_pyro.artifacts.signing import verify
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.posthoc.calibration import Calibration
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json, written_folder
 
-EXPORT_VERSION = 4
+EXPORT_VERSION = 5
 FROM_BUNDLE = ("findings", "image_transform", "data", "weights_sha256", "card_sha256", "calibration", "ood_sha256")
 AGAIN = "export the bundle again"
 MAX_DIFFERENCE = 1e-3
@@ -202,19 +204,27 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def load_predictor(
-    folder: str | Path, engine: Literal["auto", "torch", "openvino"] = "auto", allow: Sequence[str] = ()
+    folder: str | Path,
+    engine: Literal["auto", "torch", "openvino"] = "auto",
+    allow: Sequence[str] = (),
+    trusted_key: str | Path | None = None,
 ) -> Bundle | Export:
     """Reads a bundle or an export, to be computed by this engine.
 
     Args:
-        folder: a bundle, converted in memory where the engine is OpenVINO; or an export.
+        folder: a bundle, also of the hub, converted in memory where the engine is OpenVINO; or an export.
         engine: "auto" is PyTorch for a bundle, OpenVINO for an export.
-        allow: modules that its parts may be of, as of `load_bundle`.
+        allow, trusted_key: as of `load_bundle`.
 
     Raises:
         UserError: neither of them, or an export for another engine.
     """
+    if on_hub(folder):
+        bundle = load_bundle(folder, allow, trusted_key)
+        return converted(bundle) if engine == "openvino" else bundle
     folder = Path(folder)
+    if trusted_key is not None:
+        verify(folder, Path(trusted_key))
     if (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
         bundle = load_bundle(folder, allow)
         return converted(bundle) if engine == "openvino" else bundle

@@ -1,6 +1,8 @@
 """ChestX-ray14 (Wang et al. 2017)."""
 
 import os
+from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Literal
 
@@ -8,9 +10,11 @@ import numpy as np
 
 from vkd_pyro.data.corpora.common.files import SUFFIXES, none_of
 from vkd_pyro.data.corpora.common.patients import age_of, sex_of
-from vkd_pyro.data.corpora.common.tables import cells_of, check_known, find_table, read_table
+from vkd_pyro.data.corpora.common.tables import cells_of, check_known, find_table, need_table, read_table
 from vkd_pyro.data.corpora.common.views import view_of
+from vkd_pyro.data.images.sizes import size_of
 from vkd_pyro.data.labels.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHESTXRAY14_WIDER, CHEXPERT_FINDINGS
+from vkd_pyro.data.regions import Box, Region
 from vkd_pyro.data.splits import train_or_validation
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.utils.errors import UserError
@@ -20,6 +24,12 @@ LISTS = {"train_val_list": "", "test_list": "test"}
 """The official lists, whose names end in _NIH in a copy at 224 pixels, and the split of each; "" is to be split."""
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 NO_FINDING = "No Finding"
+BOXES, BOX_COLUMNS = "BBox_List_2017.csv", ("Bbox [x", "y", "w", "h]")
+"""The table of boxes, and its columns as its unquoted brackets part them."""
+INFILTRATE = {"Infiltrate": "Infiltration"}
+"""What the boxes call otherwise."""
+SMALL_COPY, FULL = "images-224", 1024
+"""The folder of the copy at 224 pixels, and the side of the published images, of whose pixels the boxes are."""
 
 
 class ChestXray14(Corpus):
@@ -104,6 +114,48 @@ class ChestXray14(Corpus):
         if not studies and self.left_out["images listed, but no file"]:
             self.doubts.extend(none_of(self.root, len(table), "images/00000001_000.png"))
         return studies
+
+    def regions(self, images: Sequence[Path]) -> list[dict[str, Region]]:
+        """The boxes of each image, of those 880 that have any; none is in the training list.
+
+        Raises:
+            UserError: no `BBox_List_2017.csv`, or a box that is none.
+        """
+        boxes = self._boxes()
+        return [self._regions(path, boxes.get(path.stem, {})) for path in images]
+
+    def _regions(self, path: Path, boxes: dict[str, list[Box]]) -> dict[str, Region]:
+        if not boxes:
+            return {}
+        height, width = (FULL, FULL) if SMALL_COPY in path.parts else size_of(path)
+        if any(left >= width or top >= height for each in boxes.values() for left, top, _, _ in each):
+            raise UserError(f"{path}: a box lies outside its {width} x {height} pixels; take the images as published")
+        return {
+            finding: Region(height, width, (tuple(box for name in names for box in boxes.get(name, ())),))
+            for finding, names in self._names.items()
+            if any(name in boxes for name in names)
+        }
+
+    def _boxes(self) -> dict[str, dict[str, list[Box]]]:
+        """Image without suffix -> the corpus's own finding -> boxes."""
+        path = need_table(self.root, BOXES)
+        table = read_table(path, ("Image Index", "Finding Label", *BOX_COLUMNS))
+        found: dict[str, dict[str, list[Box]]] = {}
+        columns = (table[name] for name in ("Image Index", "Finding Label", *BOX_COLUMNS))
+        for row, (image, name, *cells) in enumerate(zip(*columns, strict=True), start=2):
+            try:
+                x, y, w, h = (float(cell) for cell in cells)
+            except ValueError:
+                x = y = w = h = float("nan")
+            name = INFILTRATE.get(name, name)
+            if not all(map(isfinite, (x, y, w, h))) or min(x, y) < 0 or min(w, h) <= 0:
+                raise UserError(f"{path}: row {row}: no box; expected x, y, w and h, in pixels from 0 on")
+            if name not in CHESTXRAY14_FINDINGS:
+                raise UserError(
+                    f"{path}: row {row}, 'Finding Label': no finding of this corpus; are its columns shifted?"
+                )
+            found.setdefault(image.removesuffix(".png"), {}).setdefault(name, []).append((x, y, x + w, y + h))
+        return found
 
     def _labels(self, path: Path, row: int, cell: str) -> np.ndarray:
         names = set(cell.split("|"))

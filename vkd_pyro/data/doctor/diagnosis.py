@@ -47,7 +47,7 @@ class Diagnosis:
 
     @property
     def can_train(self) -> bool:
-        """Whether `vkd train` would work with the reader's usual settings."""
+        """Whether `vkd train` would work with the reader's usual settings; of a corpus for testing, `vkd evaluate`."""
         return not any(check.verdict == "failure" for check in self.checks)
 
     def __str__(self) -> str:
@@ -59,8 +59,13 @@ class Diagnosis:
             lines += [f"{indent}-> {check.fix}"] * bool(check.fix)
         failures = sum(check.verdict == "failure" for check in self.checks)
         if failures or self.corpus is None:
-            return "\n".join([*lines, f"Training would fail: {failures} to mend."])
-        return "\n".join([*lines, f"Training would work: vkd train --config CONFIG --run RUN {self._arguments()}"])
+            return "\n".join([*lines, f"{self._what} would fail: {failures} to mend."])
+        command = "vkd train --config CONFIG --run RUN" if self._what == "Training" else "vkd evaluate RUN"
+        return "\n".join([*lines, f"{self._what} would work: {command} {self._arguments()}"])
+
+    @property
+    def _what(self) -> str:
+        return "Evaluation" if any(kind.name == self.corpus and not kind.trains for kind in KINDS) else "Training"
 
     def _arguments(self) -> str:
         if self.corpus == STORE:

@@ -89,11 +89,11 @@ def _corpus_checks(kind: Kind, folder: Path, num_images: int, progress: bool) ->
     yield from doubt_checks(reader)
     if kind.published:
         yield release_check(kind, studies)
-    if kind.name == "manifest":
+    if kind.name in ("manifest", "brax"):
         yield copies_check(studies)
     yield from file_checks(kind, path, corpus, studies)
     yield from content_checks(kind.has_reports, corpus, studies)
-    yield from training_checks(corpus, num_images, progress)
+    yield from training_checks(corpus, num_images, progress, trains=kind.trains)
     yield disk_check(folder, studies)
 
 

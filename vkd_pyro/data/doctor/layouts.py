@@ -4,13 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vkd_pyro.data.corpora.brax import COLUMNS as BRAX_COLUMNS
+from vkd_pyro.data.corpora.brax import TABLES as BRAX_TABLES
+from vkd_pyro.data.corpora.brax import Brax
 from vkd_pyro.data.corpora.chestxray14 import TABLES as NIH_TABLES
 from vkd_pyro.data.corpora.chestxray14 import ChestXray14
+from vkd_pyro.data.corpora.chexlocalize import CheXlocalize
 from vkd_pyro.data.corpora.chexpert import BATCHES, CheXpert
 from vkd_pyro.data.corpora.common.csv_files import header_of
 from vkd_pyro.data.corpora.manifest import REQUIRED, Manifest
 from vkd_pyro.data.corpora.mimic_cxr import HAND_LABELS, PATIENT_COLUMNS, PATIENTS, PREFIX, MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
+from vkd_pyro.data.corpora.padchest import PadChest
+from vkd_pyro.data.corpora.vindr_cxr import VinDrCXR
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.study import Corpus
 
@@ -37,6 +43,7 @@ class Kind:
         published: how much of what the full release has.
         has_reports: whether it ships any.
         folders: pattern of those in which tables may lie, too.
+        trains: whether there is anything in it to train on.
     """
 
     name: str
@@ -47,6 +54,7 @@ class Kind:
     argument: str = "root"
     has_reports: bool = True
     folders: str = ""
+    trains: bool = True
 
     @property
     def class_path(self) -> str:
@@ -102,6 +110,36 @@ KINDS: tuple[Kind, ...] = (
         (Table(NIH_TABLES, ("Image Index", "Finding Labels", "Patient ID", "View Position")),),
         {"images": 112_120, "patients": 30_805},
         has_reports=False,
+    ),
+    Kind(
+        "brax",
+        Brax,
+        BRAX_TABLES,
+        (Table(BRAX_TABLES, BRAX_COLUMNS),),
+        {"images": 40_967, "studies": 24_959},
+        has_reports=False,
+    ),
+    Kind(
+        "padchest",
+        PadChest,
+        ("PADCHEST_chest_x_ray_images_labels_160K_*.csv*",),
+        published={"images": 160_861},
+        has_reports=False,
+    ),
+    Kind(
+        "vindr-cxr",
+        VinDrCXR,
+        ("annotations/image_labels_*.csv", "image_labels_*.csv", "*/image_labels_*.csv"),
+        published={"images": 18_000},
+        has_reports=False,
+    ),
+    Kind(
+        "chexlocalize",
+        CheXlocalize,
+        ("CheXlocalize", "CheXpert/*_labels.csv", "test_labels.csv", "val_labels.csv", "gt_segmentations_*.json"),
+        published={"images": 902, "patients": 700},
+        has_reports=False,
+        trains=False,
     ),
     Kind("manifest", Manifest, (), argument="path"),
     Kind(

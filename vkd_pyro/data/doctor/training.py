@@ -46,9 +46,10 @@ def content_checks(has_reports: bool, corpus: Corpus, studies: Sequence[Study]) 
 
 
 def training_checks(
-    corpus: Corpus, num_images: int, progress: bool, views: Literal["frontal", "all"] = "frontal"
+    corpus: Corpus, num_images: int, progress: bool, views: Literal["frontal", "all"] = "frontal", trains: bool = True
 ) -> Iterator[Check]:
-    """Checks the views, the splits and a sample of the images, as `vkd train` reads them before its first step."""
+    """Checks the views, the splits and a sample of the images, as `vkd train` reads them before its first step; of a
+    corpus to test on alone, as `vkd evaluate` does."""
     unknown: Literal["keep", "drop"] = "keep" if views == "all" else "drop"
     try:
         selected = Selection(corpus, SIZE, views, unknown).read()
@@ -65,13 +66,14 @@ def training_checks(
             return
         found = f"no frontal image is known; the view of those of {len(selected.studies):,} studies is not"
         yield Check("views", "warning", found, "train with --data.selection.unknown_views keep, or tell the views")
-    yield _split_check(StudyData(Selection(corpus, SIZE, views=views, unknown_views=unknown)))
+    yield _split_check(StudyData(Selection(corpus, SIZE, views=views, unknown_views=unknown)), trains)
     yield _image_check([image for study in selected.studies for image in study.images], num_images, progress)
 
 
-def _split_check(data: StudyData) -> Check:
+def _split_check(data: StudyData, trains: bool) -> Check:
+    wanted = ("train", "validation", "test") if trains else ("validation", "test")
     try:
-        sizes = {split: len(data.studies(split)) for split in ("train", "validation", "test")}
+        sizes = {split: len(data.studies(split)) for split in wanted}
     except UserError as error:
         return failure("splits", error)
     return Check("splits", "ok", ", ".join(f"{split} {size:,}" for split, size in sizes.items()) + " studies")

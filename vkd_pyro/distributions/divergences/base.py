@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from vkd_pyro.distributions.base import Distribution
+from vkd_pyro.utils.errors import UserError
 
 
 class Divergence(abc.ABC):
@@ -21,6 +22,15 @@ class Divergence(abc.ABC):
         What is returned for those is not used.
         """
         return self(q, p, z)
+
+
+def check_shape(divergence: Divergence, found: Tensor, studies: int) -> None:
+    """Raises `UserError` where what it gave is not one value a study."""
+    if found.shape != (studies,):
+        raise UserError(
+            f"objective.divergence: {type(divergence).__name__} gave shape {list(found.shape)}, expected [{studies}], "
+            "one value a study"
+        )
 
 
 def base_of(distribution: Distribution) -> Distribution:

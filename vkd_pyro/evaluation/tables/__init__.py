@@ -8,6 +8,7 @@ together       all findings of a study at once
 referral       where the wrong answers are, by uncertainty
 groups         the same by sex, age and view
 failures       where the model was wrong, and how sure it was
+localization   whether heat maps point at what radiologists drew
 """
 
 from vkd_pyro.evaluation.tables.answers import conformal, decisions, operating_points
@@ -15,6 +16,7 @@ from vkd_pyro.evaluation.tables.areas import averages, ranking
 from vkd_pyro.evaluation.tables.clinical import CURVE, clinical, decision_curves, prevalences
 from vkd_pyro.evaluation.tables.failures import failures
 from vkd_pyro.evaluation.tables.groups import subgroups
+from vkd_pyro.evaluation.tables.localization import Localization, localization
 from vkd_pyro.evaluation.tables.probabilities import calibration, calibration_of
 from vkd_pyro.evaluation.tables.referral import SHARES, Selective, selective
 from vkd_pyro.evaluation.tables.together import DIFFERENCE, JOINT, MARGINAL, at_least_one, together

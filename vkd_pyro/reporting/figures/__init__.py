@@ -8,6 +8,8 @@ latent       maps of z
 training     training curves
 decisions    decision curves
 forests      differences with their intervals
+drift        months of predictions beside what was usual
+pointing     where heat maps point
 examples     example studies
 flow         the flow of patients, studies and images
 files        figures as PNG and SVG
@@ -16,11 +18,13 @@ files        figures as PNG and SVG
 from vkd_pyro.reporting.figures.calibration import Bins, reliability
 from vkd_pyro.reporting.figures.curves import precision_recall, roc
 from vkd_pyro.reporting.figures.decisions import decision_curves
+from vkd_pyro.reporting.figures.drift import drift
 from vkd_pyro.reporting.figures.examples import cases
 from vkd_pyro.reporting.figures.files import save, svg
 from vkd_pyro.reporting.figures.flow import flow
 from vkd_pyro.reporting.figures.forests import forest
 from vkd_pyro.reporting.figures.latent import latent_maps
+from vkd_pyro.reporting.figures.pointing import pointing
 from vkd_pyro.reporting.figures.selective import referral, risk_coverage, uncertainty_histograms
 from vkd_pyro.reporting.figures.style import interval_text
 from vkd_pyro.reporting.figures.training import training_curves

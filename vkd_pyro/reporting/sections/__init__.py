@@ -11,6 +11,7 @@ together     all findings of a study at once
 decisions    operating points and conformal sets
 subgroups    by patient and view
 failures     where it was wrong
+heatmaps     whether heat maps show what radiologists drew
 cohort       who was studied
 method       formulas, parts, training, software
 latent       the use of z, reports that disagree with their images
@@ -30,6 +31,7 @@ from vkd_pyro.reporting.sections import (
     decisions,
     failures,
     head,
+    heatmaps,
     latent,
     method,
     model,
@@ -55,6 +57,7 @@ def page_of(evaluation: Evaluation, assessed: Assessment, extras: Extras) -> Pag
         together.together(assessed),
         subgroups.subgroups(assessed),
         failures.failures(assessed),
+        heatmaps.heatmaps(extras.localization),
         uncertainty.ood(evaluation),
         latent.latent(evaluation, extras),
         latent.reports(evaluation, extras),

@@ -69,7 +69,7 @@ def plain(value: Any) -> Any:
         return plain({name: part for name, part in vars(value).items() if name != "note" or part})
     if isinstance(value, Selective):
         return plain(vars(value))
-    if isinstance(value, np.ndarray | list):
+    if isinstance(value, np.ndarray | list | tuple):
         return [plain(each) for each in value]
     if isinstance(value, np.generic):
         return plain(value.item())

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vkd_pyro import metrics
 from vkd_pyro.evaluation.evaluation import Evaluation
+from vkd_pyro.posthoc.calibration import VALIDATION
 from vkd_pyro.reporting import figures
 from vkd_pyro.reporting.page import CaptionedFigure, Cell, Section, Table
 from vkd_pyro.reporting.sections.assessment import Assessment
@@ -42,6 +43,11 @@ def calibration(e: Evaluation, assessed: Assessment) -> Section:
     )
 
 
+def fitted_on(e: Evaluation) -> str:
+    """Whose labels a calibration was fitted to."""
+    return str(e.how["calibration"].get("fitted_on", VALIDATION))
+
+
 def _recalibration(e: Evaluation) -> Iterator[str]:
     """By what, if at all, and what that was fitted to."""
     if np.isnan(e.calibrated).all():
@@ -51,7 +57,7 @@ def _recalibration(e: Evaluation) -> Iterator[str]:
         return
     fitted = e.how["calibration"]["recalibration"]
     of = {"study": "studies", "image": "single images"}[e.how["calibration"].get("unit", "study")]
-    yield f"Recalibrated by {fitted['class_path'].rpartition('.')[2]}, fitted to {of} of the validation split."
+    yield f"Recalibrated by {fitted['class_path'].rpartition('.')[2]}, fitted to {of} of {fitted_on(e)}."
     if e.how.get("fusion") == "product":
         yield "It was fitted to the mean over the images of a study, which is not what is evaluated here."
     yield from (f"{finding}: not recalibrated ({why})" for finding, why in fitted["init_args"]["not_fitted"].items())

@@ -5,6 +5,7 @@ import numpy as np
 from vkd_pyro.evaluation.evaluation import Evaluation
 from vkd_pyro.reporting.page import Cell, Section, Table, Undefined
 from vkd_pyro.reporting.sections.assessment import Assessment
+from vkd_pyro.reporting.sections.calibration import fitted_on
 
 
 def decisions(e: Evaluation, assessed: Assessment) -> Section | None:
@@ -30,7 +31,7 @@ def decisions(e: Evaluation, assessed: Assessment) -> Section | None:
                 "Operating points",
                 ["finding", *columns],
                 rows,
-                f"Thresholds of recalibrated probabilities, found on the validation split by {chosen}; what they reach "
+                f"Thresholds of recalibrated probabilities, found on {fitted_on(e)} by {chosen}; what they reach "
                 "is measured here, on the studies whose label is known. Sensitivity and specificity are of yes and no "
                 "by the threshold alone, nothing referred; the last two columns are the share of wrong answers among "
                 "those that were given, and among those that the threshold would have given instead of referring.",
@@ -40,7 +41,7 @@ def decisions(e: Evaluation, assessed: Assessment) -> Section | None:
                 ["finding", *assessed.conformal.columns],
                 sets,
                 f"Each class is to be covered in at least {1 - alpha:.0%} of its studies, on average over validation "
-                "splits, for patients like those of validation; approximately, since validation chose the epoch too. "
+                f"splits, for patients like those of {fitted_on(e)}; approximately, where it chose the epoch too. "
                 "One answer: the share of sets that are yes or no alone; refer is a set of both.",
                 undefined="no study of that class here",
             ),

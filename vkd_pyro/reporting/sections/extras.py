@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vkd_pyro.data.cohort import Cohort
+from vkd_pyro.evaluation.tables import Localization
 from vkd_pyro.explanations.mismatch import Mismatch
 from vkd_pyro.reporting.maps import LatentMaps
 from vkd_pyro.reporting.method import MethodFacts
@@ -27,6 +28,7 @@ class Extras:
         command: that made the evaluation.
         cohort: who the data are of.
         method: what the model is and how it was trained.
+        localization: how heat maps did against boxes or masks.
     """
 
     name: str = "model"
@@ -38,3 +40,4 @@ class Extras:
     command: str = ""
     cohort: Cohort | None = None
     method: MethodFacts | None = None
+    localization: Localization | None = None

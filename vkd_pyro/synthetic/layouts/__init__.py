@@ -10,10 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vkd_pyro.synthetic.corpus import SyntheticCorpus
+from vkd_pyro.synthetic.layouts.brax import write_brax
 from vkd_pyro.synthetic.layouts.chestxray14 import write_chestxray14
+from vkd_pyro.synthetic.layouts.chexlocalize import write_chexlocalize
 from vkd_pyro.synthetic.layouts.chexpert import write_chexpert
 from vkd_pyro.synthetic.layouts.mimic_cxr import write_mimic_cxr
 from vkd_pyro.synthetic.layouts.openi import write_openi, write_openi_kaggle
+from vkd_pyro.synthetic.layouts.padchest import write_padchest
+from vkd_pyro.synthetic.layouts.vindr_cxr import write_vindr_cxr
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import written_folder
 
@@ -23,6 +27,10 @@ _WRITERS: dict[str, Callable[[SyntheticCorpus, Path, bool], Counter[str]]] = {
     "openi-kaggle": write_openi_kaggle,
     "chestxray14": write_chestxray14,
     "chexpert": write_chexpert,
+    "chexlocalize": write_chexlocalize,
+    "vindr-cxr": write_vindr_cxr,
+    "padchest": write_padchest,
+    "brax": write_brax,
 }
 
 LAYOUTS: tuple[str, ...] = tuple(_WRITERS)

@@ -3,12 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
 from vkd_pyro.synthetic.corpus import SyntheticCorpus
-from vkd_pyro.synthetic.drawing.scene import Scene
 from vkd_pyro.synthetic.facts import Finding
 from vkd_pyro.synthetic.layouts.files import write_csv, write_image
+from vkd_pyro.synthetic.layouts.places import places
 from vkd_pyro.synthetic.layouts.visits import Visit, visits
 
 HEADER = (
@@ -96,14 +94,10 @@ def _row(visit: Visit, name: str, labels: list[str]) -> tuple[object, ...]:
 
 def _boxes(visit: Visit, name: str, image_size: int) -> list[tuple[object, ...]]:
     """A box about each finding on each side, in pixels; the boxes call Infiltration "Infiltrate"."""
-    scene = Scene(visit.facts, image_size)
     rows: list[tuple[object, ...]] = []
-    for finding in visit.facts.findings:
+    for finding, corners in places(visit.facts, image_size):
         if (label := _name(finding)) in BOXED:
-            for side in finding.sides:
-                x, y = scene.at(side, finding.across, finding.down) if side else (0.55, scene.base - 0.1)
-                half = 0.05 + 0.1 * finding.extent if side else 0.2
-                low, high = np.clip(((x - half, y - half), (x + half, y + half)), 0.0, 1.0) * image_size
-                box = (round(float(value), 3) for value in (*low, *(high - low)))
-                rows.append((name, label.replace("Infiltration", "Infiltrate"), *box, "", "", ""))
+            low, high = corners * image_size
+            box = (round(float(value), 3) for value in (*low, *(high - low)))
+            rows.append((name, label.replace("Infiltration", "Infiltrate"), *box, "", "", ""))
     return rows

@@ -119,3 +119,9 @@ def check_known(path: Path, table: pd.DataFrame, column: str, pattern: str) -> N
     if strange.any():
         row = int(np.flatnonzero(strange)[0])
         raise UserError(f"{path}: row {row + 2}: {column!r} is not of the form {pattern}; are its columns shifted?")
+
+
+def agreed(labels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What all rows of the labels of a study say, [N, K] -> [K]; NaN where two of them say different things."""
+    same = (labels == labels[0]) | (np.isnan(labels) & np.isnan(labels[0]))
+    return np.where(same.all(axis=0), labels[0], np.float32(np.nan))

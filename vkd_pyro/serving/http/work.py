@@ -18,8 +18,8 @@ from vkd_pyro.prediction.files import Predicted, Predictor, predict_files
 from vkd_pyro.prediction.images import Unread
 from vkd_pyro.prediction.predictive import UncertaintySources
 from vkd_pyro.prediction.studies import studies_of
-from vkd_pyro.serving.limits import Limits
-from vkd_pyro.serving.sizes import pixels_of
+from vkd_pyro.serving.http.limits import Limits
+from vkd_pyro.serving.http.sizes import pixels_of
 from vkd_pyro.utils.errors import UserError
 
 PREVIEW_SIDE = 1536

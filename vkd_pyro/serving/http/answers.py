@@ -10,8 +10,8 @@ from vkd_pyro.artifacts.bundle import Bundle
 from vkd_pyro.prediction.files import Predicted
 from vkd_pyro.prediction.queries import ANY, Answer, parse
 from vkd_pyro.prediction.tables import Row, nested
-from vkd_pyro.serving.uploads import Uploads
-from vkd_pyro.serving.work import Engine, Said
+from vkd_pyro.serving.http.uploads import Uploads
+from vkd_pyro.serving.http.work import Engine, Said
 from vkd_pyro.utils.errors import UserError
 
 

@@ -22,14 +22,14 @@ from vkd_pyro.prediction.files import Predictor
 from vkd_pyro.prediction.predictive import UncertaintySources
 from vkd_pyro.prediction.queries import parse
 from vkd_pyro.prediction.tables import provenance
-from vkd_pyro.serving import answers
-from vkd_pyro.serving.batching import Batcher
-from vkd_pyro.serving.guard import Access, Guard, busy
-from vkd_pyro.serving.limits import Limits
-from vkd_pyro.serving.monitoring import Monitoring
-from vkd_pyro.serving.schemas import EXAMPLE, Error, HeatMaps, ModelInfo, Predictions
-from vkd_pyro.serving.uploads import Uploads, stored
-from vkd_pyro.serving.work import Draw, Drawn, Engine, Predict, Said, TooLarge
+from vkd_pyro.serving.http import answers
+from vkd_pyro.serving.http.batching import Batcher
+from vkd_pyro.serving.http.guard import Access, Guard, busy
+from vkd_pyro.serving.http.limits import Limits
+from vkd_pyro.serving.http.monitoring import Monitoring
+from vkd_pyro.serving.http.schemas import EXAMPLE, Error, HeatMaps, ModelInfo, Predictions
+from vkd_pyro.serving.http.uploads import Uploads, stored
+from vkd_pyro.serving.http.work import Draw, Drawn, Engine, Predict, Said, TooLarge
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.text import printable
 

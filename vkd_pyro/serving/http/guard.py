@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vkd_pyro.serving.batching import Batcher, Busy
-from vkd_pyro.serving.limits import Limits
-from vkd_pyro.serving.monitoring import Monitoring
+from vkd_pyro.serving.http.batching import Batcher, Busy
+from vkd_pyro.serving.http.limits import Limits
+from vkd_pyro.serving.http.monitoring import Monitoring
 
 CLOSED = ("/v1/", "/metrics", "/openapi.json")
 """Beginnings of paths that need the token; not health, nor the page's own files, which hold nothing."""
