@@ -197,3 +197,39 @@ def test_errors_name_no_patient(outcome, hospital, tmp_path):
     code, out, err = vkd("predict", root / "run" / "bundle", wrong, "--num_samples", "5")
     assert code == 2
     assert found(out + err) == []
+
+
+def test_a_service_says_nothing_of_what_it_is_asked(hospital, bundle_folder, caplog, capfd, tmp_path):
+    pytest.importorskip("fastapi", reason="the serve extra is not installed")
+    from starlette.testclient import TestClient
+
+    from vkd_pyro import load_bundle
+    from vkd_pyro.prediction.predictive import UncertaintySources
+    from vkd_pyro.serving.http.service import Service
+
+    caplog.set_level(logging.DEBUG)
+    said = []
+    service = Service(load_bundle(bundle_folder), UncertaintySources(num_samples=5))
+    with TestClient(service.app, raise_server_exceptions=False) as client:
+        for number, path in enumerate(sorted((hospital / "images").iterdir())[:20]):
+            name, word = canary("file", number), canary("report", number)
+            header = pydicom.dcmread(path)
+            header.BodyPartExamined, header.StudyDescription = "HAND", word
+            header.save_as(tmp_path / "hand.dcm")
+            whole, hand = path.read_bytes(), (tmp_path / "hand.dcm").read_bytes()
+            bodies = [whole, hand, whole[: len(whole) // 2], b"\x89PNG" + word.encode()]
+            sent = [("images", (f"{name}-{k}.dcm", body)) for k, body in enumerate(bodies)]
+            answer = client.post("/v1/predictions", files=sent).json()
+            assert (len(answer["predictions"]), len(answer["problems"])) == (1, 3)  # whose names the client gave
+            said += [one["problem"] for one in answer["problems"]]
+            said += [
+                client.post("/v1/previews", files=[("image", sent[2][1])]).text,
+                client.post("/v1/predictions", files=sent, data={"study": word, "on_mismatch": name}).text,
+                client.post("/v1/predictions", content=whole, headers={"content-type": f"text/{word}"}).text,
+                client.get(f"/v1/{word}?{name}={word}", headers={"user-agent": name}).text,
+            ]
+        said.append(client.get("/metrics").text)
+    records = [one for one in caplog.records if not one.name.startswith("httpx")]  # but for the client's own
+    said += [f"{one.name} {one.getMessage()} {one.exc_text}" for one in records]
+    assert len(said) > 140
+    assert found("\n".join([*said, *capfd.readouterr()])) == []
