@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -23,6 +23,9 @@ import numpy as np
 from comparing import write_result
 from jsonargparse.typing import PositiveInt
 from trainings import errors_in_one_line
+
+Body = tuple[bytes, str]
+"""Content of a request, and its type."""
 
 SECONDS = 120.0
 """That a request may take."""
@@ -53,21 +56,28 @@ def memory(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-def asked(url: str, bodies: list[tuple[str, bytes]], at_once: int) -> tuple[list[float], list[int], float]:
-    """Seconds and status of each request, one image each, and seconds of all; who is told to come again does."""
-    with httpx.Client(base_url=url, timeout=SECONDS, limits=httpx.Limits(max_connections=at_once)) as client:
+def request_of(content: bytes) -> Body:
+    """The body of a request for one image, and its content type."""
+    request = httpx.Request("POST", "http://127.0.0.1", files=[("images", ("image", content))])
+    return request.read(), request.headers["content-type"]
 
-        def one(body: tuple[str, bytes]) -> tuple[float, int]:
-            begun = time.perf_counter()
+
+def asked(urls: list[str], bodies: list[Body], at_once: int) -> tuple[list[float], list[int], float]:
+    """Seconds and status of each request, to the services in turn, and seconds of all; who is told to wait does."""
+    with httpx.Client(timeout=SECONDS, limits=httpx.Limits(max_connections=at_once)) as client:
+
+        def one(number: int, body: Body) -> tuple[float, int]:
+            begun, url = time.perf_counter(), urls[number % len(urls)]
             while True:
-                answer = client.post("/v1/predictions", files=[("images", body)])
+                content, kind = body
+                answer = client.post(f"{url}v1/predictions", content=content, headers={"content-type": kind})
                 if answer.status_code != 503:
                     return time.perf_counter() - begun, answer.status_code
                 time.sleep(float(answer.headers["retry-after"]))
 
         begun = time.perf_counter()
         with ThreadPoolExecutor(at_once) as pool:
-            answers = list(pool.map(one, bodies))
+            answers = list(pool.map(one, range(len(bodies)), bodies))
         whole = time.perf_counter() - begun
     return [seconds for seconds, _ in answers], [status for _, status in answers], whole
 
@@ -84,16 +94,59 @@ def predicted(bundle: Path, files: list[Path], samples: int) -> float:
             subprocess.run([*command, *options], check=True, capture_output=True)
             return time.perf_counter() - begun
 
+    run(files[:1])  # from now on all that is read at the start is in memory
     return (len(files) - 1) / (run(files) - run(files[:1]))
 
 
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    """The bytes of an image, some of them changed, cut out or put twice."""
-    changed = bytearray(content)
+def mutated(body: Body, rng: random.Random) -> Body:
+    """A request of which some bytes are changed, in its head or anywhere, and half are cut short."""
+    changed = bytearray(body[0])
     for _ in range(rng.randint(1, 30)):
-        changed[rng.randrange(len(changed))] = rng.randrange(256)
-    start = rng.randrange(len(changed))
-    return bytes(changed[: rng.randrange(1, len(changed))] if rng.random() < 0.5 else changed[start:] + changed[:start])
+        changed[rng.randrange(rng.choice((200, len(changed))))] = rng.randrange(256)
+    return bytes(changed[: rng.randrange(len(changed))] if rng.random() < 0.5 else changed), body[1]
+
+
+def counted(statuses: list[int]) -> str:
+    """How often each status occurs."""
+    return ", ".join(f"{status}: {statuses.count(status)}" for status in sorted(set(statuses)))
+
+
+def measured(given: argparse.Namespace, bodies: list[Body], by_predict: float) -> dict[str, str]:
+    """The figures of one service, by name."""
+    rows: dict[str, str] = {}
+    with service(given.bundle, given.num_samples) as (url, pid, start):
+        rows["start to ready, s"] = f"{start:.1f}"
+        asked([url], bodies[: given.at_once], given.at_once)  # warm
+        seconds, statuses, whole = asked([url], (bodies * given.requests)[: given.requests], given.at_once)
+        rate = len(seconds) / whole
+        rows[f"{given.requests:,} requests, {given.at_once} at once: images a second"] = f"{rate:.1f}"
+        rows[f"`vkd predict`, {len(bodies):,} of the same files: images a second"] = f"{by_predict:.1f}"
+        rows["ratio"] = f"{rate / by_predict:.2f}"
+        rows["p50, s"], rows["p99, s"] = (f"{np.quantile(seconds, share):.2f}" for share in (0.5, 0.99))
+        rows["statuses"] = counted(statuses)
+        before = memory(pid)
+        asked([url], (bodies * given.long)[: given.long], given.at_once)
+        rows[f"memory, MiB: before and after {given.long:,} more"] = f"{before:.0f}, {memory(pid):.0f}"
+        rng = random.Random(0)
+        none = [(rng.randbytes(rng.randrange(1, 100_000)), bodies[0][1]) for _ in range(given.bodies)]
+        none += [mutated(rng.choice(bodies), rng) for _ in range(given.bodies)]
+        before = memory(pid)
+        _, statuses, _ = asked([url], none, given.at_once)
+        rows[f"{given.bodies:,} random and {given.bodies:,} mutated bodies: statuses"] = counted(statuses)
+        rows["memory after them, times that before"] = f"{memory(pid) / before:.2f}"
+        rows["ready after them"] = str(httpx.get(f"{url}health/ready").status_code == 200).lower()
+    return rows
+
+
+def by_two(given: argparse.Namespace, bodies: list[Body]) -> dict[str, str]:
+    """The same requests, halved between two processes that each hold the model."""
+    with ExitStack() as stack:
+        started = [stack.enter_context(service(given.bundle, given.num_samples)) for _ in range(2)]
+        urls = [url for url, _, _ in started]
+        asked(urls, bodies[: given.at_once], given.at_once)
+        _, _, whole = asked(urls, (bodies * given.requests)[: given.requests], given.at_once)
+        held = sum(memory(pid) for _, pid, _ in started)
+    return {"two processes: images a second": f"{given.requests / whole:.1f}", "their memory, MiB": f"{held:.0f}"}
 
 
 def main() -> None:
@@ -110,31 +163,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     files = sorted(path for path in given.images.iterdir() if path.suffix in (".png", ".jpg", ".dcm"))[: given.requests]
-    bodies = [(f"{number}", path.read_bytes()) for number, path in enumerate(files)]
-    rows: dict[str, str] = {}
     by_predict = predicted(given.bundle, files, given.num_samples)
-    with service(given.bundle, given.num_samples) as (url, pid, start):
-        rows["start to ready, s"] = f"{start:.1f}"
-        asked(url, bodies[: given.at_once], given.at_once)  # warm
-        seconds, statuses, whole = asked(url, (bodies * given.requests)[: given.requests], given.at_once)
-        rate = len(seconds) / whole
-        rows[f"{given.requests:,} requests, {given.at_once} at once: images a second"] = f"{rate:.1f}"
-        rows["`vkd predict`, the same files: images a second"] = f"{by_predict:.1f}"
-        rows["ratio"] = f"{rate / by_predict:.2f}"
-        rows["p50, s"], rows["p99, s"] = (f"{np.quantile(seconds, share):.2f}" for share in (0.5, 0.99))
-        rows["statuses"] = ", ".join(f"{status}: {statuses.count(status)}" for status in sorted(set(statuses)))
-        before = memory(pid)
-        asked(url, (bodies * given.long)[: given.long], given.at_once)
-        rows[f"memory, MiB: before and after {given.long:,} more"] = f"{before:.0f}, {memory(pid):.0f}"
-        rng = random.Random(0)
-        none = [("random", rng.randbytes(rng.randrange(1, 100_000))) for _ in range(given.bodies)]
-        none += [("mutated", mutated(rng.choice(bodies)[1], rng)) for _ in range(given.bodies)]
-        before = memory(pid)
-        _, statuses, _ = asked(url, none, given.at_once)
-        told = ", ".join(f"{status}: {statuses.count(status)}" for status in sorted(set(statuses)))
-        rows[f"{given.bodies:,} random and {given.bodies:,} mutated bodies: statuses"] = told
-        rows["memory after them, times that before"] = f"{memory(pid) / before:.2f}"
-        rows["ready after them"] = str(httpx.get(f"{url}health/ready").status_code == 200).lower()
+    bodies = [request_of(path.read_bytes()) for path in files]
+    rows = measured(given, bodies, by_predict) | by_two(given, bodies)
     width = max(map(len, rows))
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows.items()))
     if given.json:
