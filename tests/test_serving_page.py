@@ -162,6 +162,16 @@ def test_errors_are_told_in_words(page, xrays, tmp_path):
     assert page.inner_text("#problems") == "The service does not answer. Is it still running?"
 
 
+def test_of_several_those_that_can_be_read_are_told(page, xrays, tmp_path):
+    (tmp_path / "text.png").write_text("hello")
+    answered(page, tmp_path / "text.png", xrays / "a.png")
+    assert page.get_attribute("button.name >> nth=1", "aria-pressed") == "true"
+    assert "text.png: Unreadable" in page.inner_text("#problems")
+    page.click("button.name >> nth=0")
+    expect(page.locator("#status")).to_have_text("This image could not be read; why is said above.")
+    assert page.is_hidden("#said")
+
+
 def test_what_seems_no_chest_can_be_predicted_all_the_same(page, xrays):
     page.set_input_files("#files", [xrays / "hand.dcm"])
     page.click("text=Predict it all the same")

@@ -120,7 +120,6 @@ async function predict() {
     if (signal.aborted) return;
     tell([error.message]);
   }
-  find("status").textContent = "";
   if (!answer?.predictions.length) return startAgain();
   if (!of(chosen)) choose(Number(answer.images[0][0]));
   render();
@@ -175,16 +174,21 @@ async function showImage() {
 // The number of the prediction that a file is part of, and null where there is none.
 function of(number) {
   const place = answer?.images.findIndex((names) => names.includes(String(number))) ?? -1;
-  return place < 0 ? null : { ...answer.predictions[place], questions: answer.questions[place], names: answer.images[place] };
+  if (place < 0) return null;
+  return { ...answer.predictions[place], questions: answer.questions[place], names: answer.images[place] };
 }
 
 function render() {
   const said = of(chosen);
   find("said").hidden = !said;
-  find("answer").classList.toggle("alone", !said);
-  if (!said) return;
+  if (!said) {
+    if (answer) find("status").textContent = "This image could not be read; why is said above.";
+    return;
+  }
+  find("status").textContent = "";
   const rows = shown(said);
-  find("summary").textContent = (said.names.length > 1 ? `A study of ${said.names.length} images. ` : "") + summary(rows);
+  const together = said.names.length > 1 ? `A study of ${said.names.length} images. ` : "";
+  find("summary").textContent = together + summary(rows);
   renderNovelty(said);
   const notes = answer.notes.filter((note) => said.names.includes(note.image));
   find("notes").replaceChildren(...notes.map((note) => element("li", `${files[note.image].name}: ${note.problem}.`)));
