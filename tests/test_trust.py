@@ -1,5 +1,6 @@
 """Bundles that can be trusted: signatures, cards for the hub, bundles of the hub's cache, what is sent to it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -104,6 +105,40 @@ def test_a_damaged_signature_is_refused(signed, keys, content, wrong):
     (signed / SIGNATURE).write_bytes(content)
     with pytest.raises(UserError, match=wrong):
         verify(signed, keys[0] / "public.pem")
+
+
+def test_a_file_that_who_signed_left_out_is_named(bundle, keys):
+    from model_signing import hashing, signing
+
+    ignored = [bundle / SIGNATURE, bundle / "README.md"]
+    files = hashing.Config().set_ignored_paths(paths=ignored, ignore_git_paths=False)
+    signer = signing.Config().use_elliptic_key_signer(private_key=keys[0] / "private.pem").set_hashing_config(files)
+    signer.sign(bundle, bundle / SIGNATURE)
+    with pytest.raises(UserError, match=r"README\.md: not signed, since who signed left it out"):
+        verify(bundle, keys[0] / "public.pem")
+
+
+def test_a_signature_without_a_hint_of_its_key_is_refused(signed, keys, capfd):
+    content = json.loads((signed / SIGNATURE).read_text())
+    content["verificationMaterial"]["publicKey"]["hint"] = ""
+    (signed / SIGNATURE).write_text(json.dumps(content))
+    with pytest.raises(UserError, match="damaged, or of another key"):
+        verify(signed, keys[0] / "public.pem")
+    assert capfd.readouterr().out == ""
+
+
+def test_what_is_loaded_is_what_was_verified(signed, keys, monkeypatch):
+    """A file exchanged as soon as it is verified changes nothing of what is loaded."""
+    from vkd_pyro.artifacts import signing
+
+    before, whole = load_bundle(signed).bundle_hash, signing.verify
+
+    def verified_then_exchanged(folder, key):
+        whole(folder, key)
+        (signed / "config.json").write_text("{}")
+
+    monkeypatch.setattr(signing, "verify", verified_then_exchanged)
+    assert load_bundle(signed, trusted_key=keys[0] / "public.pem").bundle_hash == before
 
 
 def test_nothing_is_parsed_before_it_is_verified(bundle, keys, monkeypatch):

@@ -29,7 +29,7 @@ from vkd_pyro.artifacts.guard import MAX_WEIGHTS, guarded, header_of, regular_fi
 from vkd_pyro.artifacts.hub import fetched, on_hub
 from vkd_pyro.artifacts.parts import describe_model, load_model
 from vkd_pyro.artifacts.schema import BundleSchema, ConfigSchema, checked
-from vkd_pyro.artifacts.signing import SIGNATURE, verify
+from vkd_pyro.artifacts.signing import SIGNATURE, verified_copy
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
@@ -171,7 +171,8 @@ def load_bundle(folder: str | Path, allow: Sequence[str] = (), trusted_key: str 
             return load_bundle(local, allow, trusted_key)
     folder = Path(folder)
     if trusted_key is not None:
-        verify(folder, Path(trusted_key))
+        with verified_copy(folder, Path(trusted_key)) as copy:
+            return load_bundle(copy, allow)
     path, config = folder / CONFIG, read_config(folder)
     schema = checked(config, BundleSchema, path, AGAIN)
     weights_hash = verified(folder / WEIGHTS, schema.weights_sha256, "not the weights", MAX_WEIGHTS)

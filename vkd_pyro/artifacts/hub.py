@@ -39,9 +39,13 @@ def fetched(name: str | Path, needed: Sequence[str], optional: Sequence[str]) ->
     """
     repository, revision = parsed(name)
     with TemporaryDirectory(prefix="vkd-hub-") as folder:
+        commits = set()
         for file in (*needed, *optional):
             if (found := _file(repository, revision, file, file in needed)) is not None:
                 _put(found, Path(folder) / file)
+                commits.add(found.parent.name)
+        if len(commits) > 1:
+            raise UserError(f"{SCHEME}{repository}: changed while it was read; try again, best with @COMMIT behind it")
         yield Path(folder)
 
 
@@ -85,11 +89,9 @@ def _file(repository: str, revision: str | None, file: str, needed: bool) -> Pat
 
 
 def _put(found: Path, place: Path) -> None:
-    """The file that a link of the cache leads to, which must be of the cache."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
+    """The file that a link of the cache leads to, which must be of the same repository: snapshots/COMMIT/FILE in it."""
     real = found.resolve()
-    if not real.is_relative_to(Path(HF_HUB_CACHE).resolve()):
+    if not real.is_relative_to(found.parents[2].resolve()):
         raise UserError(f"{found}: leads out of the hub's cache; delete it, and fetch it again")
     try:
         os.link(real, place)

@@ -4,13 +4,17 @@ BUNDLE/model.sig lies in the folder that it signs, so that it travels with it; i
 A signature says that the holder of the key has signed these files, and nothing of how good the model is.
 """
 
+import base64
+import json
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from vkd_pyro.artifacts.guard import MAX_WEIGHTS
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import written
 from vkd_pyro.utils.reading import read_bytes
@@ -57,15 +61,48 @@ def verify(folder: Path, public_key: Path) -> None:
     signature = folder / SIGNATURE
     if not signature.is_file():
         raise UserError(f"{folder}: not signed; expected {SIGNATURE} in it, as vkd sign writes")
-    read_bytes(signature, LARGEST_SIGNATURE)
+    content = read_bytes(signature, LARGEST_SIGNATURE)
     _check_files(folder)
     with _library(public_key, False) as (_, verifying, hashing):
         files = hashing.Config().set_ignored_paths(paths=[signature], ignore_git_paths=False)
         verifier = verifying.Config().use_elliptic_key_verifier(public_key=public_key).set_hashing_config(files)
         try:
+            if not json.loads(content)["verificationMaterial"]["publicKey"]["hint"]:
+                raise ValueError("no hint of the key")
             verifier.verify(folder, signature)
+            signed = json.loads(base64.b64decode(json.loads(content)["dsseEnvelope"]["payload"]))
+            names = {resource["name"] for resource in signed["predicate"]["resources"]}
         except Exception as error:  # of the library, of JSON, of cryptography: what is not verified is not trusted
             raise UserError(f"{folder}: {_said(error)}; get it again from who signed it") from None
+    if left_out := {path.name for path in folder.iterdir()} - names - {SIGNATURE}:
+        raise UserError(
+            f"{folder}: {printable(', '.join(sorted(left_out)))[:200]}: not signed, since who signed left it out; get "
+            "it again, with a signature of every file"
+        )
+
+
+@contextmanager
+def verified_copy(folder: Path, public_key: Path) -> Iterator[Path]:
+    """A copy of the folder that nobody else can write to, verified, as long as the block lasts: what is loaded of it is
+    what was verified.
+
+    Raises:
+        UserError: as `verify`; or a file is larger than any of a bundle.
+    """
+    with TemporaryDirectory(prefix="vkd-verified-") as place:
+        copy = Path(place)
+        if not (folder / SIGNATURE).is_file():
+            verify(folder, public_key)  # which says so
+        _check_files(folder)
+        for path in folder.iterdir():
+            if (size := path.stat().st_size) > MAX_WEIGHTS:
+                raise UserError(f"{path}: {size:,} bytes, more than the limit of {MAX_WEIGHTS:,}; get it again")
+            shutil.copyfile(path, copy / path.name, follow_symlinks=False)
+        try:
+            verify(copy, public_key)
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), str(folder))) from None
+        yield copy
 
 
 def _said(error: Exception) -> str:

@@ -35,7 +35,7 @@ from vkd_pyro.artifacts.export.noise import Part
 from vkd_pyro.artifacts.guard import MAX_WEIGHTS, guarded, regular_file
 from vkd_pyro.artifacts.hub import on_hub
 from vkd_pyro.artifacts.schema import ExportSchema, checked
-from vkd_pyro.artifacts.signing import verify
+from vkd_pyro.artifacts.signing import verified_copy
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.posthoc.calibration import Calibration
 from vkd_pyro.utils.errors import UserError
@@ -224,7 +224,8 @@ def load_predictor(
         return converted(bundle) if engine == "openvino" else bundle
     folder = Path(folder)
     if trusted_key is not None:
-        verify(folder, Path(trusted_key))
+        with verified_copy(folder, Path(trusted_key)) as copy:
+            return load_predictor(copy, engine, allow)
     if (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
         bundle = load_bundle(folder, allow)
         return converted(bundle) if engine == "openvino" else bundle
