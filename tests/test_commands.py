@@ -140,6 +140,7 @@ def test_label_policies_are_settings(config, tmp_path):
 # -------------------------------------------------------------------------------------- evaluation
 
 
+@pytest.mark.slow
 def test_image_level_has_a_row_an_image_and_study_level_is_its_mean(run):
     both = ["--data.selection.views", "all"]
     done("evaluate", run, *both)
@@ -196,6 +197,7 @@ def test_a_run_is_evaluated_on_another_corpus(run, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_learning_on_another_corpus_without_reports(run, tmp_path):
     """The paper's third column: the network and the findings are the run's; config and data are the new ones."""
     folder = tmp_path / "nih"

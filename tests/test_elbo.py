@@ -704,6 +704,7 @@ def test_an_anchor_adds_its_kl_to_a_standard_normal_whatever_beta_is():
         assert "anchor" not in without.others
 
 
+@pytest.mark.slow
 def test_an_anchor_keeps_the_scale_of_the_posterior_where_beta_is_zero():
     batch, scales = make_batch(), {}
     for weight in (0.0, 0.05):

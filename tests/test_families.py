@@ -726,6 +726,7 @@ def reached_elbo(likelihood: Likelihood, y: float, family: type[Family], steps: 
     return -TraceVKD_ELBO(5_000, 5_000, "posterior", auxiliary_weight=0.0).loss(model, guide, batch)
 
 
+@pytest.mark.slow
 def test_a_mixture_finds_both_modes():
     """y tells the size of z_1, not its sign: one mode misses the other, which is log 2."""
     likelihood, y = SeenThrough(lambda z: z[..., 0].square(), 1.0), 4.0
