@@ -67,9 +67,11 @@ def _told(month: "Month") -> str:
     lines = [f"{head}{': drift' if month.verdict == 'drift' else ''}"]
     for one in month.findings:
         if one.verdict == "drift":
+            defined = one.usual_yes == one.usual_yes  # not NaN
+            yes = f"yes {one.yes:.3f}, usual {one.usual_yes:.3f}" if defined else "no threshold"
             lines.append(
-                f"  drift: {printable(one.finding)}: mean probability {one.mean:.3f}; yes {one.yes:.3f}, usual "
-                f"{one.usual_yes:.3f}; stability index {one.psi:.2f} (by chance {one.by_chance:.2f}), p = {one.p:.1g}"
+                f"  drift: {printable(one.finding)}: mean probability {one.mean:.3f}; {yes}; stability index "
+                f"{one.psi:.2f} (by chance {one.by_chance:.2f}), p = {one.p:.1g}"
             )
     if not month.drifted:
         lines.append(f"  as usual: no finding's probabilities moved by more than {LARGE:g} above chance")
