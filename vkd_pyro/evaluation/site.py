@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vkd_pyro import metrics
 from vkd_pyro.artifacts.bundle import Bundle
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.evaluation.outputs import StudyOutputs, outputs_of_images, signals
+from vkd_pyro.evaluation.evaluate import outputs_of_split
+from vkd_pyro.evaluation.outputs import StudyOutputs, signals
 from vkd_pyro.metrics import Interval
 from vkd_pyro.posthoc.calibration import Calibration, Fit
 from vkd_pyro.posthoc.conformal import Conformal
@@ -131,10 +131,7 @@ def recalibrate(
 
 def _outputs(bundle: Bundle, data: StudyData, splits: Sequence[str], num_samples: int, seed: int) -> StudyOutputs:
     """A row an image."""
-    method = bundle.method
-    data.check_features(method.model.image_encoder)
-    with torch.random.fork_rng(devices=[]):  # a loader draws its own seed from the caller's generator
-        parts = [outputs_of_images(method, data, split, num_samples, seed=seed) for split in splits]
+    parts = [outputs_of_split(bundle.method, data, split, num_samples, "image", seed=seed) for split in splits]
     return StudyOutputs.concatenate(parts)
 
 
@@ -223,15 +220,15 @@ def _changes(
         out = np.isin(of_images, np.unique(patients[held_out]))
         reference = old.reference.refitted(signals(images.some(~out)))
         flagged[1, out] = reference.score(signals(images.some(out))).flagged
-    measures: dict[str, tuple[Callable[[_Said], Statistic], NDArray[np.str_]]] = {
-        "log loss": (_Said.log_loss, patients),
-        "ECE": (_Said.calibration_error, patients),
-        "sensitivity at the thresholds": (_Said.sensitivity, patients),
-        "specificity at the thresholds": (_Said.specificity, patients),
-        "conformal coverage, present": (_Said.coverage_present, patients),
-        "conformal coverage, absent": (_Said.coverage_absent, patients),
+    measures: dict[str, Callable[[_Said], Statistic]] = {
+        "log loss": _Said.log_loss,
+        "ECE": _Said.calibration_error,
+        "sensitivity at the thresholds": _Said.sensitivity,
+        "specificity at the thresholds": _Said.specificity,
+        "conformal coverage, present": _Said.coverage_present,
+        "conformal coverage, absent": _Said.coverage_absent,
     }
-    found = [_change(name, of(before), of(after), whose, resamples) for name, (of, whose) in measures.items()]
+    found = [_change(name, of(before), of(after), patients, resamples) for name, of in measures.items()]
     share = [lambda counts, f=f: counts @ f / counts.sum(axis=1) for f in flagged]
     return (*found, _change("share of images out-of-distribution", share[0], share[1], of_images, resamples))
 

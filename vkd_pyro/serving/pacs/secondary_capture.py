@@ -19,6 +19,7 @@ from vkd_pyro.prediction.files import Predicted
 from vkd_pyro.prediction.overlays import Drawing
 from vkd_pyro.serving.pacs.identifiers import uid_of
 from vkd_pyro.serving.pacs.structured_report import NAME, Algorithm
+from vkd_pyro.serving.pacs.study_header import copy_study_tags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,9 +88,7 @@ def secondary_capture(
     image.BurnedInAnnotation = "NO"
     image.ImageComments = f"Grad-CAM: {finding}"
     image.SourceImageSequence = [_reference(source)]
-    for tag in ("IssuerOfPatientID", "StudyDescription"):
-        if tag in source:
-            setattr(image, tag, source.get(tag))
+    copy_study_tags(source, image)
     return image
 
 

@@ -38,6 +38,7 @@ from vkd_pyro import __version__
 from vkd_pyro.prediction.files import Predicted
 from vkd_pyro.serving.pacs import codes as terms
 from vkd_pyro.serving.pacs.identifiers import uid_of
+from vkd_pyro.serving.pacs.study_header import copy_study_tags
 from vkd_pyro.utils.text import printable
 
 NAME = "vkd_pyro"
@@ -122,9 +123,7 @@ def structured_report(
         previous_versions=[_reference(before, study, series) for before in earlier] or None,
         coding_schemes=terms.schemes(),
     )
-    for tag in ("IssuerOfPatientID", "StudyDescription"):
-        if tag in images[0]:
-            setattr(report, tag, images[0].get(tag))
+    copy_study_tags(images[0], report)
     return report
 
 

@@ -57,3 +57,10 @@ def _date(value: Any, kind: Any) -> str:
         return str(value) if value and kind(str(value)) else ""
     except ValueError:
         return ""
+
+
+def copy_study_tags(source: Dataset, document: Dataset) -> None:
+    """Puts into a document what it shares with its study and highdicom does not copy."""
+    for tag in ("IssuerOfPatientID", "StudyDescription"):
+        if tag in source:
+            setattr(document, tag, source.get(tag))
