@@ -1,6 +1,7 @@
 """Going on with a training: by the settings it began with, longer or faster if asked; or finished as it is."""
 
 import shutil
+import warnings
 from dataclasses import replace
 from functools import partial
 
@@ -23,6 +24,7 @@ from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.schedules import Constant
 from vkd_pyro.training.fitting import finish, fit
+from vkd_pyro.training.requirements import warn_of_slow_precision
 from vkd_pyro.training.settings import Training
 from vkd_pyro.utils.errors import UserError
 
@@ -193,6 +195,18 @@ def test_numbers_of_the_optimiser_are_checked_before_data_are_read(tmp_path, opt
 def test_numbers_of_a_training_are_checked_where_they_are_set(settings, message):
     with pytest.raises(UserError, match=message):
         Training(**settings)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_that_the_processor_imitates_is_told(native, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": native}, raising=False)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        warn_of_slow_precision(Training(precision="bf16-mixed", accelerator="cpu"))
+        warn_of_slow_precision(Training(precision="32-true", accelerator="cpu"))
+    assert [str(w.message).partition(" on a")[0] for w in found] == (
+        [] if native else ["training.precision: bf16-mixed"]
+    )
 
 
 @pytest.mark.parametrize("seed", [-1, 10**23])

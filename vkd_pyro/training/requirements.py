@@ -33,6 +33,7 @@ def check_settings(method: Method, training: Training, seed: int, fresh: bool = 
     if not 0 <= seed <= MAX_SEED:
         raise UserError(f"seed: found {seed}, expected a whole number from 0 to {MAX_SEED}")
     training.check_optimizer()
+    warn_of_slow_precision(training)
     kinds = {str(p.dtype) for p in method.parameters() if p.is_floating_point()} - {"torch.float32"}
     if kinds:
         raise UserError(
@@ -48,6 +49,19 @@ def check_settings(method: Method, training: Training, seed: int, fresh: bool = 
         raise UserError(
             f"method: found weights that were trained before, for {found}, so this training would go on from them; "
             "build it and its encoders anew, and to go on from trained weights name their run as start_from"
+        )
+
+
+def warn_of_slow_precision(training: Training) -> None:
+    """Warns of bf16-mixed on a processor that has no instructions for bfloat16, and would imitate them."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # unknown before torch 2.10
+    native = [name for name in capabilities if name.startswith("bf16") or name.endswith("_bf16")]
+    slow = bool(native) and not any(capabilities[name] for name in native)
+    if training.precision == "bf16-mixed" and training.device.type == "cpu" and slow:
+        warnings.warn(
+            "training.precision: bf16-mixed on a processor without instructions for bfloat16 takes several times as "
+            "long as 32-true; use 32-true here",
+            stacklevel=3,
         )
 
 
