@@ -54,7 +54,7 @@ def check_settings(method: Method, training: Training, seed: int, fresh: bool = 
 
 def warn_of_slow_precision(training: Training) -> None:
     """Warns of bf16-mixed on a processor that has no instructions for bfloat16, and would imitate them."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # unknown before torch 2.10
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # unknown before torch 2.10
     native = [name for name in capabilities if name.startswith("bf16") or name.endswith("_bf16")]
     slow = bool(native) and not any(capabilities[name] for name in native)
     if training.precision == "bf16-mixed" and training.device.type == "cpu" and slow:
