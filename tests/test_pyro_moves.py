@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -173,6 +174,7 @@ def test_the_page_of_moves_runs():
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
     assert names["evidence"] > names["elbo"]
+    plt.close("all")
 
 
 # ------------------------------------------------------------------- other guides under our objective
