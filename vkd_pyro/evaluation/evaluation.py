@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vkd_pyro import metrics
 from vkd_pyro.evaluation.collapse import LatentUse
+from vkd_pyro.utils.notebook import notebook_html
 
 Array = NDArray[np.float64]
 
@@ -185,6 +186,14 @@ class Evaluation:
             lines.append("* of the classifier that reads the report: not available at inference")
         lines.append("undefined: no label is known, or only one class")
         return "\n".join([*lines, *(f"warning: {text}" for text in [self.latent_use.warning] if text)])
+
+    def _repr_html_(self) -> str:
+        """The tables, for a notebook; nobody is named."""
+        averages = pd.DataFrame(self.averages()).dropna(axis="columns", how="all").rename_axis("average AUC")
+        lines = [*str(self.latent_use).splitlines(), *([self.latent_use.warning] if self.latent_use.warning else [])]
+        joint = pd.DataFrame({"nats a study": self.joint()})
+        table = self.per_finding().dropna(axis="columns", how="all")
+        return notebook_html(repr(self), table, averages, joint, *lines)
 
     def _explain(self, name: str, table: pd.DataFrame) -> str:
         defined = table["image AUC"].notna()

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import pandas as pd
 import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.model import ImageModel
 from vkd_pyro.sampling import PosteriorPredictive
 from vkd_pyro.utils.errors import check_probability
+from vkd_pyro.utils.notebook import notebook_html
 
 
 class Method(PyroModule):
@@ -76,6 +78,24 @@ class Method(PyroModule):
     def report_encoder(self) -> ReportEncoder | None:
         """What reads reports while learning; None where nothing does."""
         return getattr(self.guide, "report_encoder", None) if self.reads_reports else None
+
+    def _repr_html_(self) -> str:
+        """Parts of model and guide with their numbers of parameters, for a notebook."""
+        rows = [
+            {"of": of, "part": name, "class": type(part).__name__} | _sizes(part)
+            for of, owner in (("model", self.model), ("guide", self.guide))
+            for name, part in ([] if owner is None else owner.named_children())
+        ]
+        objective = getattr(self, "objective", None)
+        how = [] if objective is None else [f"objective: {type(objective).__name__}"]
+        table = pd.DataFrame(rows).set_index(["of", "part"])
+        return notebook_html(f"{type(self).__name__} of {len(self.findings)} findings", table, *how)
+
+
+def _sizes(part: nn.Module) -> dict[str, int]:
+    """How many numbers are trained, and how many stay."""
+    trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
+    return {"trained": trained, "frozen": sum(p.numel() for p in part.parameters()) - trained}
 
 
 class ReportClassifier(PyroModule):

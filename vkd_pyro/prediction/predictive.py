@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
@@ -30,8 +31,12 @@ from vkd_pyro.prediction.inference_data import inference_data
 from vkd_pyro.prediction.queries import Answer, parse
 from vkd_pyro.sampling import PosteriorPredictive
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.notebook import notebook_html
 
 Array = NDArray[np.float32]
+
+SHOWN = 6
+"""Images that a notebook shows of a prediction."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Summary:
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # a repr of its own, without the samples
 class Prediction:
     """What the model says of N images.
 
@@ -73,6 +78,26 @@ class Prediction:
     findings: tuple[str, ...]
     sources: tuple[str, ...] = ("z",)
     z: Array | None = None
+
+    def __repr__(self) -> str:
+        networks, draws, images, findings = self.samples.shape
+        sources = " and ".join(self.sources) or "nothing"
+        return (
+            f"Prediction({images:,} images, {findings} findings, {networks} x {draws} samples that differ in {sources})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Probabilities and their 95 % intervals, of the first images, for a notebook."""
+        (low, high), shown = self.interval(), min(len(self.probabilities), SHOWN)
+        columns = {
+            f"image {n}": [
+                f"{p:.3f}" if np.isnan(a) else f"{p:.3f} [{a:.3f}, {b:.3f}]"
+                for p, a, b in zip(self.probabilities[n], low[n], high[n], strict=True)
+            ]
+            for n in range(shown)
+        }
+        rest = [f"and {len(self.probabilities) - shown:,} more images"] if shown < len(self.probabilities) else []
+        return notebook_html(repr(self), pd.DataFrame(columns, index=pd.Index(self.findings, name="finding")), *rest)
 
     @property
     def probabilities(self) -> Array:

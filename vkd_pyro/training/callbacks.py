@@ -4,8 +4,9 @@ import math
 import shutil
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import pandas as pd
@@ -132,10 +133,10 @@ def rows_before(path: Path, epoch: int) -> pd.DataFrame:
 
 
 class Progress(Callback):
-    """A line for each epoch on standard output; within it a bar where standard error is a terminal, lines where not.
+    """A line for each epoch on standard output; within it a bar in a terminal or a notebook, lines elsewhere.
 
     Args:
-        every: seconds between two lines of an epoch where there is no terminal.
+        every: seconds between two lines of an epoch where there is no bar.
     """
 
     def __init__(self, every: float = 30.0) -> None:
@@ -147,15 +148,15 @@ class Progress(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.began = self.said = time.monotonic()
         self.steps = 0
-        if trainer.is_global_zero and sys.stderr.isatty():
-            self.bar = tqdm(
+        if trainer.is_global_zero and (in_notebook() or sys.stderr.isatty()):
+            self.bar = bar_class()(
                 desc=name_of(trainer),
                 total=int(trainer.num_training_batches),
                 initial=int(trainer.fit_loop.epoch_loop.batch_progress.current.ready),  # more than 0 when gone on with
                 unit="step",
                 leave=False,
                 file=sys.stderr,
-                ncols=shutil.get_terminal_size().columns,  # 80 where the terminal does not say
+                ncols=None if in_notebook() else shutil.get_terminal_size().columns,  # 80 where it does not say
             )
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -204,6 +205,21 @@ class Progress(Callback):
     def _say(line: str) -> None:
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
+
+
+def in_notebook() -> bool:
+    """Whether this process is a notebook's kernel."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def bar_class() -> "type[tqdm[Any]]":
+    """tqdm's widget in a notebook that has ipywidgets, else its line of text."""
+    if in_notebook() and find_spec("ipywidgets"):
+        from tqdm.notebook import tqdm_notebook
+
+        return cast("type[tqdm[Any]]", tqdm_notebook)
+    return tqdm
 
 
 def name_of(trainer: L.Trainer) -> str:

@@ -45,6 +45,7 @@ from vkd_pyro.training.requirements import (
 )
 from vkd_pyro.training.resuming import check_same_data, resume_from, settings_of
 from vkd_pyro.training.settings import Training
+from vkd_pyro.training.stopping import stoppable
 from vkd_pyro.training.trainer import compile_encoders, make_trainer, quiet
 from vkd_pyro.training.warm_up import warm_up
 from vkd_pyro.utils.files import full_disk, write_json, written
@@ -67,7 +68,8 @@ def fit(
     """Trains a method and writes a run; returns it with the weights of the best epoch, in eval mode.
 
     With several devices it runs in as many processes, of which the first alone writes; all must see the run's folder.
-    The global generators (torch, numpy, python) are afterwards what they were before.
+    The global generators (torch, numpy, python) are afterwards what they were before. Stopped by hand, it leaves the
+    method as `stoppable` says.
 
     Args:
         method: with fresh weights.
@@ -83,7 +85,7 @@ def fit(
         progress: a line for each epoch, and a bar within it where standard error is a terminal.
     """
     run, training = Path(run), training or Training()
-    with claimed(run, resume) if leads() else nullcontext():
+    with claimed(run, resume) if leads() else nullcontext(), stoppable(method, run):
         goes_on = resume and has_checkpoint(run)  # else from the beginning
         check_settings(method, training, seed, fresh=not goes_on)
         check_trainable(method, data)
@@ -120,10 +122,7 @@ def fit(
             write_config(run, config)
         method.train()  # Lightning keeps the mode it finds
         with quiet(), full_disk(run):
-            try:
-                trainer.fit(module, train_loader, validation_loader, ckpt_path=last, weights_only=True)
-            except SystemExit as error:  # what Lightning makes of Ctrl-C
-                raise KeyboardInterrupt from error
+            trainer.fit(module, train_loader, validation_loader, ckpt_path=last, weights_only=True)
         if leads():
             finish(method, data, run, training, posthoc)
         load_checkpoint(method, run)
