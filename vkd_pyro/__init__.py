@@ -2,7 +2,7 @@
 
 data      `StudyData` of a `Selection` (what is chosen), a `Task` (what is asked) and a `Loading` (how it is fed)
 method    `VKD` with its objective `TraceVKD_ELBO`; others in `vkd_pyro.methods`
-training  `fit`, with `Training`; `load_run`, `load_bundle` for what it leaves
+training  `fit`, `finish`, with `Training`; `load_run`, `load_bundle` for what it leaves
 use       `evaluate`, `predict`, `predict_files`
 
 Each name is imported when first used.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vkd_pyro.methods.vkd import VKD as VKD
     from vkd_pyro.prediction import predict_files as predict_files
     from vkd_pyro.prediction.predictive import predict as predict
+    from vkd_pyro.training.fitting import finish as finish
     from vkd_pyro.training.fitting import fit as fit
     from vkd_pyro.training.settings import Training as Training
 
@@ -37,6 +38,7 @@ _HOME = {
     "TraceVKD_ELBO": "elbo",
     "Training": "training.settings",
     "fit": "training.fitting",
+    "finish": "training.fitting",
     "load_run": "artifacts.run",
     "load_bundle": "artifacts.bundle",
     "evaluate": "evaluation.evaluate",
