@@ -189,11 +189,11 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         """The tables, for a notebook; nobody is named."""
-        averages = pd.DataFrame(self.averages()).dropna(axis="columns", how="all").rename_axis("average AUC")
-        lines = [*str(self.latent_use).splitlines(), *([self.latent_use.warning] if self.latent_use.warning else [])]
-        joint = pd.DataFrame({"nats a study": self.joint()})
-        table = self.per_finding().dropna(axis="columns", how="all")
-        return notebook_html(repr(self), table, averages, joint, *lines)
+        averages = pd.DataFrame(self.averages()).rename_axis("average AUC")
+        found = [t.dropna(axis="columns", how="all").reset_index() for t in (self.per_finding(), averages)]
+        tables = [[{str(name): value for name, value in row.items()} for row in t.to_dict("records")] for t in found]
+        use = [*str(self.latent_use).splitlines(), *([self.latent_use.warning] if self.latent_use.warning else [])]
+        return notebook_html(repr(self), *tables, [self.joint()], *use)
 
     def _explain(self, name: str, table: pd.DataFrame) -> str:
         defined = table["image AUC"].notna()

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import pandas as pd
 import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
@@ -88,8 +87,7 @@ class Method(PyroModule):
         ]
         objective = getattr(self, "objective", None)
         how = [] if objective is None else [f"objective: {type(objective).__name__}"]
-        table = pd.DataFrame(rows).set_index(["of", "part"])
-        return notebook_html(f"{type(self).__name__} of {len(self.findings)} findings", table, *how)
+        return notebook_html(f"{type(self).__name__} of {len(self.findings)} findings", rows, *how)
 
 
 def _sizes(part: nn.Module) -> dict[str, int]:

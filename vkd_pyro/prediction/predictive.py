@@ -19,7 +19,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
@@ -88,16 +87,15 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """Probabilities and their 95 % intervals, of the first images, for a notebook."""
-        (low, high), shown = self.interval(), min(len(self.probabilities), SHOWN)
-        columns = {
-            f"image {n}": [
-                f"{p:.3f}" if np.isnan(a) else f"{p:.3f} [{a:.3f}, {b:.3f}]"
-                for p, a, b in zip(self.probabilities[n], low[n], high[n], strict=True)
-            ]
-            for n in range(shown)
-        }
-        rest = [f"and {len(self.probabilities) - shown:,} more images"] if shown < len(self.probabilities) else []
-        return notebook_html(repr(self), pd.DataFrame(columns, index=pd.Index(self.findings, name="finding")), *rest)
+        said, (low, high), shown = self.probabilities, self.interval(), min(self.samples.shape[2], SHOWN)
+
+        def cell(n: int, k: int) -> str:
+            interval = "" if np.isnan(low[n, k]) else f" [{low[n, k]:.3f}, {high[n, k]:.3f}]"
+            return f"{said[n, k]:.3f}{interval}"
+
+        rows = [{"finding": f} | {f"image {n}": cell(n, k) for n in range(shown)} for k, f in enumerate(self.findings)]
+        rest = [f"and {len(said) - shown:,} more images"] if shown < len(said) else []
+        return notebook_html(repr(self), rows, *rest)
 
     @property
     def probabilities(self) -> Array:
