@@ -10,6 +10,7 @@ decisions    decision curves
 forests      differences with their intervals
 drift        months of predictions beside what was usual
 pointing     where heat maps point
+posterior    ranks and coverage of a posterior that is checked by simulation
 examples     example studies
 flow         the flow of patients, studies and images
 files        figures as PNG and SVG
@@ -25,6 +26,7 @@ from vkd_pyro.reporting.figures.flow import flow
 from vkd_pyro.reporting.figures.forests import forest
 from vkd_pyro.reporting.figures.latent import latent_maps
 from vkd_pyro.reporting.figures.pointing import pointing
+from vkd_pyro.reporting.figures.posterior import ecdf_differences, expected_coverage
 from vkd_pyro.reporting.figures.selective import referral, risk_coverage, uncertainty_histograms
 from vkd_pyro.reporting.figures.style import interval_text
 from vkd_pyro.reporting.figures.training import training_curves
