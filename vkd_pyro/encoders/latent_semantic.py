@@ -100,7 +100,7 @@ class LatentSemanticEncoder(ReportEncoder):
         return self.output(embedding_bag(columns, self.projection, starts, mode="sum", per_sample_weights=weights))
 
     def check_reads(self, likelihood: Any) -> None:
-        """Raises `UserError` unless a report likelihood observes all terms of this vocabulary, and no facts are read."""
+        """Raises `UserError` unless a report likelihood observes all terms that are read here, and no facts are."""
         observed = getattr(getattr(likelihood, "vocabulary", None), "terms", None)
         read = self.vocabulary.terms[self.vocabulary.terms != NO_TERM]
         if self.num_facts or observed is None or not torch.isin(read, observed).all():

@@ -2,6 +2,7 @@
 
 style        colours, fonts and layout that all share
 curves       ROC and precision-recall curves
+checks       replicated labels beside those observed
 calibration  the reliability diagram
 selective    uncertainty of right and wrong answers, referral, risk and coverage
 latent       maps of z
@@ -17,6 +18,8 @@ files        figures as PNG and SVG
 """
 
 from vkd_pyro.reporting.figures.calibration import Bins, reliability
+from vkd_pyro.reporting.figures.checks import Row as CheckRow
+from vkd_pyro.reporting.figures.checks import predictive_checks
 from vkd_pyro.reporting.figures.curves import precision_recall, roc
 from vkd_pyro.reporting.figures.decisions import decision_curves
 from vkd_pyro.reporting.figures.drift import drift
