@@ -125,7 +125,7 @@ def ecdf_band(num_values: int, num_draws: int, level: float = 0.95) -> EcdfBand:
     for _ in range(50):
         middle = (below + above) / 2
         below, above = (middle, above) if _coverage(middle, num_values, p) >= level else (below, middle)
-    low, high = _intervals(below, num_values, p)
+    low, high = _intervals(below * (1 - 1e-9), num_values, p)  # it lies at a step, where rounding would decide
     return EcdfBand(p, low / num_values, high / num_values, level)
 
 
