@@ -1,6 +1,7 @@
 """Posteriors that are checked by simulation: the exact one passes, wrong ones do not, and bands hold as they say."""
 
 import json
+import shlex
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from tests.conftest import TinyCorpus, study_data
 from tests.test_cli import CONFIG, refusal, vkd
+from tests.test_readme import ROOT, blocks
 from vkd_pyro import metrics
 from vkd_pyro.distributions import (
     DiagonalNormal,
@@ -426,3 +428,23 @@ def test_what_the_command_cannot_check_is_one_line(config, tmp_path):
     code, out, _ = vkd("check", "--help")
     assert code == 0
     assert "--sbc" in out
+
+
+def manual(language: str) -> str:
+    """The one block of the manual's section on guides and posteriors."""
+    (found,) = blocks(language, (ROOT / "docs" / "pyro.md").read_text().partition("## Is the guide")[2])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default:never (known|positive|absent) in training")
+def test_the_commands_of_the_manual_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "simulated.yaml").write_text(manual("yaml"))
+    small = ["--data.selection.corpus.init_args.num_studies=150", "--training.max_epochs=1"]
+    for line in manual("bash").splitlines():
+        command = shlex.split(line, comments=True)[1:]
+        code, _, err = vkd(*command, *(small if "--config" in command else []))
+        assert code == 0, err
+    content = json.loads((tmp_path / "checked" / "sbc.json").read_text())
+    assert len(content["quantities"]) == 64 + 1  # log p(x_T | z, x_I) depends on the image, and is left out
