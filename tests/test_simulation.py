@@ -75,6 +75,11 @@ def test_a_p_value_is_below_one_twentieth_just_where_the_band_is_left():
         assert inside == (metrics.uniformity_p_value(found, 99) > 0.05 - 1e-9)
 
 
+def test_ranks_that_are_all_alike_have_a_p_value_of_nearly_0():
+    for size in (20, 500, 5000):
+        assert 0 <= metrics.uniformity_p_value(np.zeros(size, int), 99) < 1e-9
+
+
 def test_a_rank_counts_the_draws_below_and_breaks_ties_at_random():
     assert metrics.ranks([0.5, -1.0, 9.0], np.tile([[0.0], [1.0]], 3)).tolist() == [1, 0, 2]
     tied = metrics.ranks(np.zeros(3000), np.zeros((2, 3000)))

@@ -124,7 +124,8 @@ def _compared(names: list[str], observed: Array, replicas: dict[str, Array]) -> 
     for version, values in replicas.items():
         low, high = np.quantile(values, TAILS, axis=0)
         bounds = zip(values.mean(axis=0), low, high, strict=True)
-        columns[version] = pd.Series([Interval(*map(float, each)) for each in bounds], names, object)
+        intervals = [Interval(float(mean), float(one), float(other)) for mean, one, other in bounds]
+        columns[version] = pd.Series(intervals, names, object)
         columns[f"p, {version}"] = _p_values(observed, values)
     return pd.DataFrame(columns, index=pd.Index(names, name="statistic"))
 
@@ -152,7 +153,7 @@ def _pair_names(names: list[str]) -> list[str]:
 
 def _empty(names: list[str]) -> pd.DataFrame:
     """Undefined rows."""
-    undefined = {"observed": np.nan}
+    undefined: dict[str, object] = {"observed": np.nan}
     for version in VERSIONS:
         undefined |= {version: UNDEFINED, f"p, {version}": np.nan}
     return pd.DataFrame([undefined] * len(names), index=pd.Index(names, name="statistic"), columns=list(undefined))
@@ -160,5 +161,5 @@ def _empty(names: list[str]) -> pd.DataFrame:
 
 def _undefined(names: list[str], studies: int, why: str) -> PredictiveChecks:
     pairs, numbers = _pair_names(names), [str(number) for number in range(len(names) + 1)]
-    tables = [_empty(rows) for rows in (list(STATISTICS), numbers, pairs)]
-    return PredictiveChecks(*tables, dict.fromkeys(VERSIONS, float("nan")), studies, why)
+    nothing = dict.fromkeys(VERSIONS, float("nan"))
+    return PredictiveChecks(_empty(list(STATISTICS)), _empty(numbers), _empty(pairs), nothing, studies, why)
