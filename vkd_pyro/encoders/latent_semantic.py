@@ -12,7 +12,7 @@ from torch.nn.functional import embedding_bag
 
 from vkd_pyro.encoders.report import ReportEncoder
 from vkd_pyro.utils.errors import check_count, check_number, check_probability
-from vkd_pyro.utils.terms import Vocabulary, terms_of
+from vkd_pyro.utils.terms import NO_TERM, Vocabulary, terms_of
 
 FACT = 2**62
 """Facts are numbered from here, above all terms."""
@@ -98,6 +98,21 @@ class LatentSemanticEncoder(ReportEncoder):
         columns, weights = self._weighted(report[mask], mask.sum(1))
         starts = mask.sum(1).cumsum(0) - mask.sum(1)
         return self.output(embedding_bag(columns, self.projection, starts, mode="sum", per_sample_weights=weights))
+
+    def check_reads(self, likelihood: Any) -> None:
+        """Raises `UserError` unless a report likelihood observes all terms that are read here, and no facts are."""
+        observed = getattr(getattr(likelihood, "vocabulary", None), "terms", None)
+        read = self.vocabulary.terms[self.vocabulary.terms != NO_TERM]
+        if self.num_facts or observed is None or not torch.isin(read, observed).all():
+            super().check_reads(likelihood)
+
+    def read_observed(self, observed: Tensor, likelihood: Any) -> tuple[Tensor, Tensor]:
+        """Terms, each once, behind the 0 that begins each report; args as of `ReportEncoder.read_observed`."""
+        self.check_reads(likelihood)
+        sorted_terms = observed.sort(-1).values
+        repeated = sorted_terms.diff(dim=-1, prepend=sorted_terms.new_full((len(observed), 1), -2)) == 0
+        mask = nn.functional.pad((sorted_terms >= 0) & ~repeated, (1, 0), value=True)
+        return nn.functional.pad(sorted_terms.clamp(min=0), (1, 0)), mask
 
     def _weighted(self, terms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Column and weight of each term of several reports, one report after another.

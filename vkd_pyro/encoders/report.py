@@ -49,6 +49,29 @@ class ReportEncoder(nn.Module, abc.ABC):
     def forward(self, report: Tensor, mask: Tensor) -> Tensor:
         """Args: what `prepare` gave, padded, [B, T] or [B, T, E]; bool [B, T]. Returns: float [B, features_dim]."""
 
+    def check_reads(self, likelihood: Any) -> None:
+        """Raises `UserError` unless what a report likelihood observes of a report is all that this encoder reads.
+
+        Then `read_observed` can be given what that draws: reports that were never written. Most encoders read more.
+        """
+        raise UserError(
+            f"sbc: {type(self).__name__} reads more of a report than {type(likelihood).__name__} draws, so its guide "
+            "cannot be given a simulated report; LatentSemanticEncoder (fact_weight 0) can read WordPresence of the "
+            "same vocabulary (no stop_words), LanguageModelEncoder (pooling mean) ReportEmbedding of the same reader; "
+            "any other pair from Python, by vkd_pyro.evaluation.simulation.simulation_based_calibration"
+        )
+
+    def read_observed(self, observed: Tensor, likelihood: Any) -> tuple[Tensor, Tensor]:
+        """Reports as `forward` takes them, of what a report likelihood has observed or drawn of them.
+
+        Args: [B, T] or [B, T, E], padded by -1; the likelihood. Returns: a report and its mask, as `forward` takes.
+
+        Raises:
+            UserError: as `check_reads`.
+        """
+        self.check_reads(likelihood)
+        return observed.clamp(min=0), (observed >= 0)
+
 
 class TransformerBlock(nn.Module):
     """One trainable Transformer encoder block, read at its first token ([CLS]).
@@ -172,6 +195,17 @@ class LanguageModelEncoder(ReportEncoder):
         """Args: ids, int64 [B, T], or embeddings, float [B, T, E]; bool [B, T]. Returns: float32 [B, features_dim]."""
         embeddings = report if report.is_floating_point() else self.embed(report, mask)
         return self.block(embeddings, mask)
+
+    def check_reads(self, likelihood: Any) -> None:
+        """Raises `UserError` but for the mean of the embeddings that this encoder reads, pooled to their mean."""
+        observed = {name: value for name, value in likelihood.preparation.items() if name != "observed"}
+        if self.pooling != "mean" or observed != self.preparation:
+            super().check_reads(likelihood)
+
+    def read_observed(self, observed: Tensor, likelihood: Any) -> tuple[Tensor, Tensor]:
+        """A report of one token, which is its own mean; args as of `ReportEncoder.read_observed`."""
+        self.check_reads(likelihood)
+        return observed, torch.ones(observed.shape[:2], dtype=torch.bool, device=observed.device)
 
     @torch.no_grad()
     def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def evaluate(
         calibration: of the bundle, of which what was fitted to studies, or to images, is taken by the level; without,
             nothing is recalibrated, answered or called out-of-distribution.
     """
-    images = outputs_of_split(method, data, split, num_samples, level, fusion, seed)
+    images = outputs_of_split(method, data, split, num_samples, level, fusion, seed, replicated=True)
     how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
     return evaluation_of(images, data, how, method.findings, calibration)
 
@@ -55,7 +55,7 @@ def evaluate_run(
     seed: int = 0,
 ) -> tuple[Evaluation, StudyOutputs]:
     """A run on a split, as its bundle was calibrated, and the outputs it was made of; args as of `evaluate`."""
-    images = outputs_of_split(run.method, run.data, split, num_samples, level, fusion, seed)
+    images = outputs_of_split(run.method, run.data, split, num_samples, level, fusion, seed, replicated=True)
     how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
     how["bundle"] = run.bundle.bundle_hash
     rows = images if level == "image" else images.mean_over_images()
@@ -70,15 +70,17 @@ def outputs_of_split(
     level: Literal["study", "image"] = "study",
     fusion: Literal["mean", "product"] = "mean",
     seed: int = 0,
+    replicated: bool = False,
 ) -> StudyOutputs:
-    """What a method says of a split, a row an image; args as of `evaluate`."""
+    """What a method says of a split, a row an image, with label vectors drawn if asked; args as of `evaluate`."""
     if tuple(data.findings) != method.findings:
         raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(method.findings)}")
     data.check_features(method.model.image_encoder)
     method.eval()
     fused: Fusion = "none" if level == "image" else fusion
     with torch.random.fork_rng(devices=[]):  # a loader draws its own seed from the caller's generator
-        return outputs_of_images(method, data, split, num_samples, method.report_encoder, fused, seed)
+        encoder = method.report_encoder
+        return outputs_of_images(method, data, split, num_samples, encoder, fused, seed, replicated=replicated)
 
 
 def evaluation_of(
@@ -114,6 +116,7 @@ def evaluation_of(
         answer_information=rows.answer_information,
         any_joint=rows.any_joint,
         any_marginal=rows.any_marginal,
+        replicas=rows.replicas,
         ood=_ood(images, rows, calibration),
         **_said(rows, fit),
     )

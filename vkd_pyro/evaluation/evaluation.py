@@ -48,6 +48,8 @@ class Evaluation:
         answer_information: [N], at least I(z; y | x_I) in nats; NaN without z.
         any_joint, any_marginal: [N], p(at least one abnormality | x_I), jointly over draws of z, and as the product of
             the marginals says; None where it was not asked.
+        replicas: [N, ...], label vectors drawn for each study, packed (`vkd_pyro.evaluation.replicas`); not saved. NaN
+            where labels depend on each other given z; None where they were not asked.
         mismatch_score: [N], by how much `kl_per_study` is above that to others' images; None where it was not asked.
     """
 
@@ -75,6 +77,7 @@ class Evaluation:
     models: NDArray[np.int64] | None = None
     any_joint: Array | None = None
     any_marginal: Array | None = None
+    replicas: Array | None = None
     mismatch_score: Array | None = None
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import KL, Distribution, product
 from vkd_pyro.evaluation.joint import answer_information, at_least_one, joint_log_prob, marginal_log_prob
+from vkd_pyro.evaluation.replicas import replicate
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
 from vkd_pyro.posthoc.ood import Signals
@@ -58,6 +59,8 @@ class StudyOutputs:
             were independent, in nats; NaN where none is known.
         answer_information: [N], at least I(z; y | x_I) in nats; NaN for a single draw.
         any_joint, any_marginal: [N], p(at least one abnormality | x_I), jointly and as if findings were independent.
+        replicas: label vectors drawn from p(y | x_I), packed as `vkd_pyro.evaluation.replicas` has them, [N, ...]; NaN
+            where they were not asked for, or labels depend on each other given z.
     """
 
     study_ids: NDArray[np.str_] = field(repr=False)
@@ -80,6 +83,7 @@ class StudyOutputs:
     answer_information: NDArray[np.float64]
     any_joint: NDArray[np.float64]
     any_marginal: NDArray[np.float64]
+    replicas: NDArray[np.float64]
 
     @classmethod
     def concatenate(cls, parts: Sequence["StudyOutputs"]) -> "StudyOutputs":
@@ -109,12 +113,14 @@ class StudyOutputs:
 
 
 @torch.no_grad()
-def study_outputs(method: Method, batch: Batch, num_samples: int, seed: int, fusion: Fusion = "mean") -> StudyOutputs:
+def study_outputs(
+    method: Method, batch: Batch, num_samples: int, seed: int, fusion: Fusion = "mean", replicated: bool = False
+) -> StudyOutputs:
     """Predictions of both classifiers, and both distributions of z, for one batch; the method in eval mode.
 
     With fusion "product", all images of a study share the product of their priors. Fused, the batch holds whole
     studies, whose rows are alike in what is said of the study. No row depends on the other studies of the batch, but
-    for `z_change`.
+    for `z_change`. With `replicated`, label vectors are drawn too.
     """
     model, device = method.model, batch.images.device
     group = torch.as_tensor(pd.factorize(np.array(batch.study_ids))[0], device=device)
@@ -139,6 +145,9 @@ def study_outputs(method: Method, batch: Batch, num_samples: int, seed: int, fus
     abnormal = samples[..., abnormalities(method.findings)]
     outputs |= {"any_joint": at_least_one(abnormal), "any_marginal": at_least_one(abnormal, joint=False)}
     arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
+    arrays["replicas"] = np.full((len(batch), 1), np.nan)
+    if replicated and getattr(getattr(model, "likelihood", None), "independent_given_z", True):
+        arrays["replicas"] = replicate(samples.double().cpu().numpy(), batch.study_ids, seed)
     return StudyOutputs(study_ids=np.array(batch.study_ids), **arrays | {"features": features.float().cpu().numpy()})
 
 
@@ -162,6 +171,7 @@ def outputs_of_images(
     fusion: Fusion = "none",
     seed: int = 0,
     max_images: int | None = None,
+    replicated: bool = False,
 ) -> StudyOutputs:
     """What model and guide say of a split, not augmented, a row an image; fused, the rows of a study are alike.
 
@@ -169,10 +179,12 @@ def outputs_of_images(
         method: in eval mode.
         preparation: of reports; without, none is read.
         max_images: about how many at most, spread over the split; None for all.
+        replicated: whether label vectors are drawn, for posterior predictive checks.
     """
     device = next(method.model.parameters()).device
     loader = data.evaluation_loader(split, preparation, max_images)
-    parts = [study_outputs(method, cast(Batch, batch).to(device), num_samples, seed, fusion) for batch in loader]
+    how = num_samples, seed, fusion, replicated
+    parts = [study_outputs(method, cast(Batch, batch).to(device), *how) for batch in loader]
     return StudyOutputs.concatenate(parts)
 
 

@@ -7,6 +7,7 @@ selective    risk and coverage, referral
 uncertainty  entropy, and its parts by source
 clinical     sensitivity, predictive values, net benefit
 drift        whether numbers are spread as they used to be
+ranks        ranks among draws, bands of their ECDF, expected coverage
 latent       active units of z, what z says of the labels
 intervals    bootstrap intervals that resample patients
 localization whether maps point at regions
@@ -71,6 +72,17 @@ from vkd_pyro.metrics.ranking import (
     roc_curve,
     undefined_reason,
     weighted_auroc,
+)
+from vkd_pyro.metrics.ranks import (
+    EcdfBand,
+    RankShape,
+    distance_ranks,
+    ecdf,
+    ecdf_band,
+    rank_shape,
+    ranks,
+    reference_points,
+    uniformity_p_value,
 )
 from vkd_pyro.metrics.selective import (
     ExcessArea,

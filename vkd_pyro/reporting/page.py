@@ -16,6 +16,7 @@ SECTIONS = {
     "decisions": "Decisions",
     "clinical": "Clinical use",
     "joint": "Findings together",
+    "checks": "Predictive checks",
     "subgroups": "Subgroups",
     "failures": "Failures",
     "heatmaps": "Heat maps",

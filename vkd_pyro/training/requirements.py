@@ -1,8 +1,9 @@
 """What the data must have for a method to be trained on it, checked before the first step."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -141,6 +142,14 @@ def observe_reports(method: Method, dataset: StudyDataset) -> None:
     for part, prepared in ((method.report_encoder, dataset.reports), (method.report_likelihood, dataset.observed)):
         if part is not None and prepared is not None:
             part.observe_reports(report for report, has in zip(prepared, dataset.has_report, strict=True) if has)
+
+
+def observe_training(method: Method, data: StudyData) -> None:
+    """`observe_labels` and `observe_reports` of the training split, as a training does them before its first step."""
+    observe_labels(method, data)
+    data = StudyData(data.selection, data.task, replace(data.loading, cache_on_device=False))
+    loader = data.train_loader(method.report_encoder, 0, observation=method.report_likelihood)
+    observe_reports(method, cast(StudyDataset, loader.dataset))
 
 
 def check_known_labels(data: StudyData) -> None:

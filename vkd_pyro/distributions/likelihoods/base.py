@@ -49,10 +49,12 @@ class Likelihood(nn.Module):
     Attributes:
         takes_uncertain: whether a label of -1, "uncertain", is one of its outcomes (policy "keep").
         takes_soft: whether a label may lie between 0 and 1 (policy "soft").
+        independent_given_z: whether labels are, so that `probabilities` says all of them.
     """
 
     takes_uncertain: ClassVar[bool] = False
     takes_soft: ClassVar[bool] = False
+    independent_given_z: ClassVar[bool] = True
 
     def forward(self, z: Tensor, features: Tensor | None = None, known: Tensor | None = None) -> Distribution:
         """A distribution over labels, in whose log-probability unknown labels take no part.

@@ -47,6 +47,8 @@ class CategoricalLikelihood(NetworkLikelihood):
     are refused.
     """
 
+    independent_given_z = False
+
     def check_labels(self, labels: Tensor) -> None:
         """Raises `UserError` where the labels of a study are known and not one-hot; float [N, K], NaN unknown."""
         check_one_hot(labels, ~labels.isnan().any(-1))

@@ -119,6 +119,8 @@ class LowRankProbitLikelihood(NetworkLikelihood):
         UserError: another rank, or less than 2 nodes.
     """
 
+    independent_given_z = False
+
     def __init__(
         self,
         latent_dim: int,

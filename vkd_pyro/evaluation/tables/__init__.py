@@ -5,6 +5,7 @@ probabilities  calibration, raw and recalibrated
 answers        decisions by the operating points, coverage of the conformal sets
 clinical       predictive values, also at another prevalence; net benefit
 together       all findings of a study at once
+checks         replicated label vectors beside those observed
 referral       where the wrong answers are, by uncertainty
 groups         the same by sex, age and view
 failures       where the model was wrong, and how sure it was
@@ -13,6 +14,7 @@ localization   whether heat maps point at what radiologists drew
 
 from vkd_pyro.evaluation.tables.answers import conformal, decisions, operating_points
 from vkd_pyro.evaluation.tables.areas import averages, ranking
+from vkd_pyro.evaluation.tables.checks import VERSIONS, PredictiveChecks, predictive_checks
 from vkd_pyro.evaluation.tables.clinical import CURVE, clinical, decision_curves, prevalences
 from vkd_pyro.evaluation.tables.failures import failures
 from vkd_pyro.evaluation.tables.groups import subgroups

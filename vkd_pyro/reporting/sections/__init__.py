@@ -8,6 +8,7 @@ calibration  scores and errors of probabilities
 uncertainty  what uncertainty is worth, out-of-distribution images
 clinical     predictive values, decision curves, what to refer
 together     all findings of a study at once
+checks       replicated label vectors beside those observed
 decisions    operating points and conformal sets
 subgroups    by patient and view
 failures     where it was wrong
@@ -26,6 +27,7 @@ from vkd_pyro.evaluation.evaluation import Evaluation
 from vkd_pyro.reporting.page import Page, Section
 from vkd_pyro.reporting.sections import (
     calibration,
+    checks,
     clinical,
     cohort,
     decisions,
@@ -55,6 +57,7 @@ def page_of(evaluation: Evaluation, assessed: Assessment, extras: Extras) -> Pag
         decisions.decisions(evaluation, assessed),
         clinical.clinical(evaluation, assessed),
         together.together(assessed),
+        checks.checks(assessed),
         subgroups.subgroups(assessed),
         failures.failures(assessed),
         heatmaps.heatmaps(extras.localization),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from vkd_pyro.evaluation import tables
 from vkd_pyro.evaluation.evaluation import Evaluation
-from vkd_pyro.evaluation.tables import Selective
+from vkd_pyro.evaluation.tables import PredictiveChecks, Selective
 from vkd_pyro.metrics import Interval
 
 
@@ -28,6 +28,7 @@ class Assessment:
     clinical: pd.DataFrame | None
     decision_curves: pd.DataFrame
     together: pd.DataFrame | None
+    checks: PredictiveChecks | None
     failures: pd.DataFrame
 
     @classmethod
@@ -47,6 +48,7 @@ class Assessment:
             tables.clinical(evaluation, prevalence),
             tables.decision_curves(evaluation),
             tables.together(evaluation, num_resamples),
+            tables.predictive_checks(evaluation),
             tables.failures(evaluation),
         )
 
@@ -67,7 +69,7 @@ def plain(value: Any) -> Any:
         return {str(name): plain(each) for name, each in value.items()}
     if isinstance(value, Interval):
         return plain({name: part for name, part in vars(value).items() if name != "note" or part})
-    if isinstance(value, Selective):
+    if isinstance(value, Selective | PredictiveChecks):
         return plain(vars(value))
     if isinstance(value, np.ndarray | list | tuple):
         return [plain(each) for each in value]
