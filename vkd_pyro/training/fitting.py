@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from vkd_pyro.artifacts.bundle import save_bundle
@@ -63,6 +65,7 @@ def fit(
     start_from: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> Method:
     """Trains a method and writes a run; returns it with the weights of the best epoch, in eval mode.
 
@@ -81,6 +84,7 @@ def fit(
         start_from: a run of the same image model, whose best weights to begin with (fine-tuning).
         resume: go on from the newest whole checkpoint of `run`.
         progress: a line for each epoch, and a bar within it where standard error is a terminal.
+        callbacks: of Lightning, more than ours; after ours, but before an epoch's checkpoints.
     """
     run, training = Path(run), training or Training()
     with claimed(run, resume) if leads() else nullcontext():
@@ -100,7 +104,7 @@ def fit(
                 start_with(method, Path(start_from))
         best = BestCheckpoint(run / CHECKPOINTS)
         with quiet():
-            trainer = make_trainer(training, run, best, progress)
+            trainer = make_trainer(training, run, best, progress, callbacks)
         if leads():
             warn_of_absent_findings(data)
         train_loader, validation_loader = loaders(method, data, training, seed, trainer)

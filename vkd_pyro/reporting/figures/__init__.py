@@ -6,6 +6,7 @@ calibration  the reliability diagram
 selective    uncertainty of right and wrong answers, referral, risk and coverage
 latent       maps of z
 training     training curves
+search       a search for settings: trials, and values by option
 decisions    decision curves
 forests      differences with their intervals
 drift        months of predictions beside what was usual
@@ -25,6 +26,7 @@ from vkd_pyro.reporting.figures.flow import flow
 from vkd_pyro.reporting.figures.forests import forest
 from vkd_pyro.reporting.figures.latent import latent_maps
 from vkd_pyro.reporting.figures.pointing import pointing
+from vkd_pyro.reporting.figures.search import search_history
 from vkd_pyro.reporting.figures.selective import referral, risk_coverage, uncertainty_histograms
 from vkd_pyro.reporting.figures.style import interval_text
 from vkd_pyro.reporting.figures.training import training_curves
