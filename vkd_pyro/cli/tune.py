@@ -1,5 +1,6 @@
 """`vkd tune`: searches for settings of a training, on training and validation alone."""
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -152,7 +153,7 @@ def _check(settings: Namespace, arguments: list[str]) -> None:
 def _check_space(names: list[str], space: Any, arguments: list[str], settings_with: Callable[..., Namespace]) -> None:
     """Raises `UserError` where the config does not have an option, or it does not take one of its values."""
     try:
-        check_names([*arguments, *(f"{option}" for option in space.examples()[0])], PARTS, (*OTHERS, *OWN))
+        check_names([*arguments, *space.examples()[0]], PARTS, (*OTHERS, *OWN))
         for options in space.examples():
             settings_with(options)
     except UserError as error:
@@ -190,7 +191,8 @@ def comparable(settings: Namespace) -> dict[str, Any]:
 
 def shown(params: dict[str, Any]) -> str:
     """What a trial tried, for a person."""
-    return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in params.items())
+    values = {name: f"{v:.4g}" if isinstance(v, float) else textwrap.shorten(str(v), 80) for name, v in params.items()}
+    return ", ".join(f"{'.'.join(name.split('.')[-2:])} {value}" for name, value in values.items())
 
 
 def line_of(trial: Any, goal: Any, best: Any) -> str:

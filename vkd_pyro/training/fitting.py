@@ -47,6 +47,7 @@ from vkd_pyro.training.requirements import (
 )
 from vkd_pyro.training.resuming import check_same_data, resume_from, settings_of
 from vkd_pyro.training.settings import Training
+from vkd_pyro.training.tracking import hyperparameters, opened
 from vkd_pyro.training.trainer import compile_encoders, make_trainer, quiet
 from vkd_pyro.training.warm_up import warm_up
 from vkd_pyro.utils.files import full_disk, write_json, written
@@ -123,7 +124,8 @@ def fit(
         elif leads() and config:  # what may change while it goes on
             write_config(run, config)
         method.train()  # Lightning keeps the mode it finds
-        with quiet(), full_disk(run):
+        told = hyperparameters(config) or settings
+        with quiet(), full_disk(run), opened(training.loggers, run, told) as trainer.loggers:
             try:
                 trainer.fit(module, train_loader, validation_loader, ckpt_path=last, weights_only=True)
             except SystemExit as error:  # what Lightning makes of Ctrl-C

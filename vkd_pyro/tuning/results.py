@@ -43,7 +43,7 @@ def table(study: optuna.Study) -> pd.DataFrame:
                 "epochs": len(steps),
                 "seconds": trial.duration and round(trial.duration.total_seconds(), 1),
                 "reason": trial.user_attrs.get(FAILED, "given up" if is_given_up(trial) else ""),
-                **trial.params,
+                **{name: "null" if value is None else value for name, value in trial.params.items()},
             }
         )
     return pd.DataFrame(rows)

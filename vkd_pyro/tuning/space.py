@@ -182,8 +182,13 @@ def _choice(where: str, choices: Any) -> Choice:
 
 
 def _name(value: Any) -> Any:
-    """What a study calls a choice: itself, or of a list or a part of a config its JSON."""
-    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
+    """What a study calls a choice: itself; of a part of a config its class and arguments; of anything else its JSON."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, dict) and isinstance(class_path := value.get("class_path"), str):
+        arguments = ", ".join(f"{key}={_name(one)}" for key, one in (value.get("init_args") or {}).items())
+        return f"{class_path.rpartition('.')[2]}({arguments})"
+    return json.dumps(value)
 
 
 def _short(value: Any) -> str:

@@ -50,7 +50,7 @@ class Goal:
             raise UserError(f"--metric: found {self.metric}, expected one of the validation split, such as val/nll")
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["minimize", "maximize"]:
         """As optuna says it. Of what training logs, the more the better goes for AUC, and for what z tells."""
         more = any(word in self.metric for word in ("auc", "mutual_information"))
         return "maximize" if (self.mode or ("max" if more else "min")) == "max" else "minimize"
@@ -208,8 +208,12 @@ def is_finished(trial: FrozenTrial) -> bool:
 
 def is_given_up(trial: FrozenTrial) -> bool:
     """Whether it was killed, as it was each time before."""
-    history = RetryHeartbeatStaleTrialCallback.retry_history(trial)
-    return trial.state == TrialState.FAIL and SURPLUS not in trial.user_attrs and len(history) >= RETRIES
+    return trial.state == TrialState.FAIL and SURPLUS not in trial.user_attrs and len(_killed(trial)) >= RETRIES
+
+
+def _killed(trial: FrozenTrial) -> list[int]:
+    """Numbers of the trials with the same settings before it that were killed, as optuna's callback keeps them."""
+    return trial.system_attrs.get("retry_history", [])
 
 
 def search(
@@ -293,7 +297,7 @@ def _run_one(
 
 def _taken_over(study: optuna.Study, begun: list[Trial]) -> bool:
     """Whether another process has put one of the trials to be tried again."""
-    retried = {number for one in study.get_trials() for number in RetryHeartbeatStaleTrialCallback.retry_history(one)}
+    retried = {number for one in study.get_trials() for number in _killed(one)}
     return any(one.number in retried for one in begun)
 
 

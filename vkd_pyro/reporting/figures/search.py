@@ -19,6 +19,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "pruned": {"color": GRAY, "marker": "x"},
 }
 """How trials that have a value are drawn."""
+TIGHT: Any = {"borderaxespad": 0.2, "borderpad": 0, "columnspacing": 0.7, "fontsize": 6.5, "handlelength": 1,
+              "handletextpad": 0.3}  # fmt: skip
+"""A legend in one line, between a panel and its title."""
 OTHERS = ("trial", "state", "value", "epochs", "seconds", "reason")
 """Columns that are not options."""
 
@@ -55,8 +58,7 @@ def search_history(
         edge = low - room if maximize else high + room
         history.plot(failed["trial"], [edge] * len(failed), "v", color=VERMILLION, markersize=3.5, label="failed")
     history.set_title("all trials", pad=14)
-    history.legend(ncols=4, loc="lower left", bbox_to_anchor=(-0.02, 1), columnspacing=0.7, handlelength=1, fontsize=6.5,
-                   borderaxespad=0.2, borderpad=0, handletextpad=0.3)  # fmt: skip
+    history.legend(ncols=4, loc="lower left", bbox_to_anchor=(-0.02, 1), **TIGHT)
     history.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for axes, name in zip(axes_of[1:], options, strict=True):
         _slice(axes, shown, name)
@@ -91,7 +93,9 @@ def _slice(axes: Axes, rows: pd.DataFrame, name: str) -> None:
     named = values.astype(str)
     names = sorted(named.unique())
     _points(axes, rows, named.map({each: float(place) for place, each in enumerate(names)}))
-    axes.set_xticks(np.arange(len(names)), [textwrap.shorten(each, 18, placeholder="...") for each in names])
+    width = 48 // len(names)  # characters that a panel has room for
+    labels = [textwrap.fill(textwrap.shorten(each, 4 * width, placeholder="..."), width) for each in names]
+    axes.set_xticks(np.arange(len(names)), labels, fontsize=6.5)
     axes.set_xlim(-0.5, len(names) - 0.5)
 
 
