@@ -66,9 +66,7 @@ def evaluate_parser() -> ArgumentParser:
         help="another method on the same studies, such as image_only: its run, evaluated by vkd evaluate, or the "
         "folder of its evaluation; the page begins with the difference",
     )
-    parser.add_argument(
-        "--loggers", action="store_true", help="numbers and figures also to the training.loggers of the run"
-    )
+    parser.add_argument("--loggers", action="store_true", help="numbers and figures go to the run's loggers, too")
     parser.add_argument("--beside", type=Path | None, help="another run, whose z is shown beside this one's")
     parser.add_argument(
         "--heatmaps",

@@ -177,7 +177,7 @@ class WandB(RunLogger):
     def close(self, logger: Any) -> None:
         """As `RunLogger.close`; the next run of this process is another one."""
         super().close(logger)
-        logger.experiment.finish(quiet=True)
+        logger.experiment.finish()
 
 
 def check_kinds(loggers: Sequence[RunLogger]) -> None:

@@ -25,7 +25,7 @@ from vkd_pyro.utils.reading import read_json, read_text
 KEYS = "keys.json"
 """Below tracking/: by which name each logger knows the run, so that a training goes on in the same one."""
 NOT_LOGGED = ("run", "resume", "finish", "store", "allow_module", "training.loggers")
-SECRET = re.compile("token|password|secret|api_?key|credential", re.IGNORECASE)
+SECRET = re.compile(r"(^|[._])(token|password|secret|api_?key|credentials?)$", re.IGNORECASE)
 
 
 @contextmanager

@@ -107,9 +107,9 @@ class SeededTPE(BaseSampler):
 
 def pruner_of(kind: Pruning, max_epochs: int) -> BasePruner:
     """What ends trials early: those below the median of the others at an epoch, after 5 trials and a fifth of the
-    epochs; or by successive halving (Hyperband)."""
+    epochs, the first at least; or by successive halving (Hyperband)."""
     if kind == "median":
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=max_epochs // 5)
+        return MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, max_epochs // 5))
     return HyperbandPruner(max_resource=max_epochs) if kind == "hyperband" else NopPruner()
 
 

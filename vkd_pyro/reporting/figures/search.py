@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from vkd_pyro.reporting.figures.style import BLUE, GRAY, STYLE, VERMILLION, grid
 from vkd_pyro.utils.errors import UserError
@@ -87,15 +87,17 @@ def _slice(axes: Axes, rows: pd.DataFrame, name: str) -> None:
         positive = values.dropna()
         if len(positive) and positive.min() > 0 and positive.max() / positive.min() >= 10:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             axes.xaxis.set_major_locator(MaxNLocator(4))
         return
     named = values.astype(str)
     names = sorted(named.unique())
     _points(axes, rows, named.map({each: float(place) for place, each in enumerate(names)}))
-    width = 48 // len(names)  # characters that a panel has room for
-    labels = [textwrap.fill(textwrap.shorten(each, 4 * width, placeholder="..."), width) for each in names]
-    axes.set_xticks(np.arange(len(names)), labels, fontsize=6.5)
+    width = max(4, 36 // len(names))  # characters that a panel has room for
+    labels = [textwrap.fill(textwrap.shorten(each, 6 * width, placeholder="..."), width) for each in names]
+    axes.set_xticks(np.arange(len(names)), labels, fontsize=5.5)
     axes.set_xlim(-0.5, len(names) - 0.5)
 
 
