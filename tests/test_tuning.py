@@ -1,5 +1,6 @@
 """The search for settings: what is tried, what counts, what goes on after a kill, and that no test study is read."""
 
+import shlex
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from optuna.trial import TrialState
 
 from tests.conftest import TinyCorpus, study_data
 from tests.test_cli import CONFIG, refusal, vkd
+from tests.test_readme import blocks
+from vkd_pyro.cli import main
 from vkd_pyro.tuning.results import best_of, table, tidy, write_picture
 from vkd_pyro.tuning.space import Choice, Number, Space, read_space
 from vkd_pyro.tuning.study import Beats, Goal, open_study, pruner_of, search, without_password
@@ -42,7 +45,7 @@ def refused(error):
 
 
 WRONG = {
-    "run: {type: int, low: 1, high: 2}": "run: expected an option of data, method, beta_schedule, training, or seed",
+    "run: {type: int, low: 1, high: 2}": "run: expected an option of data, method, beta_schedule, training, by",
     f"{LR}: {{type: float, low: 1.0, high: 0.1}}": f"{LR}: low is 1 and high is 0.1; expected low below high",
     f"{LR}: {{type: float, low: 0, high: 1, log: true}}": "low: found 0, and with log it must be above 0",
     f"{LR}: {{type: real, low: 0, high: 1}}": "expected a distribution with type: float, int, categorical",
@@ -72,7 +75,7 @@ def test_a_later_space_goes_over_an_earlier_and_parts_of_configs_have_short_name
     space = read_space([tmp_path / "a.yaml", tmp_path / "b.yaml"])
     assert space.parts[LR] == Number(False, 1e-4, 1)
     assert space.parts["seed"] == Number(True, 1, 3)
-    assert list(space.parts["method.d"].choices) == ["BalancedKL(prior_weight=0.3, posterior_weight=0.1)", None]
+    assert list(space.parts["method.d"].choices) == ["BalancedKL(posterior_weight=0.1, prior_weight=0.3)", None]
     options = space.options({LR: 0.5, "seed": 2, "method.d": None})
     assert options == [f"--{LR}=0.5", "--seed=2", "--method.d=null"]
 
@@ -287,6 +290,20 @@ def test_the_best_config_trains_to_the_value_of_its_trial(tuned):
     assert "begun with another config" in refusal("tune", *given, "--method.latent_dim", 8)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (HERE.parent.parent / "docs" / "tuning.md").read_text()
+    commands = [shlex.split(line)[1:] for block in blocks("bash", page) for line in block.splitlines()]
+    assert [command[0] for command in commands] == ["train", "evaluate", "tune", "train"]
+    for command in commands:
+        small = ["--training.max_epochs=1", "--training.accelerator=cpu", "--training.report_warm_up=2"]
+        small += ["--data.selection.corpus.init_args.num_studies=300"]
+        more = {"evaluate": ["--resamples=20"], "tune": [*small, "--trials=2"], "train": small}[command[0]]
+        assert main(command + more) == 0
+
+
 def test_data_without_test_has_none():
     data = study_data(Sealed(), image_size=32, batch_size=8).without_test()
     assert not data.has("test")
@@ -321,8 +338,8 @@ def test_what_a_search_cannot_have_is_one_line(tmp_path):
 
 
 def test_the_spaces_that_ship_fit_the_configs_that_their_heads_name():
-    from vkd_pyro.cli.tune import parse, tune_parser
     from vkd_pyro.artifacts.config import config_path
+    from vkd_pyro.cli.tune import parse, tune_parser
 
     space = read_space([Path(config_path(name)) for name in ("spaces/training", "spaces/vkd")])
     (options,) = (options for options in space.examples()[:1])
