@@ -37,7 +37,7 @@ class RunLogger(ABC):
         return None
 
     @abstractmethod
-    def open(self, run: Path, key: str | None) -> tuple[Logger, str]:
+    def begin(self, run: Path, key: str | None) -> tuple[Logger, str]:
         """The logger of a run, and what it knows the run by; a key of an earlier time goes on with that."""
 
     @abstractmethod
@@ -45,7 +45,7 @@ class RunLogger(ABC):
         """Figures (PNG) and a table, under a name."""
 
     def close(self, logger: Any) -> None:
-        """Ends what `open` began."""
+        """Ends what `begin` began."""
         logger.finalize("success")
 
 
@@ -55,8 +55,8 @@ class TensorBoard(RunLogger):
 
     package: ClassVar[str] = "tensorboard"
 
-    def open(self, run: Path, key: str | None) -> tuple[Logger, str]:
-        """As `RunLogger.open`."""
+    def begin(self, run: Path, key: str | None) -> tuple[Logger, str]:
+        """As `RunLogger.begin`."""
         from lightning.pytorch.loggers import TensorBoardLogger
 
         folder = run / TRACKING / "tensorboard"
@@ -105,8 +105,8 @@ class MLflow(RunLogger):
         uri = self.tracking_uri
         return uri if uri and urlsplit(uri).scheme not in ("", "file", "sqlite") else None
 
-    def open(self, run: Path, key: str | None) -> tuple[Logger, str]:
-        """As `RunLogger.open`."""
+    def begin(self, run: Path, key: str | None) -> tuple[Logger, str]:
+        """As `RunLogger.begin`."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it counts its use, and sends that, unless told
         from lightning.pytorch.loggers import MLFlowLogger
 
@@ -144,8 +144,8 @@ class WandB(RunLogger):
         """Weights & Biases, where the mode says so."""
         return "Weights & Biases" if self.mode == "online" else None
 
-    def open(self, run: Path, key: str | None) -> tuple[Logger, str]:
-        """As `RunLogger.open`."""
+    def begin(self, run: Path, key: str | None) -> tuple[Logger, str]:
+        """As `RunLogger.begin`."""
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its own errors, sent whatever the mode
         import wandb
         from lightning.pytorch.loggers import WandbLogger

@@ -58,7 +58,7 @@ def opened_each(
         for maker in loggers if leads() else ():
             kind = type(maker).__name__
             try:
-                logger, key = maker.open(run, keys.get(kind))
+                logger, key = maker.begin(run, keys.get(kind))
             except Exception as error:  # each library has its own
                 raise UserError(f"training.loggers: {kind} cannot be opened: {one_line(error)[:300]}") from error
             found.append((maker, logger))
