@@ -70,7 +70,7 @@ class TensorBoard(RunLogger):
         for title, path in figures.items():
             with Image.open(path) as image:
                 logger.experiment.add_image(f"{name}/{title}", np.asarray(image.convert("RGB")), dataformats="HWC")
-        rows = [table.columns, ["---"] * len(table.columns), *table.to_numpy().tolist()]
+        rows: list[Any] = [table.columns, ["---"] * len(table.columns), *table.to_numpy().tolist()]
         lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
         logger.experiment.add_text(f"{name}/findings", "\n".join(lines))
 
