@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "vkd_pyro"
 FLOORS = """
 __main__
 cli
+tuning
 training reporting serving
 evaluation prediction
 artifacts explanations

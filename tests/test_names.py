@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vkd_pyro.artifacts.config import shipped_configs
+from tests.test_readme import OF_TRAININGS
 from vkd_pyro.artifacts.names import check_names
 from vkd_pyro.artifacts.source import arguments, below
 from vkd_pyro.cli.train import OTHERS, PARTS, train_parser
@@ -57,7 +57,7 @@ def test_a_slip_is_told_with_the_nearest_name_before_torch_is_imported(tmp_path)
             assert expected in line
 
 
-@pytest.mark.parametrize("name", sorted(set(shipped_configs()) - {"pacs"}))  # that one is of no training
+@pytest.mark.parametrize("name", OF_TRAININGS)
 def test_the_configs_that_ship_have_right_names(name):
     check_names(["--config", name], PARTS, OTHERS)
 

@@ -7,6 +7,7 @@ runs/<name>/
   metrics.csv     one row an epoch
   checkpoints/    best.ckpt, last.ckpt, previous.ckpt: report branch included, never the frozen language model
   bundle/         the image-only model of the best epoch
+  tracking/       what training.loggers write, where there are any
   .lock           held by the process that trains
 """
 
@@ -36,7 +37,7 @@ from vkd_pyro.utils.locks import LOCK, locked
 from vkd_pyro.utils.reading import read_text
 
 CHECKPOINTS, BUNDLE, CONFIG, METRICS = "checkpoints", "bundle", "config.yaml", "metrics.csv"
-DATA, BAD_IMAGES = "data.json", "bad_images.csv"
+DATA, BAD_IMAGES, TRACKING = "data.json", "bad_images.csv", "tracking"
 MAX_CONFIG = 2**20
 """Bytes of config.yaml, at most (1 MiB)."""
 COMMAND = "vkd train"
@@ -118,7 +119,8 @@ def check_not_live(run: Path) -> None:
 
 def _remove(run: Path, made: bool) -> None:
     """Removes what a training writes before its first checkpoint; the folder too, if the training made it."""
-    shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+    for name in (CHECKPOINTS, TRACKING):
+        shutil.rmtree(run / name, ignore_errors=True)
     for name in (METRICS, BAD_IMAGES, DATA, CONFIG, LOCK):  # without its lock the folder is another's who asks
         (run / name).unlink(missing_ok=True)
     if made:

@@ -14,6 +14,7 @@ from vkd_pyro.utils.text import printable
 
 COMMANDS = {
     "train": "train a model; writes a run",
+    "tune": "search for settings, on the validation split",
     "evaluate": "AUC per finding, calibration, uncertainty of a run or bundle: numbers, figures, a page",
     "compare": "differences of runs on the same studies, with intervals",
     "predict": "findings of X-rays, by a bundle",

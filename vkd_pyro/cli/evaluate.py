@@ -66,6 +66,7 @@ def evaluate_parser() -> ArgumentParser:
         help="another method on the same studies, such as image_only: its run, evaluated by vkd evaluate, or the "
         "folder of its evaluation; the page begins with the difference",
     )
+    parser.add_argument("--loggers", action="store_true", help="numbers and figures go to the run's loggers, too")
     parser.add_argument("--beside", type=Path | None, help="another run, whose z is shown beside this one's")
     parser.add_argument(
         "--heatmaps",
@@ -101,6 +102,7 @@ def main(arguments: list[str]) -> None:
     prevalence = prevalences(settings.prevalence, trained.method.findings)
     folder = output_folder(settings, changes, trained.data.corpus.name)
     localized = localized_of(trained, settings) if settings.heatmaps else None
+    loggers = loggers_of_run(settings) if settings.loggers else []
     evaluation, rows = evaluate_run(
         trained, settings.split, settings.num_samples, settings.level, settings.fusion, settings.seed
     )
@@ -124,6 +126,27 @@ def main(arguments: list[str]) -> None:
         write_page(evaluation, folder, replace(extras, **more), settings.resamples, prevalence)
     else:
         write_numbers(evaluation, folder, localized)
+    if loggers:
+        log(loggers, evaluation, settings.run, folder)
+
+
+def loggers_of_run(settings: Namespace) -> list[Any]:
+    """Those that the run's config names, which `--loggers` asks for."""
+    if is_bundle(settings.run):
+        raise UserError(f"--loggers: {settings.run} is a bundle, which names none; give its run")
+    from vkd_pyro.training.tracking import loggers_of
+
+    return loggers_of(settings.run, settings.allow_module)
+
+
+def log(loggers: list[Any], evaluation: Any, run: Path, folder: Path) -> None:
+    """Sends an evaluation to the loggers of its run."""
+    from vkd_pyro.training.tracking import log_evaluation
+    from vkd_pyro.training.trainer import quiet
+
+    with quiet():
+        log_evaluation(loggers, run, evaluation, folder)
+    say(f"sent to {', '.join(type(one).__name__ for one in loggers)}: numbers, findings, figures, as {folder.name}")
 
 
 def _against(settings: Namespace, evaluation: Any) -> Any:
@@ -145,7 +168,7 @@ def _evaluate_folds(settings: Namespace, changes: list[str], command: str) -> No
     from vkd_pyro.reporting.method import method_facts
     from vkd_pyro.reporting.sections import Extras
 
-    for name in ("config", "samples", "beside", "cases", "heatmaps", "prevalence"):
+    for name in ("config", "samples", "beside", "cases", "heatmaps", "prevalence", "loggers"):
         if changes or settings[name]:
             raise UserError(f"--{name if settings[name] else 'data'}: is of one run; leave it out, or --folds")
     if settings.output is None:

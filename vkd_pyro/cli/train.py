@@ -92,6 +92,9 @@ def main(arguments: list[str]) -> None:
     parts = build(settings, trained=goes_on or settings.start_from is not None)
     if leads():
         say(describe_data(parts.data.summary()), flush=True)
+        for logger in parts.training.loggers:
+            if logger.sends_to:
+                say(f"metrics and settings are sent to {logger.sends_to}", flush=True)
     fit(
         method=parts.method,
         data=parts.data,

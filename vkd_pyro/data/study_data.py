@@ -57,6 +57,16 @@ class StudyData:
             raise UserError(f"{self.corpus.name}: the {split} split is empty; more studies are needed")
         return [self._source.studies[i] for i in self._splits[split]]
 
+    def has(self, split: str) -> bool:
+        """Whether a split has any studies."""
+        return bool(self._splits[split])
+
+    def without_test(self) -> "StudyData":
+        """The same data with an empty test split, for what must not see it: whoever asks for it gets an error."""
+        kept = StudyData(self.selection, self.task, self.loading)
+        vars(kept).update(_source=self._source, _splits=self._splits | {"test": []})
+        return kept
+
     def targets(self, split: str) -> NDArray[np.float32]:
         """What the task makes of the labels of a split, float32 [N, K]; NaN unknown: `Task.targets`."""
         return self.task.targets(self.corpus, self.studies(split), split)

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from vkd_pyro.artifacts.bundle import save_bundle
@@ -46,6 +48,7 @@ from vkd_pyro.training.requirements import (
 from vkd_pyro.training.resuming import check_same_data, resume_from, settings_of
 from vkd_pyro.training.settings import Training
 from vkd_pyro.training.stopping import stoppable
+from vkd_pyro.training.tracking import hyperparameters, opened
 from vkd_pyro.training.trainer import compile_encoders, make_trainer, quiet
 from vkd_pyro.training.warm_up import warm_up
 from vkd_pyro.utils.files import full_disk, write_json, written
@@ -64,6 +67,7 @@ def fit(
     start_from: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> Method:
     """Trains a method and writes a run; returns it with the weights of the best epoch, in eval mode.
 
@@ -83,6 +87,7 @@ def fit(
         start_from: a run of the same image model, whose best weights to begin with (fine-tuning).
         resume: go on from the newest whole checkpoint of `run`.
         progress: a line for each epoch, and a bar within it where standard error is a terminal.
+        callbacks: of Lightning, more than ours; after ours, but before an epoch's checkpoints.
     """
     run, training = Path(run), training or Training()
     with claimed(run, resume) if leads() else nullcontext(), stoppable(method, run):
@@ -102,7 +107,7 @@ def fit(
                 start_with(method, Path(start_from))
         best = BestCheckpoint(run / CHECKPOINTS)
         with quiet():
-            trainer = make_trainer(training, run, best, progress)
+            trainer = make_trainer(training, run, best, progress, callbacks)
         if leads():
             warn_of_absent_findings(data)
         train_loader, validation_loader = loaders(method, data, training, seed, trainer)
@@ -121,7 +126,8 @@ def fit(
         elif leads() and config:  # what may change while it goes on
             write_config(run, config)
         method.train()  # Lightning keeps the mode it finds
-        with quiet(), full_disk(run):
+        told = hyperparameters(config) or settings
+        with quiet(), full_disk(run), opened(training.loggers, run, told) as trainer.loggers:
             trainer.fit(module, train_loader, validation_loader, ckpt_path=last, weights_only=True)
         if leads():
             finish(method, data, run, training, posthoc)

@@ -31,13 +31,14 @@ SPEED = {
     "training.accelerator",
     "training.checkpoint_steps",
     "training.compile",
+    "training.loggers",
     "training.devices",  # with the machines it gives the processes, which are compared
     "training.num_nodes",
     "data.loading.cache_images",
     "data.loading.num_workers",
     "data.loading.timeout",
 }
-"""Settings that change how fast a training goes, and nothing that it learns."""
+"""Settings that change how fast a training goes, or who is told of it, and nothing that it learns."""
 
 END = {"training.patience", "training.tolerance"}
 """Settings that say when a training ends; so does max_epochs, which one_cycle's learning rates depend on too."""

@@ -3,13 +3,14 @@
 import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from vkd_pyro.training.loggers import RunLogger, check_kinds
 from vkd_pyro.utils.errors import UserError, one_line
 
 
@@ -39,6 +40,7 @@ class Training:
         checkpoint_steps: optimiser steps between checkpoints within an epoch; None for the ends of epochs alone.
         report_warm_up: steps in which the report branch learns alone, from labelled reports, before the training; 0 is
             none. It helps where few studies are labelled, and the branch fills in the labels of the others.
+        loggers: where metrics go besides metrics.csv: `TensorBoard`, `MLflow`, `WandB`, or a `RunLogger` of one's own.
     """
 
     max_epochs: int = 20
@@ -58,6 +60,7 @@ class Training:
     compile: bool = False
     checkpoint_steps: int | None = 1000
     report_warm_up: int = 0
+    loggers: list[RunLogger] = field(default_factory=list)
 
     @property
     def device(self) -> torch.device:
@@ -81,6 +84,7 @@ class Training:
             raise UserError(
                 f"training.gradient_clip: found {self.gradient_clip}, expected more than 0, or null for none"
             )
+        check_kinds(self.loggers)
         if self.precision == "16-mixed" and self.device.type == "cpu":
             raise UserError("training.precision: 16-mixed wants a GPU; on a CPU use 32-true or bf16-mixed")
 

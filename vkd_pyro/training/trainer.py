@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,8 +33,10 @@ def check_devices(training: Training) -> None:
         )
 
 
-def make_trainer(training: Training, run: Path, best: ModelCheckpoint, progress: bool) -> L.Trainer:
-    """Lightning's trainer, with what happens between epochs; nothing is written before it fits."""
+def make_trainer(
+    training: Training, run: Path, best: ModelCheckpoint, progress: bool, more: Sequence[Callback] = ()
+) -> L.Trainer:
+    """Lightning's trainer, with what happens between epochs, and more of it; nothing is written before it fits."""
     check_devices(training)
     last = LastCheckpoint(run / CHECKPOINTS, training.checkpoint_steps)
     callbacks: list[Callback] = [MetricsTable(run / METRICS), best, last]
@@ -56,7 +58,7 @@ def make_trainer(training: Training, run: Path, best: ModelCheckpoint, progress:
             max_epochs=training.max_epochs,
             gradient_clip_val=training.gradient_clip,
             accumulate_grad_batches=training.accumulate_batches,
-            callbacks=callbacks,
+            callbacks=[*callbacks, *more],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -7,6 +7,7 @@ calibration  the reliability diagram
 selective    uncertainty of right and wrong answers, referral, risk and coverage
 latent       maps of z
 training     training curves
+search       a search for settings: trials, and values by option
 decisions    decision curves
 forests      differences with their intervals
 drift        months of predictions beside what was usual
@@ -30,6 +31,7 @@ from vkd_pyro.reporting.figures.forests import forest
 from vkd_pyro.reporting.figures.latent import latent_maps
 from vkd_pyro.reporting.figures.pointing import pointing
 from vkd_pyro.reporting.figures.posterior import ecdf_differences, expected_coverage
+from vkd_pyro.reporting.figures.search import search_history
 from vkd_pyro.reporting.figures.selective import referral, risk_coverage, uncertainty_histograms
 from vkd_pyro.reporting.figures.style import interval_text
 from vkd_pyro.reporting.figures.training import training_curves
