@@ -1,4 +1,4 @@
-"""The blocks that a network repeats: what is trained of its end alone, and what gradient checkpointing computes again."""
+"""The blocks that a network repeats: what one trains of its end alone, and what gradient checkpointing forgets."""
 
 from torch import nn
 

@@ -63,7 +63,6 @@ class LoRAEncoder(ImageEncoder):
             UserError: in the first step, where the network reads a layer's weights without calling it.
         """
         if self.training and not self._tried:
-            self._tried = True
             return self._first(images)
         return self.backbone(images)
 
@@ -80,9 +79,10 @@ class LoRAEncoder(ImageEncoder):
         if idle := [name for name, layer in layers.items() if layer not in called]:
             raise UserError(
                 f"LoRAEncoder.targets: {type(self.backbone).__name__} reads the weights of {idle[0]} without calling "
-                "it, so nothing can be added to it; name other layers, e.g. those of its mlp, or take e.g. TimmEncoder's "
+                "it, so nothing can be added to it; name other layers, e.g. those of its mlp, or take TimmEncoder's "
                 "vit_small_patch16_224"
             )
+        self._tried = True
         return features
 
     def merged(self) -> ImageEncoder:
@@ -106,8 +106,8 @@ def attention_layers(network: nn.Module) -> list[str]:
     if not found:
         name = getattr(network, "name", type(network).__name__)
         raise UserError(
-            f"LoRAEncoder.targets: found none, and {name} has no linear layer in attention; name its layers, e.g. ['conv1'], or take "
-            "LastBlocksEncoder"
+            f"LoRAEncoder.targets: found none, and {name} has no linear layer in attention; name its layers, e.g. "
+            "['conv1'], or take LastBlocksEncoder"
         )
     return found
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vkd_pyro.encoders.hub import ASK, may_be_asked
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.torchvision_models import OPTION, load_state
-from vkd_pyro.utils.errors import UserError, check_choice, check_count, one_line
+from vkd_pyro.utils.errors import UserError, check_count, one_line
 
 OWN = ("pretrained", "imagenet")
 """What names timm's own weights rather than a file."""
@@ -46,7 +46,8 @@ class TimmEncoder(ImageEncoder):
         super().__init__()
         if image_size is not None:
             check_count("image_encoder.image_size", image_size, most=LARGEST)
-        check_choice("image_encoder.channels", channels, (1, 3))
+        if channels not in (1, 3):
+            raise UserError(f"image_encoder.channels: found {channels!r}, expected 1 or 3")
         self.name, self.weights, self.image_size, self.channels = name, weights, image_size, channels
         timm = _timm()
         if not timm.is_model(name):  # names that begin with "hf-hub:" are none
@@ -74,8 +75,8 @@ class TimmEncoder(ImageEncoder):
         if self._demanded is not None and not height == width == self._demanded:
             raise UserError(
                 f"data.selection.image_size: found images of {height} x {width}, and {self.name} reads "
-                f"{self._demanded} x {self._demanded} alone; set it to {self._demanded}, or image_encoder.image_size to "
-                "what the images are"
+                f"{self._demanded} x {self._demanded} alone; set it to {self._demanded}, or image_encoder.image_size "
+                "to what the images are"
             )
         normalised = (images - self.mean) / self.std
         return self.network(normalised.contiguous(memory_format=torch.channels_last)).float()

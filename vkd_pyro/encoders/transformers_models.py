@@ -25,7 +25,7 @@ SPECIAL_TOKENS = {
     "swinv2": 0,
     "vit": 1,
 }
-"""The networks, by their `model_type`, and their tokens before those of patches: [CLS], DeiT's second; registers more."""
+"""The networks, by `model_type`, and their tokens before those of patches: [CLS], DeiT's second; registers are more."""
 
 LARGEST = 2**16
 """The largest whole number in a network's configuration."""
@@ -182,26 +182,26 @@ def _normalisation(weights: str | None, config: Any) -> tuple[Tensor, Tensor, in
     channels: int = config.num_channels
     if weights is None:
         return torch.zeros(channels, 1, 1), torch.ones(channels, 1, 1), _side(config.image_size)
-    path, found = Path(weights) / PREPROCESSOR, _json(Path(weights), PREPROCESSOR)
-    scale = found.get("rescale_factor", 1 / 255) if found.get("do_rescale", True) else 1.0
+    found = _json(Path(weights), PREPROCESSOR)
     mean, std = found.get("image_mean"), found.get("image_std")
     if not found.get("do_normalize", True):
         mean, std = [0.0], [1.0]
-    for name, value, positive in (
-        ("image_mean", mean, False),
-        ("image_std", std, True),
-        ("rescale_factor", [scale], True),
-    ):
+    scale = found.get("rescale_factor", 1 / 255) if found.get("do_rescale", True) else 1.0
+    for name, value in {"image_mean": mean, "image_std": std, "rescale_factor": [scale]}.items():
         numbers = value if isinstance(value, list) else []
-        right = all(
-            isinstance(one, int | float) and math.isfinite(one) and (one > 0 or not positive) for one in numbers
-        )
-        if len(numbers) not in (1, channels) or not right:
-            raise UserError(f"{path}: {name} is {str(value)[:80]}, expected {channels} numbers{' above 0' * positive}")
-    # Images here are in [0, 1], which are bytes / 255 there.
-    both = (torch.tensor(value).expand(channels).reshape(channels, 1, 1) / (255 * scale) for value in (mean, std))
+        right = all(isinstance(one, int | float) and math.isfinite(one) for one in numbers)
+        if len(numbers) not in (1, channels) or not right or (name != "image_mean" and min(numbers) <= 0):
+            above = "" if name == "image_mean" else " above 0"
+            raise UserError(
+                f"{Path(weights) / PREPROCESSOR}: {name} is {str(value)[:80]}, expected {channels} numbers{above}"
+            )
     size = (found.get("do_center_crop") and found.get("crop_size")) or found.get("size") or config.image_size
-    return *both, _side(size)
+    return _per_channel(mean, scale, channels), _per_channel(std, scale, channels), _side(size)
+
+
+def _per_channel(values: list[float], scale: float, channels: int) -> Tensor:
+    """For images in [0, 1], which are bytes / 255; the values are for bytes times the scale. [channels, 1, 1]."""
+    return torch.tensor(values).expand(channels).reshape(channels, 1, 1) / (255 * scale)
 
 
 def _side(size: Any) -> int:
