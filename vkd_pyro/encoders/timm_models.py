@@ -56,6 +56,12 @@ class TimmEncoder(ImageEncoder):
                 "vit_small_patch16_224; python -c 'import timm; print(timm.list_models())' lists them"
             )
         self.network = _network(timm, name, weights, image_size, channels)
+        patch = getattr(getattr(self.network, "patch_embed", None), "patch_size", None)
+        if image_size is not None and patch and any(image_size % side for side in patch):
+            raise UserError(
+                f"image_encoder.image_size: found {image_size}, and {name} reads patches of {patch[0]} x {patch[1]}; "
+                f"set it, and data.selection.image_size, to a multiple of {patch[0]}"
+            )
         self.features_dim: int = getattr(self.network, "head_hidden_size", None) or self.network.num_features
         config = self.network.pretrained_cfg
         self._demanded = (image_size or config["input_size"][-1]) if config.get("fixed_input_size") else None
