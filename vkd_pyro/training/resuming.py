@@ -148,7 +148,9 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _flat(f"{name}.{key}", inner)
     elif isinstance(value, list | tuple | set | frozenset):
         yield name, ", ".join(str(inner) for inner in (sorted(value, key=str) if isinstance(value, set) else value))
-    elif not isinstance(value, nn.Module | Tensor | Path | type | partial) and not inspect.isroutine(value):
+    elif not isinstance(
+        value, nn.Module | Tensor | torch.device | torch.dtype | Path | type | partial
+    ) and not inspect.isroutine(value):
         yield name, public_path(type(value))
         for key, inner in _kept(value):
             yield from _flat(f"{name}.{key}", inner)
