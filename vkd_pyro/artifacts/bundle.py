@@ -27,7 +27,7 @@ import torch
 
 from vkd_pyro.artifacts.guard import MAX_WEIGHTS, guarded, header_of, regular_file
 from vkd_pyro.artifacts.hub import fetched, on_hub
-from vkd_pyro.artifacts.parts import describe_model, load_model
+from vkd_pyro.artifacts.parts import describe_model, load_model, merged
 from vkd_pyro.artifacts.schema import BundleSchema, ConfigSchema, checked
 from vkd_pyro.artifacts.signing import SIGNATURE, verified_copy
 from vkd_pyro.data.images.transforms import ImageTransform
@@ -95,6 +95,7 @@ def save_bundle(
     """
     if folder.exists():
         raise UserError(f"{folder}: exists already, and a bundle never changes; choose another folder")
+    model = merged(model)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with written_folder(folder) as unfinished:
         safetensors.torch.save_file(state, unfinished / WEIGHTS)
@@ -289,6 +290,7 @@ def check_not_bundle(path: Path, option: str = "--output") -> None:
 
 def check_rebuildable(model: ImageModel, findings: Sequence[str] = ()) -> None:
     """Raises `UserError` where a bundle of this model could not be written and read: before training, not after it."""
+    model = merged(model)
     try:
         json.dumps(describe_model(model))
     except TypeError as error:

@@ -1,5 +1,6 @@
 """An image model as a description, and back: built only where each of its tensors is in the file of its weights."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from math import prod
@@ -43,6 +44,19 @@ DTYPES = {
 
 REPLACED = 50, 2**23
 """Tensors, and numbers in them, that a network may have while it is built and not afterwards: torchvision's heads."""
+
+
+def merged(model: ImageModel) -> ImageModel:
+    """A model without what only training needs of its image encoder, which then is no part of a bundle.
+
+    Returns: the model itself where there is nothing of that, else a copy.
+    """
+    encoder = model.image_encoder.merged()
+    if encoder is model.image_encoder:
+        return model
+    copied = copy.deepcopy(model)
+    copied.image_encoder = encoder
+    return copied
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:

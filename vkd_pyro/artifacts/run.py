@@ -206,11 +206,16 @@ def load_data(changes: list[str], bundle: Bundle) -> StudyData:
 
 
 def without_weights(settings: Namespace) -> Namespace:
-    """Settings without the pretrained image weights that training started from, since a checkpoint follows."""
+    """Settings without the pretrained image weights that training started from, since a checkpoint follows.
+
+    A folder that says what the network is, beside its weights, stays.
+    """
+    settings = settings.clone()
     encoder = settings.method.init_args.get("image_encoder")
-    if encoder is not None and "weights" in encoder.init_args:
-        settings = settings.clone()
-        settings.method.init_args.image_encoder.init_args.weights = None
+    while encoder is not None:
+        if "weights" in encoder.init_args and "architecture" not in encoder.init_args:
+            encoder.init_args.weights = None
+        encoder = encoder.init_args.get("backbone")
     return settings
 
 

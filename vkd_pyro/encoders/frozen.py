@@ -70,4 +70,5 @@ class FrozenImageEncoder(ImageEncoder):
     def feature_preparation(self) -> dict[str, Any]:
         """What the backbone's features depend on, for JSON: a store of features serves encoders with the same only."""
         weights = hash_of_weights(self.backbone.state_dict())
-        return {"backbone": describe(self.backbone)["class_path"], "weights": weights}
+        of_class = {"backbone": describe(self.backbone)["class_path"], "weights": weights}
+        return of_class | self.backbone.feature_options

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vkd_pyro.encoders.blocks import is_block, parameters_by_block
 from vkd_pyro.encoders.torchvision_models import load_image_weights, torchvision_models
 from vkd_pyro.utils.errors import UserError
 
@@ -17,23 +18,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 TWO_HEADED = ("googlenet", "inception_v3")
 """Networks of torchvision that return two outputs while training."""
-
-BLOCKS = (
-    "_DenseLayer",
-    "_InvertedResidual",
-    "BasicBlock",
-    "Bottleneck",
-    "CNBlock",
-    "EncoderBlock",
-    "FusedMBConv",
-    "InvertedResidual",
-    "MBConv",
-    "PartitionAttentionLayer",
-    "ResBottleneckBlock",
-    "SwinTransformerBlock",
-    "SwinTransformerBlockV2",
-)
-"""Classes of torchvision that its networks repeat, and that gradient checkpointing computes again."""
 
 
 class ImageEncoder(nn.Module, abc.ABC):
@@ -44,6 +28,24 @@ class ImageEncoder(nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Args: float [B, 1, height, width] in [0, 1]. Returns: float [B, features_dim]."""
+
+    def parameter_blocks(self) -> list[list[nn.Parameter]]:
+        """Its parameters in the order of computation: those before its first block, then those of each block.
+
+        A block is what the network repeats (`BLOCKS`); what follows it, until the next one, belongs to it.
+
+        Returns: [] for a network without blocks.
+        """
+        return parameters_by_block(self)
+
+    @property
+    def feature_options(self) -> dict[str, Any]:
+        """What its features depend on beside its class and its weights, for JSON."""
+        return {}
+
+    def merged(self) -> "ImageEncoder":
+        """The same function without what only training needs: what a bundle keeps."""
+        return self
 
 
 PIXELS_AT_ONCE = 4 * 224**2
@@ -128,7 +130,7 @@ def checkpoint_blocks(network: nn.Module, name: str) -> None:
     Raises:
         UserError: it has no blocks.
     """
-    blocks = [module for module in network.modules() if type(module).__name__ in BLOCKS]
+    blocks = [module for module in network.modules() if is_block(module)]
     if not blocks:
         raise UserError(
             f"image_encoder.checkpointing: {name} has no blocks to compute again; set it to false, "

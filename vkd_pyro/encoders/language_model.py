@@ -6,14 +6,11 @@ import warnings
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vkd_pyro.encoders.hub import ASK, has_model, is_cached, may_be_asked
+from vkd_pyro.encoders.pretrained import NOT_WHOLE, check_weights, quiet
 from vkd_pyro.utils.errors import UserError
-
-NOT_WHOLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
-"""What `transformers` raises where something is missing or broken."""
 
 OPTION = "--method.report_encoder.language_model"
 """Where the folder of one is given."""
@@ -30,7 +27,7 @@ def load_language_model(name: str, max_tokens: int) -> tuple[Any, nn.Module]:
         UserError: what is there is not a whole language model, or not one that can be read here.
     """
     tokenizer, model, loaded = _read(name)
-    _check_weights(name, model, loaded)
+    check_weights(OPTION, name, model, loaded)
     _check_tokens(name, tokenizer, model, max_tokens)
     _check_reading(name, tokenizer, model, max_tokens)
     _warn_of_case(name, tokenizer)
@@ -41,19 +38,17 @@ def _read(name: str) -> tuple[Any, Any, dict[str, Any]]:
     """From a local folder or the hub's cache; else, where that is allowed, from the hub, if it answers in time."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning once loader workers fork
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else a line for each attempt without a network
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # what it would say of weights is checked below
     try:
         here = os.path.isdir(name) or is_cached(name)
         if not here and not may_be_asked():  # before `transformers` takes its seconds
             raise OSError(f"{name} is not on this machine")
-        try:
-            return _from_pretrained(name, local_files_only=True)
-        except NOT_WHOLE:
-            if os.path.isdir(name) or not may_be_asked() or not has_model(name):
-                raise
-            return _from_pretrained(name, local_files_only=False)
+        with quiet():
+            try:
+                return _from_pretrained(name, local_files_only=True)
+            except NOT_WHOLE:
+                if os.path.isdir(name) or not may_be_asked() or not has_model(name):
+                    raise
+                return _from_pretrained(name, local_files_only=False)
     except NOT_WHOLE as error:
         where = "is a folder without a whole model" if os.path.isdir(name) else "is neither a local folder nor in reach"
         again = "" if may_be_asked() or os.path.isdir(name) else f"; or, to download it, put {ASK} before the command"
@@ -61,8 +56,6 @@ def _read(name: str) -> tuple[Any, Any, dict[str, Any]]:
             f"{OPTION}: {name} {where}; fetch config.json, the tokenizer's files (vocab.txt or tokenizer.json) and "
             f"model.safetensors of {name} into a folder and give {OPTION} FOLDER{again}"
         ) from error
-    finally:
-        logger.setLevel(level)
 
 
 def _from_pretrained(name: str, local_files_only: bool) -> tuple[Any, Any, dict[str, Any]]:
@@ -77,25 +70,6 @@ def _from_pretrained(name: str, local_files_only: bool) -> tuple[Any, Any, dict[
         name, **options, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )  # sizes that do not match are in `loaded`
     return tokenizer, model.eval(), loaded
-
-
-def _check_weights(name: str, model: Any, loaded: dict[str, Any]) -> None:
-    """All weights but the pooler's, which is not used, come from the file, and the file has no more layers."""
-    missing = sorted(key for key in loaded["missing_keys"] if "pooler" not in key)
-    reshaped = sorted(str(key[0] if isinstance(key, tuple) else key) for key in loaded["mismatched_keys"])
-    own = {key.split(".")[0] for key in model.state_dict()}
-    prefixes = (*own, getattr(model, "base_model_prefix", "") or "-")
-    surplus = sorted(k for k in loaded["unexpected_keys"] if k.split(".")[0] in prefixes and "position_ids" not in k)
-    surplus = [key for key in surplus if "pooler" not in key]
-    if missing or reshaped or surplus:
-        total = len(model.state_dict())
-        raise UserError(
-            f"{OPTION}: the weights of {name} are not those of its config.json: {len(missing)} of "
-            f"{total} missing, {len(reshaped)} of another shape, {len(surplus)} too many "
-            f"(e.g. {(missing + reshaped + surplus)[0]}); fetch both from the same place"
-        )
-    if bad := [key for key, value in model.state_dict().items() if not torch.isfinite(value).all()]:
-        raise UserError(f"{OPTION}: {name} has weights that are not finite ({bad[0]}); fetch them again")
 
 
 def _check_tokens(name: str, tokenizer: Any, model: Any, max_tokens: int) -> None:

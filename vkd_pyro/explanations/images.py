@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vkd_pyro.encoders.blocks import is_attention
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.explanations import library, log_odds
 from vkd_pyro.model import ImageModel
@@ -94,7 +95,7 @@ def last_convolution(encoder: ImageEncoder, images: Tensor | None = None) -> nn.
         if isinstance(output, Tensor) and output.dim() == 4 and output[0, 0].numel() > 1:
             found.append(module)
 
-    if not any(isinstance(module, nn.MultiheadAttention) for module in encoder.modules()):
+    if not any(is_attention(module) for module in encoder.modules()):
         hooks = [module.register_forward_hook(keep) for module in encoder.modules()]
         try:
             encoder(torch.zeros(1, 1, 224, 224) if images is None else images)

@@ -4,10 +4,12 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vkd_pyro.artifacts.checkpoints import LAST, load_checked, newest, resumption_of
@@ -39,6 +41,9 @@ SPEED = {
     "data.loading.timeout",
 }
 """Settings that change how fast a training goes, or who is told of it, and nothing that it learns."""
+
+NOT_SETTINGS = nn.Module | Tensor | torch.device | torch.dtype | Path | type | partial
+"""Kinds of arguments that are described elsewhere, or that change nothing."""
 
 END = {"training.patience", "training.tolerance"}
 """Settings that say when a training ends; so does max_epochs, which one_cycle's learning rates depend on too."""
@@ -142,14 +147,16 @@ def _kept(part: object) -> Iterator[tuple[str, Any]]:
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Numbers and words of a value, by their dotted names; modules and tensors are described by themselves."""
-    if value is None or isinstance(value, str | bool | int | float):
+    if isinstance(value, Enum):  # of a library, whose class a checkpoint may not name
+        yield name, str(value.value)
+    elif value is None or isinstance(value, str | bool | int | float):
         yield name, value
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(f"{name}.{key}", inner)
     elif isinstance(value, list | tuple | set | frozenset):
         yield name, ", ".join(str(inner) for inner in (sorted(value, key=str) if isinstance(value, set) else value))
-    elif not isinstance(value, nn.Module | Tensor | Path | type | partial) and not inspect.isroutine(value):
+    elif not isinstance(value, NOT_SETTINGS) and not inspect.isroutine(value):
         yield name, public_path(type(value))
         for key, inner in _kept(value):
             yield from _flat(f"{name}.{key}", inner)

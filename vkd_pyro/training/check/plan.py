@@ -160,15 +160,17 @@ def parts_of(plan: Plan, reached: set[int], has_report: bool) -> tuple[Part, ...
                     frozen=sum(p.numel() for p in [*own.values(), *frozen_model] if not p.requires_grad),
                     untrained=untrained,
                     trains=len(untrained) < len(trainable),
-                    reason=_reason(plan, side, name, has_report) if untrained else "",
+                    reason=_reason(plan, side, name, has_report, untrained) if untrained else "",
                     note=f"frozen: {module.language_model}" if frozen_model else "",
                 )
             )
     return tuple(parts)
 
 
-def _reason(plan: Plan, side: str, part: str, has_report: bool) -> str:
+def _reason(plan: Plan, side: str, part: str, has_report: bool, untrained: tuple[str, ...]) -> str:
     """Why parameters of a part get no gradient."""
+    if all(".lora_A." in name for name in untrained):
+        return "B of LoRA begins as 0, so A has a gradient from the second step on"
     if side == "guide" and not has_report:
         return "no study of this batch has a report"
     if part == "auxiliary" and plan.objective and plan.objective.auxiliary_weight == 0:
