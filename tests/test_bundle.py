@@ -23,7 +23,7 @@ from vkd_pyro.utils.files import hash_of
 from vkd_pyro.utils.serialization import describe
 
 FINDINGS = ("Edema", "Fracture", "Pneumonia")
-TRANSFORM = ImageTransform(16)
+TRANSFORM = ImageTransform(16, scaled_jpeg=True)
 
 
 def make_model():

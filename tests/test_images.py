@@ -475,6 +475,32 @@ def test_one_bit_is_black_and_white(tmp_path):
     assert torch.equal(through(encoded(bits), tmp_path / "a.png"), expected)
 
 
+@pytest.mark.parametrize(
+    ("least", "expected"), [(None, (1000, 800)), (401, (1000, 800)), (400, (500, 400)), (90, (125, 100))]
+)
+def test_a_jpeg_is_decoded_at_the_smallest_size_that_is_large_enough(tmp_path, least, expected):
+    x, y = np.meshgrid(np.linspace(0, 6, 1000), np.linspace(0, 5, 800))
+    pixels = (120 + 100 * np.sin(x) * np.cos(y)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "xray.jpg", quality=95)
+    found = raster.read_raster(tmp_path / "xray.jpg", 800_000, least)
+    assert found.size == expected
+    close = np.asarray(Image.fromarray(pixels).resize(expected, Image.Resampling.BOX), int)
+    assert abs(np.asarray(found, int) - close).max() <= 3
+    with pytest.raises(UserError, match="1000 x 800 pixels, more than the limit of 799,999"):
+        raster.read_raster(tmp_path / "xray.jpg", 799_999, least)
+
+
+def test_a_scaled_jpeg_is_nearly_the_whole_one_and_a_png_is_the_same(tmp_path):
+    pixels = np.random.default_rng(0).normal(size=(30, 40)).repeat(20, 0).repeat(20, 1) * 30 + 120
+    gray = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    gray.save(tmp_path / "xray.jpg", quality=95)
+    gray.save(tmp_path / "xray.png")
+    whole, scaled = ImageTransform(64), ImageTransform(64, scaled_jpeg=True)
+    differences = (whole(tmp_path / "xray.jpg").int() - scaled(tmp_path / "xray.jpg").int()).abs()
+    assert 0 < differences.max() <= 6
+    assert torch.equal(whole(tmp_path / "xray.png"), scaled(tmp_path / "xray.png"))
+
+
 def test_a_cmyk_jpeg_is_the_gray_it_was(tmp_path):
     ramp = Image.fromarray(np.linspace(0, 255, 32 * 32).reshape(32, 32).astype(np.uint8))
     cmyk = through(encoded(ramp.convert("RGB").convert("CMYK"), "JPEG", quality=100), tmp_path / "a.jpg")

@@ -16,7 +16,7 @@ from benchmark.steps import training_step
 from benchmark.timing import Action, Row, compare, threads
 from vkd_pyro import VKD, Loading, Selection, StudyData, Task
 from vkd_pyro.data.corpora.openi import OpenI
-from vkd_pyro.data.images.transforms import Augmentation
+from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.selection import BadImages
 from vkd_pyro.data.store import prepare
 from vkd_pyro.data.store.layout import SHARD
@@ -28,11 +28,24 @@ from vkd_pyro.encoders.report import LanguageModelEncoder, WordEncoder
 def rows(chosen: Namespace, folder: Path) -> Iterator[Row]:
     """All rows of this part."""
     corpus = OpenI(chosen.root)
+    yield decoding(folder)
     yield epoch_from_store(Selection(corpus, 128), chosen.language_model, folder / "128")
     yield reading(Selection(corpus), folder / "224")
     yield loading(Selection(corpus), folder / "224")
     yield preparing_images(Selection(corpus), folder)
     yield preparing_reports(Selection(corpus), chosen.language_model, folder)
+
+
+def decoding(folder: Path, repeats: int = 9) -> Row:
+    """A JPEG of five megapixels, smooth with grain, read at 224 px: decoded whole, and at half its size."""
+    random = np.random.default_rng(0)
+    smooth = Image.fromarray(random.integers(0, 255, (64, 52), np.uint8)).resize((2544, 3056), Image.Resampling.BICUBIC)
+    grainy = np.asarray(smooth, np.float32) + random.normal(0, 6, (3056, 2544))
+    path = folder / "xray.jpg"
+    Image.fromarray(grainy.clip(0, 255).astype(np.uint8)).save(path, quality=95)
+    whole, scaled = ImageTransform(224), ImageTransform(224, scaled_jpeg=True)
+    ways = ("decoded whole", lambda: whole(path)), ("scaled_jpeg", lambda: scaled(path))
+    return compare("read a 5-megapixel JPEG, 224 px", *ways, repeats=repeats, images=1)
 
 
 def epoch_from_store(selection: Selection, language_model: str, folder: Path, steps: int = 12) -> Row:

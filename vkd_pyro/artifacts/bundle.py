@@ -184,7 +184,7 @@ def load_bundle(folder: str | Path, allow: Sequence[str] = (), trusted_key: str 
         return Bundle(
             model,
             tuple(schema.findings),
-            ImageTransform(schema.image_transform.size),
+            ImageTransform(**schema.image_transform.model_dump()),
             weights_hash,
             views_of(schema.data),
             calibration,

@@ -174,8 +174,7 @@ def load_run(path: str | Path, changes: list[str] | None = None, allow: Sequence
         raise UserError(f"{path}: its training has not ended; go on with vkd train --resume {path}")
     bundle = load_bundle(path / BUNDLE, allow)
     if changes:
-        settings.data.task.findings = list(bundle.findings)
-        settings.data.selection.image_size = bundle.transform.size
+        as_trained(settings, bundle)
     wrong = guarded(path / CONFIG, "give the run as it was written", "its method or data cannot be built", named=False)
     with wrong, no_larger_than(4 * MAX_WEIGHTS):  # a frozen language model among them
         parts = parser.instantiate(settings)
@@ -200,9 +199,15 @@ def load_data(changes: list[str], bundle: Bundle) -> StudyData:
     parser.add_argument("--config", action="config")
     add_data(parser)
     settings = parse(parser, changes)
+    as_trained(settings, bundle)
+    return parser.instantiate(settings).data
+
+
+def as_trained(settings: Namespace, bundle: Bundle) -> None:
+    """Puts the findings and the reading of images of a bundle into settings of other data."""
     settings.data.task.findings = list(bundle.findings)
     settings.data.selection.image_size = bundle.transform.size
-    return parser.instantiate(settings).data
+    settings.data.selection.scaled_jpeg = bundle.transform.scaled_jpeg
 
 
 def without_weights(settings: Namespace) -> Namespace:

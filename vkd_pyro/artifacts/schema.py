@@ -108,6 +108,7 @@ class CalibrationSchema(Strict):
 
 class TransformSchema(Strict):
     size: Annotated[int, Field(ge=1, le=MAX_SIZE)]
+    scaled_jpeg: bool = False
 
 
 class ConfigSchema(Strict):

@@ -66,6 +66,7 @@ class Selection:
         report: which text of a report is read.
         labels: a CSV file of labels to use in place of the corpus's own: `vkd label`'s, the CheXpert labeller's.
         bad_images: what to do with images that cannot be read.
+        scaled_jpeg: see `ImageTransform`; what is trained so predicts so.
 
     Raises:
         UserError: an image size out of range.
@@ -78,6 +79,7 @@ class Selection:
     report: ReportText = ReportText()
     labels: Path | None = None
     bad_images: BadImages = BadImages()
+    scaled_jpeg: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.image_size <= MAX_SIZE:
@@ -86,7 +88,7 @@ class Selection:
     @property
     def transform(self) -> ImageTransform:
         """What makes a tensor of an image."""
-        return ImageTransform(self.image_size)
+        return ImageTransform(self.image_size, self.scaled_jpeg)
 
     def read(self) -> Selected:
         """Reads the corpus; images are not opened.

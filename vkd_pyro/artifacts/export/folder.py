@@ -185,7 +185,7 @@ def load_export(folder: str | Path, allow: Sequence[str] = ()) -> Export:
         return Export(
             model,
             tuple(schema.findings),
-            ImageTransform(schema.image_transform.size),
+            ImageTransform(**schema.image_transform.model_dump()),
             schema.weights_sha256,
             tuple(schema.views),
             calibration,

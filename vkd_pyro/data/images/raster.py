@@ -40,12 +40,14 @@ def is_raster(head: bytes) -> bool:
     return head.startswith((SIGNATURE, b"\xff\xd8\xff"))
 
 
-def read_raster(path: Path, max_pixels: int) -> Image.Image:
+def read_raster(path: Path, max_pixels: int, least_side: int | None = None) -> Image.Image:
     """A PNG or JPEG file as gray bytes (mode L); upright, as any viewer shows it. Transparency is ignored.
 
     Args:
         path: of the file.
         max_pixels: a larger image is refused before it is decoded.
+        least_side: a JPEG is decoded at a half, quarter or eighth of its size where both sides stay as long as this, by
+            leaving out frequencies of its cosine transform; None for whole.
 
     Raises:
         UserError: the file is missing, truncated, of another type, too large, or has its picture in its transparency.
@@ -58,6 +60,8 @@ def read_raster(path: Path, max_pixels: int) -> Image.Image:
                 found = f"{image.width} x {image.height} pixels, more than the limit of {max_pixels:,}"
                 raise UserError(f"{path}: {found}; make it smaller")
             check_bytes(path, len(content), image.width * image.height)
+            if least_side is not None:
+                image.draft(None, (least_side, least_side))  # nothing for a PNG
             return _upright(_gray(path, image, content), image)
     except UserError:
         raise

@@ -26,12 +26,15 @@ class ImageTransform:
 
     Attributes:
         size: side of the result, in pixels.
+        scaled_jpeg: decode a JPEG file at the smallest half, quarter or eighth whose sides are twice `size` or more.
+            Half the time for five megapixels at 224, and gray values that differ by one or two from those of the whole.
 
     Raises:
         UserError: a size that is none, or above `MAX_SIZE`.
     """
 
     size: int = 224
+    scaled_jpeg: bool = False
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
@@ -45,7 +48,7 @@ class ImageTransform:
                 is not gray bytes.
         """
         if not isinstance(image, np.ndarray):
-            gray = read_gray(Path(image))
+            gray = read_gray(Path(image), 2 * self.size if self.scaled_jpeg else None)
         elif image.dtype != np.uint8 or image.ndim != 2 or not image.size:
             raise UserError(f"image: found {image.dtype} {list(image.shape)}; expected uint8 [height, width]")
         elif image.shape == (self.size, self.size):  # of a prepared store
@@ -57,13 +60,15 @@ class ImageTransform:
         return torch.from_numpy(np.array(gray))[None]
 
 
-def read_gray(path: Path) -> Image.Image:
-    """An image file as gray bytes (mode L); upright, as any viewer shows it.
+def read_gray(path: Path, least_side: int | None = None) -> Image.Image:
+    """An image file as gray bytes (mode L); upright, as any viewer shows it; a JPEG smaller as `read_raster` says.
 
     Raises:
         UserError: the file is missing, truncated, not an image, of another type, or too large.
     """
-    return Image.fromarray(read_dicom(path, MAX_PIXELS)) if is_dicom(path) else read_raster(path, MAX_PIXELS)
+    if is_dicom(path):
+        return Image.fromarray(read_dicom(path, MAX_PIXELS))
+    return read_raster(path, MAX_PIXELS, least_side)
 
 
 class Augmentation:
