@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from tqdm import tqdm
 from vkd_pyro.utils.errors import UserError, as_user_error
 from vkd_pyro.utils.executors import Write
 
-RETRIES = 3
-"""A block is begun again so often where the process that writes it dies; then it is the block that kills it."""
+MOST = 4
+"""A block is begun so often where the process that writes it dies; then it is the block that kills it."""
 
 
 @dataclass(frozen=True)
@@ -48,38 +49,43 @@ class RayExecutor:
         from ray.data import ActorPoolStrategy, from_items
 
         worker: Any = _Worker
-        pickled = [{"block": ray.cloudpickle.dumps(block)} for block in blocks]
-        done = from_items(pickled, override_num_blocks=len(blocks)).map(
+        given = [{"number": number, "block": ray.cloudpickle.dumps(block)} for number, block in enumerate(blocks)]
+        done = from_items(given, override_num_blocks=len(blocks)).map(
             worker,
-            fn_constructor_args=(ray.put(ray.cloudpickle.dumps(write)),),
+            fn_constructor_args=(ray.cloudpickle.dumps(write), ray.remote(num_cpus=0)(_Attempts).remote(), name),
             compute=ActorPoolStrategy(size=min(self.num_workers, len(blocks))),
             num_cpus=self.threads,
             num_gpus=self.gpus * network,
-            max_restarts=-1,
-            max_task_retries=RETRIES,
         )
-        try:
-            for row in tqdm(done.iter_rows(), name, len(blocks), unit="block", disable=not progress):
-                for text in row["warnings"]:
-                    warnings.warn(str(text), stacklevel=2)
-                if row["problem"]:
-                    raise UserError(str(row["problem"]))
-                if row["fault"]:
-                    raise RuntimeError(f"a worker of Ray failed:\n{row['fault']}")
-        except (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError) as error:
-            raise UserError(
-                f"--executor ray: a process that writes {name} died {RETRIES + 1} times at one block (too little "
-                "memory?); what is done is kept; take fewer --num_workers, and the same command goes on"
-            ) from error
+        for row in tqdm(done.iter_rows(), name, len(blocks), unit="block", disable=not progress):
+            for text in row["warnings"]:
+                warnings.warn(str(text), stacklevel=2)
+            if row["problem"]:
+                raise UserError(str(row["problem"]))
+            if row["fault"]:
+                raise RuntimeError(f"a worker of Ray failed:\n{row['fault']}")
+
+
+class _Attempts:
+    """How often each block was begun; Ray itself begins it again for ever."""
+
+    def __init__(self) -> None:
+        self.number: Counter[int] = Counter()
+
+    def begin(self, block: int) -> int:
+        """How often it was begun, with this time."""
+        self.number[block] += 1
+        return self.number[block]
 
 
 class _Worker:
     """Writes blocks in a process of Ray."""
 
-    def __init__(self, write: Any) -> None:
+    def __init__(self, write: bytes, attempts: Any, name: str) -> None:
         import ray
 
-        self.write: Write = ray.cloudpickle.loads(ray.get(write))
+        self.write: Write = ray.cloudpickle.loads(write)
+        self.attempts, self.name = attempts, name
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         import ray
@@ -88,6 +94,11 @@ class _Worker:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("default")
             try:
+                if ray.get(self.attempts.begin.remote(int(row["number"]))) > MOST:
+                    raise UserError(
+                        f"--executor ray: a process that writes {self.name} died {MOST} times at one block (too little "
+                        "memory?); what is done is kept; take fewer --num_workers, and the same command goes on"
+                    )
                 self.write([ray.cloudpickle.loads(row["block"])])
             except Exception as error:
                 mendable = as_user_error(error)
@@ -137,14 +148,16 @@ def started(num_cpus: int | None = None, address: str | None = None) -> Iterator
         UserError: it is not installed, or not at that address.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import ray
             from ray.data import DataContext
+
+            context = DataContext.get_current()
     except ModuleNotFoundError as error:
         raise UserError(f"Ray needs {error.name}: pip install 'vkd-pyro[scale]'") from error
-    context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.execution_options.preserve_order = True  # so that the problem that is told is the first
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
