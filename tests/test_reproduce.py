@@ -275,6 +275,19 @@ def test_several_at_once_are_as_one_after_the_other_and_a_failure_loses_nothing(
 
 
 @pytest.mark.slow
+def test_jobs_of_a_cluster_train_the_same_runs_and_none_twice(tiny, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    row, plan = tiny
+    jobs = launching.Launcher("slurm", 2, ("cluster=local", "timeout_min=60"), tmp_path / "jobs")
+    by_jobs = replace(plan, runs=tmp_path, launcher=jobs)
+    (found,) = trainings.evaluations([row], by_jobs)[row.name]
+    assert np.allclose(found.probabilities, plan.evaluation(row, 0).probabilities, atol=1e-5)
+    assert "[1/1] train" in capfd.readouterr().err
+    trainings.evaluations([row], by_jobs)
+    assert "train" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
 def test_an_interrupt_stops_the_children(tiny, tmp_path):
     row, _ = tiny
     command = [sys.executable, ROOT / "scripts" / "experiment.py", "+".join(row.configs), "--jobs", "2"]
