@@ -21,12 +21,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TextIO
 
-import torch
 import yaml
 
 from vkd_pyro.cli import main as vkd
 from vkd_pyro.utils.errors import UserError
-from vkd_pyro.utils.on_ray import started
 
 Commands = Sequence[tuple[Path, list[str]]]
 """Of each, the run and the arguments of `vkd`."""
@@ -147,6 +145,8 @@ def launch(run: Path, command: list[str], slot: int, jobs: int) -> subprocess.Po
 
 def devices() -> list[str]:
     """The CUDA devices that may be used, as CUDA_VISIBLE_DEVICES names them."""
+    import torch  # seconds, which a job that only starts another process does without
+
     if not torch.cuda.is_available():
         return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -206,6 +206,8 @@ def by_submitit(commands: Commands, jobs: int, options: dict[str, Any], folder: 
 
 def by_ray(commands: Commands, jobs: int, options: dict[str, Any]) -> Iterator[tuple[int, int]]:
     """Each in a task of Ray. Yields number and exit code; an interrupt cancels what is left."""
+    from vkd_pyro.utils.on_ray import started
+
     given = {"num_cpus": 1, "num_gpus": int(bool(devices()))} | options
     address = given.pop("address", None)
     cores = max(len(os.sched_getaffinity(0)), given["num_cpus"])

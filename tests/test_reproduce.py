@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from tests.test_cli import CONFIG, vkd
@@ -250,7 +251,7 @@ def test_each_of_several_has_a_device_and_its_share_of_the_cores(tmp_path, monke
     monkeypatch.setattr(launching.subprocess, "Popen", lambda command, env, **_: started.append((command, env)))
     monkeypatch.setattr(launching.os, "sched_getaffinity", lambda _: range(16))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(launching.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     for slot in range(4):
         launching.launch(tmp_path / f"{slot}", ["train", "--seed", str(slot)], slot, jobs=4)
