@@ -3,9 +3,11 @@
 import contextlib
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -303,6 +305,8 @@ def test_predictions_by_ray_are_those_of_one_process(workers, bundle_folder, man
 
 @pytest.mark.slow
 def test_a_damaged_file_is_refused_by_ray_as_by_one_process(workers, small_shards, tmp_path):
+    session = max(Path(tempfile.gettempdir()).glob("vkd-ray-*"), key=lambda path: path.stat().st_mtime_ns)
+    assert session.stat().st_mode & 0o777 == 0o700
     root = write_files(tmp_path / "corpus")
     for number in (9, 25):
         (root / f"study-{number:04d}.png").write_text("no image")
@@ -313,6 +317,9 @@ def test_a_damaged_file_is_refused_by_ray_as_by_one_process(workers, small_shard
         messages.append(str(error))
         write(tmp_path / name, FilesCorpus(root), executor, bad_images=BadImages("skip", 0.5))
     assert contents(tmp_path / "ray") == contents(tmp_path / "whole")
+    logs = [path.read_text(errors="replace") for path in session.glob("**/logs/**/*") if path.is_file()]
+    assert len(logs) > 5
+    assert not any("study-00" in log or "radiologist sees" in log for log in logs)
 
 
 @pytest.mark.slow
@@ -322,10 +329,13 @@ def test_the_command_that_was_killed_goes_on(tmp_path):
     by_ray = (*tiny, "--output", tmp_path / "ray", "--executor", "ray", "--num_workers", "2")
     command = [sys.executable, "-m", "vkd_pyro.cli", "prepare", *map(str, by_ray)]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+    others = set(Path(tempfile.gettempdir()).glob("vkd-ray-*"))
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None and not any((tmp_path / "ray").glob("*.arrow")):
             time.sleep(0.005)
         process.kill()
+    for folder in set(Path(tempfile.gettempdir()).glob("vkd-ray-*")) - others:
+        shutil.rmtree(folder, ignore_errors=True)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "ray").glob("*.arrow")}
     assert before
     assert not (tmp_path / "ray" / "store.json").exists()

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from vkd_pyro.utils.errors import UserError, as_user_error
@@ -122,6 +121,8 @@ def ray_executor(num_workers: int | None = None, address: str | None = None) -> 
     Raises:
         UserError: Ray is not installed, or not at that address; no machine has so many cores.
     """
+    import torch  # seconds, which the process that counts does without
+
     threads, gpus = torch.get_num_threads(), int(torch.cuda.is_available())
     if address is None:
         cores = len(os.sched_getaffinity(0))
@@ -148,7 +149,6 @@ def started(num_cpus: int | None = None, address: str | None = None) -> Iterator
         UserError: it is not installed, or not at that address.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
