@@ -161,9 +161,9 @@ def started(num_cpus: int | None = None, address: str | None = None) -> Iterator
     context.enable_progress_bars = context.print_on_execution_start = False
     context.execution_options.preserve_order = True  # so that the problem that is told is the first
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
-    # Sockets lie in it, whose paths may be of 107 bytes at most.
+    # Ray opens its own folder to everybody, so it lies in one that only we may enter; paths of its sockets are short.
     folder = tempfile.mkdtemp(prefix="vkd-ray-") if address is None else None
-    local = {"num_cpus": num_cpus, "include_dashboard": False, "_temp_dir": folder}
+    local = {"num_cpus": num_cpus, "include_dashboard": False, "_temp_dir": f"{folder}/r"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own future, and the machine's shared memory
