@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from comparing import row_of_table, write_result
 from jsonargparse.typing import PositiveInt
-from trainings import Plan, Row, add_plan, errors_in_one_line, evaluations
+from trainings import Plan, Row, add_plan, errors_in_one_line, evaluations, launcher_of
 
 
 def row_named(text: str) -> Row:
@@ -42,7 +42,7 @@ def main() -> None:
     given, options = parser.parse_known_args()
     if given.folds and given.split != "test":
         parser.error("--folds joins the folds' test splits; leave out --split")
-    plan = Plan(given.runs, given.seeds, given.folds or 0, given.split, tuple(options), given.jobs)
+    plan = Plan(given.runs, given.seeds, given.folds or 0, given.split, tuple(options), launcher_of(given))
     rows = [row_named(text) for text in given.rows]
     found = evaluations(rows, plan)
     first = [row.name for row in rows][: given.baselines]

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from comparing import AVERAGES, MACRO, differences, row_of_table, spread, write_result
 from paper import CORPORA, SPLITS, TABLES, Group, Table, about_averages, paper_cell
-from trainings import Plan, add_plan, errors_in_one_line, evaluations, flat, waves
+from trainings import Plan, add_plan, errors_in_one_line, evaluations, flat, launcher_of, waves
 
 from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation
 from vkd_pyro.utils.errors import UserError
@@ -246,7 +246,7 @@ def main() -> None:
         options = [*SMOKE, *options]
     runs = Path("runs/smoke") if given.smoke and given.runs == Path("runs/reproduce") else given.runs
     folds = table.folds if given.folds is None else given.folds
-    plan = Plan(runs, given.seeds, folds, options=tuple(options), jobs=given.jobs)
+    plan = Plan(runs, given.seeds, folds, options=tuple(options), launcher=launcher_of(given))
     rows = [group.row(entry, data_options(group, given)) for group in groups for entry in group.entries]
     waves(rows)  # raises where one starts from a row that is not there
     if given.dry_run:

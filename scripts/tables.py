@@ -20,7 +20,7 @@ RESULTS = (
     *("synthetic", "openi_pretrained", "openi_pretrained_tenth", "openi", "uncertainty_openi", "labeller_openi"),
     *("openi_pretrained_3percent", "openi_pretrained_30percent", "openi_pretrained_controls"),
     *("labeller_sentences", "coverage", "recalibration", "serving"),
-    *("speed_openi", "benchmark", "scale"),
+    *("speed_openi", "benchmark", "scale", "scaling"),
 )
 
 Cells = Mapping[str, object]

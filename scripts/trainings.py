@@ -5,26 +5,19 @@ Runs that are complete are not trained again, interrupted ones are resumed. What
 
 import argparse
 import contextlib
-import fcntl
 import io
-import os
 import pydoc
-import shlex
-import shutil
 import signal
-import subprocess
 import sys
-import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import torch
 import yaml
 from jsonargparse.typing import NonNegativeInt, PositiveInt
+from launching import LAUNCHERS, Launcher
 
 from vkd_pyro import methods
 from vkd_pyro.artifacts.config import read_yaml
@@ -69,7 +62,7 @@ class Plan:
         folds: of cross-fitting; 0 for the corpus's own splits.
         split: what is evaluated.
         options: of every `vkd train`, after those of the row; `options_for` says which a row takes.
-        jobs: how many at once.
+        launcher: who carries them out.
     """
 
     runs: Path
@@ -77,7 +70,7 @@ class Plan:
     folds: int = 0
     split: str = "test"
     options: tuple[str, ...] = ()
-    jobs: int = 1
+    launcher: Launcher = field(default_factory=Launcher)
 
     def run(self, name: str, seed: int, fold: int = 0) -> Path:
         """The folder of a run."""
@@ -185,7 +178,8 @@ def evaluations(rows: Sequence[Row], plan: Plan) -> dict[str, list[Evaluation]]:
     """Trains what is not trained yet, evaluates what is not evaluated yet: of each row, an evaluation a seed."""
     for wave in waves(rows):
         trainings = [training for row in wave for training in plan.trainings(row)]
-        carry_out([(training.run, command) for training in trainings if (command := training.command())], plan.jobs)
+        left = [(training.run, command) for training in trainings if (command := training.command())]
+        plan.launcher.carry_out(left)
     missing = [
         training
         for row in rows
@@ -193,7 +187,7 @@ def evaluations(rows: Sequence[Row], plan: Plan) -> dict[str, list[Evaluation]]:
         if not (training.run / "evaluation" / plan.split / "evaluation.json").exists()
     ]
     how = ["--split", plan.split, "--page=false"]
-    carry_out([(t.run, ["evaluate", str(t.run), *how, *t.allowed()]) for t in missing], plan.jobs)
+    plan.launcher.carry_out([(t.run, ["evaluate", str(t.run), *how, *t.allowed()]) for t in missing])
     return {row.name: [plan.evaluation(row, seed) for seed in range(plan.seeds)] for row in rows}
 
 
@@ -207,114 +201,6 @@ def waves(rows: Sequence[Row]) -> list[list[Row]]:
     return [[row for row in rows if not row.start_from], [row for row in rows if row.start_from]]
 
 
-def carry_out(commands: Sequence[tuple[Path, list[str]]], jobs: int) -> None:
-    """Runs a `vkd` command for each run; exits at the first that fails, what others have done being kept."""
-    if jobs > 1:
-        carry_out_at_once(commands, jobs)
-        return
-    for number, (run, command) in enumerate(commands, 1):
-        start = time.monotonic()
-        with log_of(run, command) as log, contextlib.redirect_stdout(log):
-            code = vkd(command)
-        if code:
-            sys.exit(code)
-        say(number, len(commands), command, run, start)
-
-
-def carry_out_at_once(commands: Sequence[tuple[Path, list[str]]], jobs: int) -> None:
-    """Several at a time, each in a process and on a device of its own; one that fails lets the others finish."""
-    waiting, running, failed, done = deque(commands), {}, [], 0
-    try:
-        while running or (waiting and not failed):
-            for slot in set(range(jobs)) - running.keys():
-                if waiting and not failed:
-                    run, command = waiting.popleft()
-                    running[slot] = run, command, time.monotonic(), launch(run, command, slot, jobs)
-            time.sleep(0.2)
-            for slot, (run, command, start, process) in list(running.items()):
-                if process.poll() is not None:
-                    del running[slot]
-                    done += 1
-                    say(done, len(commands), command, run, start, process.returncode)
-                    failed += [run] * bool(process.returncode)
-    finally:
-        stop([process for *_, process in running.values()])
-    if failed:
-        sys.exit("\n".join(f"{run}: {last_line(log_path(run))} ({log_path(run)})" for run in failed))
-
-
-def launch(run: Path, command: list[str], slot: int, jobs: int) -> subprocess.Popen[bytes]:
-    """Starts a `vkd` command on the device of a slot; Ctrl-C is not its own to hear."""
-    threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // jobs))}
-    gpus = devices()
-    device = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}
-    with log_of(run, command) as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "vkd_pyro.cli", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=threads | os.environ | device,
-            start_new_session=True,
-        )
-
-
-def devices() -> list[str]:
-    """The CUDA devices that may be used, as CUDA_VISIBLE_DEVICES names them."""
-    if not torch.cuda.is_available():
-        return []
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
-
-
-def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Interrupts, so that a training leaves what it can resume from; ends what does not heed it."""
-    for process in processes:
-        process.send_signal(signal.SIGINT)
-    for process in processes:
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def log_path(run: Path) -> Path:
-    """RUN.log, beside the run."""
-    return run.with_name(f"{run.name}.log")
-
-
-@contextlib.contextmanager
-def log_of(run: Path, command: list[str]) -> Iterator[TextIO]:
-    """RUN.log to append to. Who has it open has the run to itself, so what a killed training left can be cleared.
-
-    Raises:
-        UserError: another process has it open.
-    """
-    run.parent.mkdir(parents=True, exist_ok=True)
-    with log_path(run).open("a", encoding="utf-8") as log:
-        try:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a child that inherits the file keeps the lock
-        except BlockingIOError as error:
-            raise UserError(f"{run}: another process is at it; wait for that one, or choose another --runs") from error
-        if command[0] == "train" and "--resume" not in command and (run / "config.yaml").exists():
-            shutil.rmtree(run)  # killed before the end of its first epoch
-        print("vkd", shlex.join(command), file=log, flush=True)
-        yield log
-
-
-def last_line(log: Path) -> str:
-    """What a command that failed said last."""
-    return next(
-        (line.strip() for line in reversed(log.read_text(encoding="utf-8").splitlines()) if line.strip()), "no output"
-    )
-
-
-def say(number: int, total: int, command: list[str], run: Path, start: float, code: int = 0) -> None:
-    """One line of progress."""
-    minutes = (time.monotonic() - start) / 60
-    print(f"[{number}/{total}] {command[0]} {run}: {minutes:.1f} min{', failed' * bool(code)}", file=sys.stderr)
-
-
 # --------------------------------------------------------------------------------------- command line
 
 
@@ -326,9 +212,23 @@ def add_plan(parser: argparse.ArgumentParser, runs: str) -> None:
     )
     parser.add_argument("--runs", type=Path, default=Path(runs), help="folder of the runs")
     parser.add_argument(
-        "--jobs", type=PositiveInt, default=max(1, len(devices())), help="at once; by default one a GPU"
+        "--jobs", type=PositiveInt, help="at once; by default one a GPU, or what a cluster has room for"
+    )
+    parser.add_argument("--launcher", choices=LAUNCHERS, default="local", help="where runs are trained")
+    parser.add_argument(
+        "--launcher_options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of jobs: slurm_partition=gpu gpus_per_node=1 timeout_min=600, as submitit has them; or, of Ray, "
+        "address=auto num_cpus=4 num_gpus=1",
     )
     parser.add_argument("--json", type=Path, help="where to write the table with its origin")
+
+
+def launcher_of(given: argparse.Namespace) -> Launcher:
+    """The `Launcher` of these options."""
+    return Launcher(given.launcher, given.jobs, tuple(given.launcher_options), given.runs / "jobs")
 
 
 @contextlib.contextmanager

@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from tests.test_cli import CONFIG, vkd
@@ -24,6 +26,7 @@ from vkd_pyro.utils.errors import UserError
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import experiment
+import launching
 import paper
 import reproduce
 import trainings
@@ -223,9 +226,9 @@ def test_complete_runs_are_left_interrupted_ones_resumed_killed_ones_begun_anew(
     assert copy.command() == ["train", "--resume", str(run), "--allow_module", "tests.conftest"]
     shutil.rmtree(run / "checkpoints")
     assert copy.command() == ["train", *training.arguments]
-    with trainings.log_of(run, copy.command()):
+    with launching.log_of(run, copy.command()):
         assert not run.exists()
-        with pytest.raises(UserError, match="another process is at it"), trainings.log_of(run, ["train"]):
+        with pytest.raises(UserError, match="another process is at it"), launching.log_of(run, ["train"]):
             pass
 
 
@@ -245,13 +248,13 @@ def test_a_run_that_fails_ends_it_with_its_line(tiny, tmp_path, capsys):
 
 def test_each_of_several_has_a_device_and_its_share_of_the_cores(tmp_path, monkeypatch):
     started = []
-    monkeypatch.setattr(trainings.subprocess, "Popen", lambda command, env, **_: started.append((command, env)))
-    monkeypatch.setattr(trainings.os, "sched_getaffinity", lambda _: range(16))
+    monkeypatch.setattr(launching.subprocess, "Popen", lambda command, env, **_: started.append((command, env)))
+    monkeypatch.setattr(launching.os, "sched_getaffinity", lambda _: range(16))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(trainings.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     for slot in range(4):
-        trainings.launch(tmp_path / f"{slot}", ["train", "--seed", str(slot)], slot, jobs=4)
+        launching.launch(tmp_path / f"{slot}", ["train", "--seed", str(slot)], slot, jobs=4)
     assert [env["CUDA_VISIBLE_DEVICES"] for _, env in started] == ["2", "5", "2", "5"]
     assert {env["OMP_NUM_THREADS"] for _, env in started} == {"4"}
     assert started[1][0][1:] == ["-m", "vkd_pyro.cli", "train", "--seed", "1"]
@@ -261,7 +264,7 @@ def test_each_of_several_has_a_device_and_its_share_of_the_cores(tmp_path, monke
 def test_several_at_once_are_as_one_after_the_other_and_a_failure_loses_nothing(tiny, tmp_path, capfd):
     row, plan = tiny
     bad = replace(row, name="tiny/bad", options=("--data.loading.batch_size=1000",))
-    at_once = replace(plan, runs=tmp_path, seeds=2, jobs=2)
+    at_once = replace(plan, runs=tmp_path, seeds=2, launcher=launching.Launcher(jobs=2))
     with pytest.raises(SystemExit) as error:
         trainings.evaluations([row, bad], replace(at_once, seeds=1))
     assert "bad-0: vkd: data.loading.batch_size: 1000 is more than" in error.value.code
@@ -270,6 +273,19 @@ def test_several_at_once_are_as_one_after_the_other_and_a_failure_loses_nothing(
     assert len(found) == 2
     assert np.allclose(found[0].probabilities, plan.evaluation(row, 0).probabilities, atol=1e-5)
     assert "[1/1] train" in capfd.readouterr().err  # of two seeds one was there
+
+
+@pytest.mark.slow
+def test_jobs_of_a_cluster_train_the_same_runs_and_none_twice(tiny, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    row, plan = tiny
+    jobs = launching.Launcher("slurm", 2, ("cluster=local", "timeout_min=60"), tmp_path / "jobs")
+    by_jobs = replace(plan, runs=tmp_path, launcher=jobs)
+    (found,) = trainings.evaluations([row], by_jobs)[row.name]
+    assert np.allclose(found.probabilities, plan.evaluation(row, 0).probabilities, atol=1e-5)
+    assert "[1/1] train" in capfd.readouterr().err
+    trainings.evaluations([row], by_jobs)
+    assert "train" not in capfd.readouterr().err
 
 
 @pytest.mark.slow
@@ -282,11 +298,11 @@ def test_an_interrupt_stops_the_children(tiny, tmp_path):
         for _ in range(600):
             if (tmp_path / "tiny" / "no_report-1" / "checkpoints" / "last.ckpt").exists():
                 break
-            trainings.time.sleep(0.5)
+            time.sleep(0.5)
         process.terminate()
         assert "interrupted" in process.communicate(timeout=90)[1]
     assert process.returncode == 130
-    with trainings.log_of(log.with_name("no_report-1"), ["evaluate"]):  # nobody has it any more
+    with launching.log_of(log.with_name("no_report-1"), ["evaluate"]):  # nobody has it any more
         pass
 
 

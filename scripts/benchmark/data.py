@@ -19,7 +19,7 @@ from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
 from vkd_pyro.data.selection import BadImages
 from vkd_pyro.data.store import prepare
-from vkd_pyro.data.store.layout import SHARD
+from vkd_pyro.data.store.layout import SHARD, missing_blocks
 from vkd_pyro.data.store.shards import write_images, write_reports
 from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import LanguageModelEncoder, WordEncoder
@@ -120,7 +120,7 @@ def preparing_images(selection: Selection, folder: Path) -> Row:
 
     def whole() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as output:
-            write_images(studies, selection.transform, BadImages(), Path(output), progress=False)
+            write_images(missing_blocks(Path(output), studies, "images"), selection.transform, BadImages())
 
     ways = ("vkd prepare", whole), ("decode, resize", alone)
     return compare(f"prepare {len(paths):,} images", *ways, repeats=15, aim="<= 1.3")
@@ -138,7 +138,7 @@ def preparing_reports(selection: Selection, language_model: str, folder: Path) -
 
     def whole() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as output:
-            write_reports(texts, encoder, Path(output), progress=False)
+            write_reports(missing_blocks(Path(output), texts, "reports"), encoder)
 
     def alone() -> None:
         for batch in passes:

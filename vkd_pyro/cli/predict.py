@@ -11,12 +11,14 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
 from vkd_pyro.artifacts.config import add_allowed, add_trusted, new_parser, parse
+from vkd_pyro.cli.executor import add_executor, executor_of
 from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.text import printable
 
 if TYPE_CHECKING:
     from vkd_pyro.prediction import Predicted, Unread
+    from vkd_pyro.prediction.blocks import How
     from vkd_pyro.prediction.files import Predictor
     from vkd_pyro.prediction.overlays import Overlays
     from vkd_pyro.prediction.predictive import UncertaintySources
@@ -84,6 +86,7 @@ def predict_parser() -> ArgumentParser:
         help="where a DICOM header says that it is no chest X-ray of a view that the model knows: leave the file out, "
         "or predict it all the same",
     )
+    add_executor(parser)
     return parser
 
 
@@ -91,25 +94,16 @@ def main(arguments: list[str]) -> int:
     """Predicts files; the exit code is 2 where one could not be read."""
     settings = parse(predict_parser(), arguments)
     _check(settings)
-    from vkd_pyro.artifacts.export import load_predictor
-    from vkd_pyro.prediction import find_images, predict_files, studies_of
+    from vkd_pyro.prediction import find_images, studies_of
     from vkd_pyro.prediction.files import check_together
-    from vkd_pyro.prediction.predictive import UncertaintySources
 
-    uncertainty = UncertaintySources(
-        settings.num_samples, settings.num_masks, settings.num_augmentations, settings.seed
-    )
+    how = _how(settings)
     images = find_images(settings.images)
-    how_loaded = settings.engine, settings.allow_module, settings.trusted_key
-    bundles = [load_predictor(folder, *how_loaded) for folder in (settings.bundle, *settings.ensemble)]
-    check_together(bundles)
-    _to_device(bundles, settings.device)
+    check_together(bundles := how.predictors)
     _say_if_not_calibrated(bundles)
     studies = studies_of(images, settings.group)
-    how = settings.batch_size, settings.on_mismatch, settings.level
-    predictions = predict_files(bundles, studies, uncertainty, *how, queries=settings.query)
     overlays = _overlays(settings, bundles)
-    with _writers(settings, bundles, uncertainty) as writers:
+    with _predictions(settings, how, studies) as predictions, _writers(settings, bundles, how.uncertainty) as writers:
         if overlays:
             writers.append(overlays.write)
         problems = _write_all(predictions, writers, len(images), quiet=not settings.output and sys.stdout.isatty())
@@ -117,6 +111,41 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"{settings.output}: not written, since none of the images could be read")
     _conclude(settings, len(images), problems, overlays)
     return 2 if problems else 0
+
+
+def _how(settings: Namespace) -> "How":
+    from vkd_pyro.prediction.blocks import How
+    from vkd_pyro.prediction.predictive import UncertaintySources
+
+    return How(
+        (settings.bundle, *settings.ensemble),
+        settings.engine,
+        settings.allow_module,
+        settings.trusted_key,
+        settings.device,
+        UncertaintySources(settings.num_samples, settings.num_masks, settings.num_augmentations, settings.seed),
+        settings.batch_size,
+        settings.on_mismatch,
+        settings.level,
+        settings.query,
+    )
+
+
+@contextmanager
+def _predictions(
+    settings: Namespace, how: "How", studies: Sequence[Path | tuple[Path, ...]]
+) -> Iterator[Iterator["Predicted | Unread"]]:
+    """Made as they are asked for; or block by block, all before the first."""
+    from vkd_pyro.prediction.blocks import predicted_in_blocks
+    from vkd_pyro.utils.executors import ThisProcess
+
+    with executor_of(settings) as executor:
+        if isinstance(executor, ThisProcess):
+            yield how.predict(studies)
+            return
+        blocks = settings.output.with_name(f"{settings.output.name}.blocks")
+        with predicted_in_blocks(how, studies, blocks, executor) as predictions:
+            yield predictions
 
 
 def _check(settings: Namespace) -> None:
@@ -128,6 +157,8 @@ def _check(settings: Namespace) -> None:
         raise UserError("--overlay_findings: what to show, but not where; give --overlay FOLDER")
     if settings.query and settings.output is None and settings.format != "table":
         raise UserError(f"--query: answers have no place in --format {settings.format}; give --output FILE")
+    if settings.executor != "process" and (settings.output is None or settings.overlay):
+        raise UserError(f"--executor {settings.executor}: writes a file, and no pictures; give --output, no --overlay")
     if settings.output is None:
         return
     if settings.format != "table":
@@ -136,21 +167,6 @@ def _check(settings: Namespace) -> None:
     for path in (settings.output, problems_file(settings.output), queries_file(settings.output)):
         if path.exists():
             raise UserError(f"--output: {path} exists already; choose another file, or delete it")
-
-
-def _to_device(bundles: Sequence["Predictor"], device: str) -> None:
-    import torch
-
-    from vkd_pyro.artifacts.bundle import Bundle
-
-    there = torch.cuda.is_available()
-    if device == "cuda" and not there:
-        raise UserError("--device cuda: no GPU found; leave it out to compute on the CPU")
-    models = [bundle.model for bundle in bundles if isinstance(bundle, Bundle)]
-    if device == "cuda" and len(models) < len(bundles):
-        raise UserError("--device cuda: OpenVINO computes on the CPU; leave it out, or give bundles and --engine torch")
-    for model in models:
-        model.to("cuda" if there and device != "cpu" else "cpu")
 
 
 def _say_if_not_calibrated(bundles: Sequence["Predictor"]) -> None:

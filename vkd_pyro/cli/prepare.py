@@ -7,12 +7,14 @@ from jsonargparse import ArgumentParser, Namespace
 
 from vkd_pyro.artifacts.config import add_data, add_method, new_parser, parse, with_parts_of_config
 from vkd_pyro.artifacts.names import check_names
+from vkd_pyro.cli.executor import OPTIONS as OF_EXECUTOR
+from vkd_pyro.cli.executor import add_executor, executor_of
 from vkd_pyro.cli.terminal import say, say_stage
 from vkd_pyro.cli.train import CONFIG, OTHERS, PARTS, train_parser
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import written
 
-OPTIONS = ("output", "features")
+OPTIONS = ("output", "features", *OF_EXECUTOR)
 
 
 def prepare_parser() -> ArgumentParser:
@@ -33,6 +35,7 @@ def prepare_parser() -> ArgumentParser:
         help="also write features of each image and of V - 1 augmented versions of it, by the config's image encoder, "
         "which must have a frozen backbone; train from them with --data.loading.features true",
     )
+    add_executor(parser)
     add_data(parser)
     add_method(parser, required=False)
     return parser
@@ -54,9 +57,14 @@ def main(arguments: list[str]) -> None:
         if part is not None:
             part.to(Training().device)
     say("reading the corpus", flush=True)
-    counts = prepare(
-        data.selection, encoder, settings.output, data.selection.bad_images, observation=observation, features=features
-    )
+    selection, output = data.selection, settings.output
+    with executor_of(settings) as executor:
+        counts = prepare(
+            *(selection, encoder, output, selection.bad_images),
+            observation=observation,
+            features=features,
+            executor=executor,
+        )
     say(f"prepared: {settings.output}: {', '.join(f'{counts[n]:,} {n}' for n in ('studies', 'images', 'reports'))}")
     for reason, count in counts["left_out"].items():
         say(f"  left out {count:>8,} {reason}")

@@ -2,11 +2,11 @@
 
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from vkd_pyro.utils.errors import UserError
 
 Floats = NDArray[np.floating]
 Predictor = Bundle | Export
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def _predicted(
     level: float,
     queries: Sequence[Query],
 ) -> Iterator[Predicted | Unread]:
-    for some in _batches(_studies(files, sizes), batch_size):
+    for some in in_batches(_studies(files, sizes), lambda study: len(study.files) + len(study.unread), batch_size):
         for file in (file for study in some for file in study.files if file.mismatch):
             warnings.warn(f"{file.image}: {file.mismatch}", stacklevel=2)
         readable = [study for study in some if study.files]
@@ -189,12 +190,12 @@ def _predicted(
                 yield next(said)
 
 
-def _batches(studies: Iterator[_Study], batch_size: int) -> Iterator[list[_Study]]:
-    """As many as have that many images, or some more."""
-    some: list[_Study] = []
+def in_batches(studies: Iterable[Item], size: Callable[[Item], int], batch_size: int) -> Iterator[list[Item]]:
+    """As many as have that many images, by their size, or some more."""
+    some: list[Item] = []
     for study in studies:
         some.append(study)
-        if sum(len(each.files) + len(each.unread) for each in some) >= batch_size:
+        if sum(map(size, some)) >= batch_size:
             yield some
             some = []
     if some:

@@ -1,6 +1,6 @@
 """Features of the images of a store: what a frozen encoder makes of them, and of augmented versions of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.preparation import FeatureExtractor
-from vkd_pyro.data.store.layout import check_content, missing_shards, open_arrow, place_of, shard_path, write_arrow
+from vkd_pyro.data.store.layout import Block, check_content, open_arrow, place_of, shard_path, write_arrow
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import describe
 
@@ -57,12 +56,10 @@ class ImageFeatures:
         return torch.stack([self.extractor.extract(part).half().cpu() for part in versions], 1)
 
 
-def write_features(num_studies: int, size: int, features: ImageFeatures, folder: Path, progress: bool) -> None:
-    """Writes the shards of features that are missing, from those of the images, a row an image; null if unreadable."""
-    shards = missing_shards(folder, num_studies, "features")
-    for path, part in tqdm(shards, "features", unit="shard", disable=not progress):
-        number = place_of(part.start)[0]
-        check_content(shard := shard_path(folder, number, "images"))
+def write_features(blocks: Iterable[Block[Any]], size: int, features: ImageFeatures) -> None:
+    """Writes shards of features, from those of the images, a row an image; null if unreadable."""
+    for block in blocks:
+        check_content(shard := shard_path(block.folder, block.number, "images"))
         table = open_arrow(shard, "study", "pixels")
         pixels = [None if one is None else torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in
                   table["pixels"].to_pylist()]  # fmt: skip
@@ -71,15 +68,17 @@ def write_features(num_studies: int, size: int, features: ImageFeatures, folder:
         for start in range(0, len(readable), IMAGES_AT_ONCE):
             rows = readable[start : start + IMAGES_AT_ONCE]
             images = torch.stack([pixels[row].view(1, size, size) for row in rows])  # type: ignore[union-attr]
-            found = features.of(images, seed=(number << 20) + rows[0])
+            found = features.of(images, seed=(block.number << 20) + rows[0])
             if not found.isfinite().all():
-                raise UserError(f"{folder}: a feature of an image is not a finite float16; take another image encoder")
+                raise UserError(
+                    f"{block.folder}: a feature of an image is not a finite float16; take another image encoder"
+                )
             for row, one in zip(rows, found, strict=True):
                 made[row] = one.numpy().tobytes()
         width = features.versions, features.extractor.num_features
         columns = {"study": table["study"].combine_chunks(), "features": pa.array(made, pa.large_binary())}
         metadata = {"versions": str(width[0]), "width": str(width[1])}
-        write_arrow(path, pa.table(columns).replace_schema_metadata(metadata))
+        write_arrow(block.path, pa.table(columns).replace_schema_metadata(metadata))
 
 
 class StoredFeatures(Sequence[list[NDArray[np.float16]]]):

@@ -4,8 +4,10 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
@@ -14,6 +16,7 @@ from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import hash_of, sha256_of, written
 from vkd_pyro.utils.reading import open_plain
 
+Content = TypeVar("Content")
 VERSION = 2
 HASH = 64
 PLAN, STUDIES, BAD_IMAGES, COMPLETE = "plan.json", "studies.arrow", "bad_images.csv", "store.json"
@@ -40,11 +43,35 @@ def shard_path(folder: Path, number: int, kind: str) -> Path:
     return folder / f"{number:05d}.{kind}.arrow"
 
 
-def missing_shards(folder: Path, num_studies: int, kind: str) -> list[tuple[Path, range]]:
-    """The shards that are not there, and the studies that belong in each."""
-    starts = range(0, num_studies, SHARD)
-    shards = [(shard_path(folder, n, kind), range(s, min(s + SHARD, num_studies))) for n, s in enumerate(starts)]
-    return [(path, part) for path, part in shards if not path.is_file()]
+@dataclass(frozen=True)
+class Block(Generic[Content]):
+    """What a shard is written from; it needs nothing of the others.
+
+    Attributes:
+        folder: of the store.
+        kind: of the shard, as in `shard_path`.
+        number: of the shard.
+        first: number of its first study.
+        content: what there is of each of its studies.
+    """
+
+    folder: Path
+    kind: str
+    number: int
+    first: int
+    content: Sequence[Content] = field(repr=False)
+
+    @property
+    def path(self) -> Path:
+        """The file of the shard."""
+        return shard_path(self.folder, self.number, self.kind)
+
+
+def missing_blocks(folder: Path, content: Sequence[Content], kind: str) -> list[Block[Content]]:
+    """Of the shards that are not there, what belongs in each; `content` has an item a study."""
+    starts = range(0, len(content), SHARD)
+    blocks = [Block(folder, kind, n, start, content[start : start + SHARD]) for n, start in enumerate(starts)]
+    return [block for block in blocks if not block.path.is_file()]
 
 
 def write_arrow(path: Path, table: pa.Table) -> None:

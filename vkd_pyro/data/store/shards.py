@@ -1,7 +1,7 @@
 """Shards of a store: the images of some studies, and their prepared reports."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -10,15 +10,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from vkd_pyro.data.images.levels import is_flat
 from vkd_pyro.data.images.quiet import quiet_readers
 from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import BadImages
-from vkd_pyro.data.source import Kind
-from vkd_pyro.data.store.layout import missing_shards, write_arrow
+from vkd_pyro.data.store.layout import Block, write_arrow
 from vkd_pyro.data.study import Study
 from vkd_pyro.utils.errors import UserError
 
@@ -33,34 +31,31 @@ def image_source(image: Path | NDArray[np.uint8]) -> str:
     return str(image.stat().st_size) if image.is_file() else ""
 
 
-def write_images(
-    studies: Sequence[Study], transform: ImageTransform, policy: BadImages, folder: Path, progress: bool
-) -> None:
-    """Writes the shards of images that are missing, a row an image.
+def write_images(blocks: Iterable[Block[Study]], transform: ImageTransform, policy: BadImages) -> None:
+    """Writes shards of images, a row an image.
 
     Raises:
         UserError: an image cannot be read, and the policy is "error".
     """
-    shards = missing_shards(folder, len(studies), "images")
     # Decoding and writing release the interpreter's lock: a shard is written while the next one is decoded.
     with ThreadPoolExecutor() as pool, ThreadPoolExecutor(1) as disk, quiet_readers():
         written_before: Future[None] | None = None
-        for path, part in tqdm(shards, "images", unit="shard", disable=not progress):
-            table = _image_table(studies, part, transform, policy, pool)
+        for block in blocks:
+            table = _image_table(block, transform, policy, pool)
             if written_before is not None:
                 written_before.result()
-            written_before = disk.submit(write_arrow, path, table)
+            written_before = disk.submit(write_arrow, block.path, table)
         if written_before is not None:
             written_before.result()
 
 
 def _image_table(
-    studies: Sequence[Study], part: range, transform: ImageTransform, policy: BadImages, pool: ThreadPoolExecutor
+    block: Block[Study], transform: ImageTransform, policy: BadImages, pool: ThreadPoolExecutor
 ) -> pa.Table:
     """A row an image: its study, its number there, its pixels, null where it cannot be read, and why;
     whether it has hardly any gray levels; its source."""
-    places = [(i, j) for i in part for j in range(len(studies[i].images))]
-    images = [studies[i].images[j] for i, j in places]
+    places = [(i, j) for i, study in enumerate(block.content, block.first) for j in range(len(study.images))]
+    images = [image for study in block.content for image in study.images]
     pixels = np.zeros((len(images), transform.size**2), np.uint8)
 
     def read(rows: slice) -> list[str]:
@@ -94,15 +89,13 @@ def _read(
     return ""
 
 
-def write_reports(
-    texts: Sequence[str | None], preparation: Preparation, folder: Path, progress: bool, kind: Kind = "reports"
-) -> None:
-    """The shards of reports that are missing. A row a study: token ids, or token embeddings one after the other;
-    `width` is that of one token, 0 for ids."""
-    for path, part in tqdm(missing_shards(folder, len(texts), kind), kind, unit="shard", disable=not progress):
-        reports = preparation.prepare([texts[i] or "" for i in part])
+def write_reports(blocks: Iterable[Block[str | None]], preparation: Preparation) -> None:
+    """Writes shards of reports. A row a study: token ids, or token embeddings one after the other; `width` is that of
+    one token, 0 for ids."""
+    for block in blocks:
+        reports = preparation.prepare([text or "" for text in block.content])
         flat = torch.cat([report.flatten() for report in reports]).numpy()
         offsets = np.cumsum([0, *(report.numel() for report in reports)])
         tokens = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(flat))
         width = reports[0].shape[1] if reports[0].ndim == 2 else 0
-        write_arrow(path, pa.table({"tokens": tokens}).replace_schema_metadata({"width": str(width)}))
+        write_arrow(block.path, pa.table({"tokens": tokens}).replace_schema_metadata({"width": str(width)}))

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from vkd_pyro.data.store.layout import (
     check_content,
     check_same,
     hash_in,
+    missing_blocks,
     number_of_shards,
     open_arrow,
     read_json,
@@ -32,6 +34,7 @@ from vkd_pyro.data.store.layout import (
 )
 from vkd_pyro.data.store.shards import image_source, write_images, write_reports
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.executors import Executor, ThisProcess
 from vkd_pyro.utils.files import UNFINISHED, private_folder, remove_unfinished, sha256_of, write_signed_json, written
 from vkd_pyro.utils.locks import LOCK, locked
 
@@ -44,6 +47,7 @@ def prepare(
     progress: bool = True,
     observation: Preparation | None = None,
     features: ImageFeatures | None = None,
+    executor: Executor | None = None,
 ) -> dict[str, Any]:
     """Writes a store, or goes on with one that was interrupted; returns the content of its `store.json`.
 
@@ -55,12 +59,13 @@ def prepare(
         progress: show progress bars.
         observation: prepares the reports for a report likelihood; None leaves that out.
         features: makes features of the images; None leaves them out.
+        executor: who writes the shards; this process if nothing is said. The store is the same.
 
     Raises:
         UserError: the folder holds something else, another process writes to it, images cannot be read, or too many
             have hardly any gray levels.
     """
-    folder, policy = Path(folder), bad_images or BadImages()
+    folder, policy, executor = Path(folder), bad_images or BadImages(), executor or ThisProcess()
     selected = selection.read()
     prepared: dict[Kind, Preparation | None] = {"reports": encoder, "observed": observation}
     plan: dict[str, Any] = {
@@ -76,12 +81,17 @@ def prepare(
         _check_images(folder, selected, policy, complete)
         if complete:
             return _counts(read_json(folder / COMPLETE))
-        write_images(selected.studies, selection.transform, policy, folder, progress)
+        images = partial(write_images, transform=selection.transform, policy=policy)
+        executor.run(images, missing_blocks(folder, selected.studies, "images"), "images", progress)
         if features is not None:
-            write_features(len(selected.studies), selection.image_size, features, folder, progress)
+            of_images = partial(write_features, size=selection.image_size, features=features)
+            blocks = missing_blocks(folder, [None] * len(selected.studies), "features")
+            executor.run(of_images, blocks, "features", progress, network=True)
         for kind, part in prepared.items():
             if part is not None:
-                write_reports(selected.texts, part, folder, progress, kind)
+                reports = partial(write_reports, preparation=part)
+                executor.run(reports, missing_blocks(folder, selected.texts, kind), kind, progress, network=True)
+        remove_unfinished(folder)  # of a worker that was killed
         return _finish(folder, selected, plan, policy)
 
 

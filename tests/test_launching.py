@@ -1,0 +1,79 @@
+"""Commands of runs by this machine, by SLURM's jobs (submitit without SLURM), and by Ray: what is left is the same."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from vkd_pyro.utils.errors import UserError
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+
+import launching
+from launching import Launcher
+
+WAYS = [
+    ("local", ()),
+    ("slurm", ("cluster=local",)),
+    pytest.param("ray", ("num_cpus=1",), marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(autouse=True)
+def anywhere(monkeypatch):
+    """Processes of their own find the package whatever is installed."""
+    root = str(Path(__file__).parent.parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))))
+
+
+@pytest.mark.parametrize(("name", "options"), WAYS)
+def test_what_commands_print_is_in_their_logs_and_a_failure_loses_nothing(name, options, tmp_path):
+    launcher = Launcher(name, 2, options, tmp_path / "jobs")
+    good, bad = (tmp_path / "good", ["configs"]), (tmp_path / "bad", ["nonsense"])
+    with pytest.raises(SystemExit) as error:
+        launcher.carry_out([good, bad])
+    assert str(error.value.code).startswith(f"{tmp_path / 'bad'}: vkd: no command nonsense")
+    log = (tmp_path / "good.log").read_text()
+    assert log.startswith("vkd configs\n")
+    assert "methods/no_report" in log
+
+
+def test_a_job_that_comes_late_does_what_is_left(tmp_path):
+    run, command = tmp_path / "run", ["train", "--run", "run", "--allow_module", "a.b"]
+    assert launching.left_to_do(run, command) == command
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.ckpt").touch()
+    resumed = ["train", "--resume", str(run), "--allow_module", "a.b"]
+    assert launching.left_to_do(run, command) == resumed
+    assert launching.left_to_do(run, resumed) == resumed
+    (run / "bundle").mkdir()
+    assert launching.left_to_do(run, command) == []
+    assert launching.left_to_do(run, ["evaluate", "run"]) == ["evaluate", "run"]
+
+
+def test_a_finished_run_is_not_cleared_by_a_late_job(tmp_path, monkeypatch):
+    (tmp_path / "run" / "bundle").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text("kept")
+    monkeypatch.setattr(sys, "argv", ["launching.py", str(tmp_path / "run"), "train", "--run", "run"])
+    assert launching.main() == 0
+    assert (tmp_path / "run" / "config.yaml").read_text() == "kept"
+    with (
+        launching.locked_log(tmp_path / "run"),
+        pytest.raises(UserError, match="another process is at it"),
+    ):
+        launching.main()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("timeout_min",), "--launcher_options: found 'timeout_min', expected KEY=VALUE"),
+        (("cluster=local", "colour=1"), "--launcher slurm: .*colour"),
+        ((), "--launcher slurm: Could not detect"),
+    ],
+)
+def test_mistakes_are_one_line(options, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no srun
+    with pytest.raises(UserError, match=message):
+        Launcher("slurm", 1, options, tmp_path / "jobs").carry_out([(tmp_path / "run", ["configs"])])
