@@ -19,7 +19,7 @@ from vkd_pyro.methods.vkd import VKD
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
-from benchmark import cuda, export, memory, networks, run, steps, timing
+from benchmark import busy, cuda, data, export, memory, networks, run, steps, timing
 
 MEASURED = json.loads((Path(__file__).parent.parent / "results" / "benchmark.json").read_text())["table"]
 """The rows of the table; those of a GPU are there, empty or not."""
@@ -282,3 +282,24 @@ def test_rows_of_two_machines_are_not_mixed(tmp_path):
     assert (machines, kept) == ({"cpu": {"device": "this"}}, {"step, CUDA": {}})
     chosen.device = "cuda"
     assert run.rows_kept(chosen, {"device": "a GPU"})[1] == {"old": {}}
+
+
+# ------------------------------------------------------------------------------------- beside other work
+
+
+def test_either_waiting_policy_is_that_of_the_process_and_the_others_end(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        busy, "STEPS", "import os; print({'active': 3.0, 'passive': 1.5}[os.environ['OMP_WAIT_POLICY']])"
+    )
+    started = busy.subprocess.Popen
+    monkeypatch.setattr(busy.subprocess, "Popen", lambda *a, **k: seen.append(started(*a, **k)) or seen[-1])
+    row = busy.waiting(busy=1, threads=1, repeats=2, steps=1)
+    assert (row.ratio, row.slower_value, row.faster_value) == (2.0, 3.0, 1.5)
+    assert row.name == "step of a small network, 1 threads, beside 1 busy processes"
+    assert all(process.returncode is not None for process in seen)
+
+
+def test_a_jpeg_is_read_both_ways(tmp_path):
+    row = data.decoding(tmp_path, repeats=1)
+    assert (row.slower, row.faster) == ("decoded whole", "scaled_jpeg")

@@ -28,12 +28,16 @@ from vkd_pyro.encoders.report import LanguageModelEncoder, WordEncoder
 def rows(chosen: Namespace, folder: Path) -> Iterator[Row]:
     """All rows of this part."""
     corpus = OpenI(chosen.root)
-    yield decoding(folder)
     yield epoch_from_store(Selection(corpus, 128), chosen.language_model, folder / "128")
     yield reading(Selection(corpus), folder / "224")
     yield loading(Selection(corpus), folder / "224")
     yield preparing_images(Selection(corpus), folder)
     yield preparing_reports(Selection(corpus), chosen.language_model, folder)
+
+
+def decoding_rows(chosen: Namespace, folder: Path) -> Iterator[Row]:
+    """The row that needs no data."""
+    yield decoding(folder)
 
 
 def decoding(folder: Path, repeats: int = 9) -> Row:

@@ -15,7 +15,7 @@ import torch
 
 import benchmark
 import vkd_pyro
-from benchmark import cuda, data, export, memory, prediction, steps
+from benchmark import busy, cuda, data, export, memory, prediction, steps
 from benchmark.timing import Row, on
 from vkd_pyro.utils.files import write_json
 
@@ -41,11 +41,13 @@ class Part:
 
 PARTS = {
     "data": Part(data.rows, needs=("root", "language_model")),
+    "decode": Part(data.decoding_rows),
     "memory": Part(memory.rows, needs=("language_model",)),
     "predict": Part(prediction.rows),
     "step": Part(steps.step_rows, ("cpu", "cuda")),
     "export": Part(export.rows),
     "network": Part(steps.network_rows, ("cpu", "cuda")),
+    "busy": Part(busy.rows),
     "gpu": Part(cuda.rows, ("cuda",)),
 }
 
