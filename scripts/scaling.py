@@ -96,8 +96,8 @@ def row(images: int, alone: Cost, by_ray: Cost) -> dict[str, str]:
         "one process": f"{alone.wall:,.0f} s",
         f"Ray, {WORKERS} workers": f"{by_ray.wall:,.0f} s",
         "ratio of times": f"{by_ray.wall / alone.wall:.2f}",
-        f"core hours per {PER:,} images, one process": f"{hours[0]:.1f}",
-        f"core hours per {PER:,} images, Ray": f"{hours[1]:.1f}",
+        f"core hours per {PER:,} images, one process": f"{hours[0]:.2f}",
+        f"core hours per {PER:,} images, Ray": f"{hours[1]:.2f}",
     }
 
 
