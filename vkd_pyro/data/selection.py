@@ -123,7 +123,7 @@ class Selection:
             "corpus": {"class": described["class_path"], **arguments},
             "corpus content": self.corpus.fingerprint(),
             "findings": list(self.corpus.findings),
-            "image transform": describe(self.transform)["init_args"],
+            "image transform": {"size": self.image_size} | ({"scaled_jpeg": True} if self.scaled_jpeg else {}),
             "views": self.views,
             "unknown_views": self.unknown_views,
             "report.sections": list(self.report.sections),
