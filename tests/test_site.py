@@ -224,6 +224,14 @@ def test_what_it_is_worth_is_said_and_kept(fitted):
     assert not any(name in (folder / "config.json").read_text() for name in ("one-1", "site-1"))
 
 
+def test_of_a_finding_without_a_threshold_none_is_said_to_be_moved(fitted):
+    folder, out = fitted
+    points = load_bundle(folder).calibration.study.operating_points.points
+    for point in points:
+        assert (f"threshold of {point.finding}: none, as before (" in out) == (point.threshold is None)
+    assert any(point.threshold is None for point in points) or "none, as before" not in out
+
+
 def test_predictions_say_on_whom(fitted, tmp_path):
     from PIL import Image
 

@@ -87,5 +87,5 @@ def _told(made: "Recalibrated") -> str:
         "",
         f"thresholds of the site: {', '.join(made.fitted) or 'none'}",
     ]
-    lines += [f"threshold moved, not fitted: {finding}: {why}" for finding, why in made.kept.items()]
+    lines += [f"threshold of {finding}: {what}" for finding, what in made.kept.items()]
     return "\n".join(lines)

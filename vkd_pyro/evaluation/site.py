@@ -47,6 +47,10 @@ class Change:
     difference: Interval
 
 
+MOVED = "moved with the probabilities, not fitted"
+"""Said of a threshold that is the bundle's own."""
+
+
 @dataclass(frozen=True)
 class Recalibrated:
     """What `recalibrate` made.
@@ -57,7 +61,7 @@ class Recalibrated:
         counts: studies, patients and images that it was fitted to.
         changes: what it is worth.
         fitted: findings whose threshold is of this site.
-        kept: of each other finding, why its threshold is the old one, moved with the probabilities.
+        kept: of each other finding, what its threshold is in place of one of this site, and why.
     """
 
     calibration: Calibration
@@ -126,7 +130,10 @@ def recalibrate(
         new.study.recalibration(rows.probabilities), rows.labels, bundle.findings, old.study.operating_points.rule
     ).undefined
     fitted = tuple(finding for finding in bundle.findings if finding not in undefined)
-    return Recalibrated(new, {"study": str(chosen), "image": str(of_image)}, counts, changes, fitted, undefined)
+    points = zip(bundle.findings, new.study.operating_points.points, strict=True)
+    instead = {f: "none, as before" if point.threshold is None else MOVED for f, point in points}
+    kept = {finding: f"{instead[finding]} ({why})" for finding, why in undefined.items()}
+    return Recalibrated(new, {"study": str(chosen), "image": str(of_image)}, counts, changes, fitted, kept)
 
 
 def _outputs(bundle: Bundle, data: StudyData, splits: Sequence[str], num_samples: int, seed: int) -> StudyOutputs:
@@ -310,10 +317,7 @@ def card_of(card: str, corpus: str, made: Recalibrated) -> str:
     """The card of a bundle, and below it what was fitted to a site, and what that is worth."""
     counts = ", ".join(f"{number} {name}" for name, number in made.counts.items())
     rows = [f"| {c.measure} | {c.before:.3f} | {c.after:.3f} | {c.difference} |" for c in made.changes]
-    kept = [
-        f"- {finding}: threshold moved with the probabilities, not fitted ({why})."
-        for finding, why in made.kept.items()
-    ]
+    kept = [f"- {finding}: threshold {what}." for finding, what in made.kept.items()]
     lines = [
         f"## Recalibrated for a site: {corpus}",
         "",
