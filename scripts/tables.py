@@ -91,10 +91,10 @@ def write(folder: Path) -> None:
 
 
 def result(name: str) -> str:
-    """The table of results/NAME.json, a row an entry, with the command that made it."""
+    """The table of results/NAME.json, a row an entry that was measured, with the command that made it."""
     content = read(name)
     rows = content["table"]
-    rows = {row: rows[row] for row in ROWS.get(name, rows)}
+    rows = {row: rows[row] for row in ROWS.get(name, rows) if any({**rows[row], "aim": ""}.values())}
     rows = {short(row): {short(column): cell for column, cell in cells.items()} for row, cells in rows.items()}
     columns = COLUMNS.get(name) or list(dict.fromkeys(column for cells in rows.values() for column in cells))
     unbroken = {row: {name: numbers_unbroken(cell) for name, cell in cells.items()} for row, cells in rows.items()}
