@@ -530,7 +530,10 @@ def test_an_image_is_needed(run):
 
 @pytest.mark.parametrize(
     ("arguments", "found"),
-    [((), "no command given; expected one of train, evaluate"), (("fit",), "no command fit; expected one of train")],
+    [
+        ((), "no command given; expected one of train, tune, evaluate"),
+        (("fit",), "no command fit; expected one of train"),
+    ],
 )
 def test_a_command_is_needed(arguments, found):
     assert found in refusal(*arguments)

@@ -394,7 +394,7 @@ def test_bundles_that_do_not_go_together_are_refused(bundle, folders):
     other = load_bundle(folders["b"])
     with pytest.raises(UserError, match=r"ensemble: findings of bundle 2 are \('x',\), of the first \('Upper Square'"):
         predict_files([bundle, Bundle(other.model, ("x",), other.transform, "")], [])
-    with pytest.raises(UserError, match=r"transform of bundle 2 are ImageTransform\(size=16\)"):
+    with pytest.raises(UserError, match=r"transform of bundle 2 are ImageTransform\(size=16, "):
         predict_files([bundle, Bundle(other.model, other.findings, type(other.transform)(16), "")], [])
     with pytest.raises(UserError, match="the same network is in it twice"):
         predict_files([bundle, other, bundle], [])

@@ -101,6 +101,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:training.precision. bf16-mixed on a processor")
 @pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_would_mix_two_trainings_is_refused_by_name(one_epoch, changes, message):
     changes = changes | ({"method": changes["method"]()} if "method" in changes else {})

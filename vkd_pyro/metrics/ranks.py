@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom, poisson
 
 from vkd_pyro.utils.errors import UserError
 
@@ -136,6 +135,8 @@ def uniformity_p_value(found: ArrayLike, num_draws: int) -> float:
 
     It is exact; below 1e-10 the bound of Bonferroni, which is at most 200 times as large. Args: int [N]; L.
     """
+    from scipy.stats import binom  # slow to import
+
     found = np.asarray(found)
     p = _steps(num_draws) / (num_draws + 1)
     counts, size = _cumulative(found, num_draws), len(found)
@@ -167,6 +168,8 @@ def _cumulative(found: NDArray[np.int64], num_draws: int) -> Ranks:
 
 def _intervals(gamma: float, size: int, p: Array) -> tuple[Ranks, Ranks]:
     """Counts that leave gamma / 2 at neither side, [G] each."""
+    from scipy.stats import binom  # slow to import
+
     low = binom.ppf(gamma / 2, size, p)
     high = size - binom.ppf(gamma / 2, size, 1 - p)
     return low.astype(np.int64), high.astype(np.int64)
@@ -174,6 +177,8 @@ def _intervals(gamma: float, size: int, p: Array) -> tuple[Ranks, Ranks]:
 
 def _coverage(gamma: float, size: int, p: Array) -> float:
     """The probability that the counts below all steps are within the intervals of gamma."""
+    from scipy.stats import poisson  # slow to import
+
     lows, highs = _intervals(gamma, size, p)
     if (lows > highs).any():
         return 0.0
