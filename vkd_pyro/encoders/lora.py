@@ -52,7 +52,7 @@ class LoRAEncoder(ImageEncoder):
         """The backbone stays in eval mode; the additions have dropout."""
         super().train(mode)
         self.backbone.eval()
-        for layer in _adapted(self.backbone):
+        for _, layer in _named(self.backbone):
             layer.lora_dropout.train(mode)
         return self
 
@@ -131,7 +131,3 @@ def _named(network: nn.Module) -> Iterator[tuple[str, Any]]:
     from peft.tuners.lora import LoraLayer
 
     return ((name, module) for name, module in network.named_modules() if isinstance(module, LoraLayer))
-
-
-def _adapted(network: nn.Module) -> Iterator[Any]:
-    return (layer for _, layer in _named(network))

@@ -113,8 +113,8 @@ def recalibrate(
     known_images = ~np.isnan(images.labels).all(axis=1)
     of_images = np.array([patients[study] for study in images.study_ids])
     old = bundle.calibration
-    study, chosen = _fitted(old.study, rows.probabilities[labelled], rows.labels[labelled], whose[labelled])
-    image, of_image = _fitted(
+    study, chosen, undefined = _fitted(old.study, rows.probabilities[labelled], rows.labels[labelled], whose[labelled])
+    image, of_image, _ = _fitted(
         old.image, images.probabilities[known_images], images.labels[known_images], of_images[known_images]
     )
     reference = old.reference.refitted(signals(images))
@@ -126,9 +126,6 @@ def recalibrate(
     said = f"{counts['studies']} studies of the site"
     new = Calibration(study, image, reference, said)
     changes = _changes(old, rows, images, whose, of_images, resamples)
-    undefined = OperatingPoints.fit(
-        new.study.recalibration(rows.probabilities), rows.labels, bundle.findings, old.study.operating_points.rule
-    ).undefined
     fitted = tuple(finding for finding in bundle.findings if finding not in undefined)
     points = zip(bundle.findings, new.study.operating_points.points, strict=True)
     instead = {f: "none, as before" if point.threshold is None else MOVED for f, point in points}
@@ -165,15 +162,18 @@ def _check_enough(labels: Array, patients: NDArray[np.str_], findings: Sequence[
 # ---------------------------------------------------------------------------------------------- fits
 
 
-def _fitted(old: Fit, probabilities: Array, labels: Array, patients: NDArray[np.str_]) -> tuple[Fit, Adaptation]:
-    """The fit to rows of a site, and which adaptation was chosen for it."""
+def _fitted(
+    old: Fit, probabilities: Array, labels: Array, patients: NDArray[np.str_]
+) -> tuple[Fit, Adaptation, dict[str, str]]:
+    """The fit to rows of a site, the adaptation chosen for it, and why a finding has no threshold of the site."""
     findings = old.recalibration.findings
     honest = old.recalibration(probabilities)
     chosen = choose(honest, labels, patients, findings)
-    return _fit(old, chosen, probabilities, labels), chosen
+    fit, undefined = _fit(old, chosen, probabilities, labels)
+    return fit, chosen, undefined
 
 
-def _fit(old: Fit, adaptation: Adaptation, probabilities: Array, labels: Array) -> Fit:
+def _fit(old: Fit, adaptation: Adaptation, probabilities: Array, labels: Array) -> tuple[Fit, dict[str, str]]:
     findings = old.recalibration.findings
     lines = adaptation.fit(old.recalibration(probabilities), labels, findings)
     recalibration = old.recalibration.then(lines)
@@ -181,7 +181,7 @@ def _fit(old: Fit, adaptation: Adaptation, probabilities: Array, labels: Array) 
     points = OperatingPoints.fit(honest, labels, findings, old.operating_points.rule)
     moved = OperatingPoints(points.rule, tuple(_point(*each) for each in _each(old, points, lines, honest, labels)))
     conformal = Conformal.fit(honest, labels, findings, old.conformal.alpha)
-    return Fit(recalibration, moved, conformal, UsualProbabilities.fit(honest, findings))
+    return Fit(recalibration, moved, conformal, UsualProbabilities.fit(honest, findings)), points.undefined
 
 
 def _each(
@@ -222,7 +222,7 @@ def _changes(
     flagged[0] = old.reference.score(signals(images)).flagged
     for held_out in folds_of(patients):
         p, y = rows.probabilities[~held_out], rows.labels[~held_out]
-        new, _ = _fitted(old.study, p, y, patients[~held_out])
+        new, *_ = _fitted(old.study, p, y, patients[~held_out])
         after.put(held_out, new, rows.probabilities)
         out = np.isin(of_images, np.unique(patients[held_out]))
         reference = old.reference.refitted(signals(images.some(~out)))

@@ -86,7 +86,7 @@ def fit(
         config: text of `config.yaml`, so that the run can be evaluated and resumed from the command line.
         start_from: a run of the same image model, whose best weights to begin with (fine-tuning).
         resume: go on from the newest whole checkpoint of `run`.
-        progress: a line for each epoch, and a bar within it where standard error is a terminal.
+        progress: a line for each epoch, and a bar within it in a terminal or a notebook.
         callbacks: of Lightning, more than ours; after ours, but before an epoch's checkpoints.
     """
     run, training = Path(run), training or Training()
