@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = (
     *("synthetic", "openi_pretrained", "openi_pretrained_tenth", "openi", "uncertainty_openi", "labeller_openi"),
-    *("openi_pretrained_3percent", "openi_pretrained_30percent", "openi_pretrained_controls"),
+    *("openi_cpu_tenth", "openi_pretrained_3percent", "openi_pretrained_30percent", "openi_pretrained_controls"),
     *("labeller_sentences", "coverage", "recalibration", "serving"),
     *("speed_openi", "benchmark", "scale", "scaling"),
 )
@@ -39,6 +39,7 @@ COLUMNS = {
     "openi": OPENI_COLUMNS,
     "openi_pretrained": PRETRAINED_COLUMNS,
     "openi_pretrained_tenth": PRETRAINED_COLUMNS,
+    "openi_cpu_tenth": PRETRAINED_COLUMNS,
     "openi_pretrained_3percent": PRETRAINED_COLUMNS,
     "openi_pretrained_30percent": PRETRAINED_COLUMNS,
     "openi_pretrained_controls": (*PRETRAINED_COLUMNS[:8], "Δ macro30"),
@@ -105,7 +106,7 @@ def short(name: str) -> str:
     """The name of a row or column of `experiment.py` without what all its rows have in common."""
     share = r"data\.task\.label_share=[\d.]+(-data\.task\.label_draw=\{seed\})?"
     named = re.sub(f"-{share}", "", re.sub(f"/{share}-", "/vkd, ", re.sub(f"/{share}$", "/vkd", name)))
-    return re.sub(r"^openi_pretrained/", "", named)
+    return re.sub(r"^openi_(pretrained|cpu)/", "", named)
 
 
 def numbers_unbroken(cell: object) -> str:
