@@ -24,7 +24,7 @@ from vkd_pyro.cli.train import (
 )
 from vkd_pyro.utils.errors import UserError
 
-OWN = ("space", "study", "storage", "trials", "metric", "mode", "pruner", "keep")
+OWN = ("space", "study", "storage", "trials", "folds", "metric", "mode", "pruner", "keep")
 """Options that `vkd train` does not have."""
 
 
@@ -47,6 +47,13 @@ def tune_parser() -> ArgumentParser:
         "file in the folder of the study",
     )
     parser.add_argument("--trials", type=PositiveInt, default=30, help="finished ones in all, of all workers")
+    parser.add_argument(
+        "--folds",
+        type=PositiveInt,
+        default=1,
+        help="a trial trains once a fold and has the mean of its values: cross-validation within the training and "
+        "validation studies, by patient; 1 is one training, judged by the validation split",
+    )
     parser.add_argument("--metric", type=str, default="val/nll", help="a validation column of metrics.csv")
     parser.add_argument(
         "--mode", type=Literal["min", "max"] | None, help="which is the best; by default max for an AUC, else min"
@@ -79,25 +86,37 @@ def main(arguments: list[str]) -> None:
 
     space = read_space([Path(config_path(name)) for name in settings.space])
     goal, folder, trials = Goal(settings.metric, settings.mode), settings.study, settings.trials
+    of_folds = {"folds": settings.folds} if settings.folds > 1 else {}
 
     def settings_with(options: list[str]) -> Namespace:
         return with_objective(parse(parser, [*arguments, *options]))
 
     _check_space(settings.space, space, arguments, settings_with)
     say("reading the corpus", flush=True)
-    data_of = DataOf()
+    data_of = DataOf(settings.folds)
     base = build(with_objective(settings))
-    say(describe_data(data_of(settings, base).summary()), flush=True)
-    identity = {"config": comparable(settings), "space": space.description()}
-    pruner = pruner_of(settings.pruner, settings.training.max_epochs)
-    study = open_study(folder, goal, pruner, settings.seed, identity, settings.storage)
+    say(describe_data(data_of(settings, lambda: base)[0].summary()), flush=True)
+    identity = {"config": comparable(settings), "space": space.description()} | of_folds
+    pruner = pruner_of(settings.pruner, settings.folds if of_folds else settings.training.max_epochs)
+    try:
+        first = space.params(as_dict(with_objective(settings)))
+    except ValueError as error:
+        first = None
+        say(f"the config as it stands is not tried: {error}")
+    study = open_study(folder, goal, pruner, settings.seed, identity, settings.storage, first=first)
 
     def run_trial(trial: Any, options: list[str]) -> float:
         tried = settings_with(options)
-        parts = build(tried, trained=tried.start_from is not None)
-        kept = {name: parts[name] for name in ("method", "beta_schedule", "training", "posthoc")}
-        kept |= {"data": data_of(tried, parts), "seed": tried.seed, "config": config_of(tried)}
-        return train_trial(trial, goal, run=run_of(folder, trial.number), start_from=tried.start_from, **kept)
+
+        def parts() -> Namespace:
+            return build(tried, trained=tried.start_from is not None)
+
+        def make() -> dict[str, Any]:
+            built = parts()
+            kept = {name: built[name] for name in ("method", "beta_schedule", "training", "posthoc")}
+            return kept | {"seed": tried.seed, "config": config_of(tried), "start_from": tried.start_from}
+
+        return train_trial(trial, goal, data_of(tried, parts), make, run_of(folder, trial.number))
 
     def after(trial: Any) -> None:
         best = best_of(study)
@@ -121,15 +140,18 @@ def main(arguments: list[str]) -> None:
 
 
 class DataOf:
-    """The data of a trial, without its test split; read once where trials do not differ in it."""
+    """The data of a trial's trainings, without test splits; read once where trials do not differ in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_folds: int) -> None:
+        self.num_folds = num_folds
         self.known: tuple[str, Any] | None = None
 
-    def __call__(self, settings: Namespace, parts: Namespace) -> Any:
+    def __call__(self, settings: Namespace, parts: Callable[[], Namespace]) -> Any:
         described = yaml.safe_dump(as_dict(settings)["data"])
         if self.known is None or self.known[0] != described:
-            self.known = described, parts.data.without_test()
+            data = parts().data
+            folds = data.inner_folds(self.num_folds) if self.num_folds > 1 else [data.without_test()]
+            self.known = described, folds
         return self.known[1]
 
 

@@ -52,6 +52,11 @@ class Folds:
         return "validation" if _position("validation", corpus, patient) < self.validation_share else "train"
 
 
+def inner_part(corpus: str, patient: str, num_parts: int) -> int:
+    """Which of so many equal parts a patient is in, whatever its split: for choosing within training and validation."""
+    return int(_position("inner", corpus, patient) * num_parts)
+
+
 def keeps_labels(corpus: str, patient: str, share: float, draw: int = 0) -> bool:
     """Whether a patient is among the share whose labels are kept; those of a smaller share are among a larger one's.
 

@@ -22,6 +22,7 @@ from vkd_pyro.data.loading.settings import CPU, Loader, Loading
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import Selection, check_flat, spread
 from vkd_pyro.data.source import Kind, RawSource, Source
+from vkd_pyro.data.splits import inner_part
 from vkd_pyro.data.store import Store
 from vkd_pyro.data.study import Study
 from vkd_pyro.data.task import Task
@@ -66,6 +67,28 @@ class StudyData:
         kept = StudyData(self.selection, self.task, self.loading)
         vars(kept).update(_source=self._source, _splits=self._splits | {"test": []})
         return kept
+
+    def inner_folds(self, num_folds: int) -> "list[StudyData]":
+        """Cross-validation within training and validation, by patient; the test split is empty in all of them.
+
+        Each patient of the two splits is in the validation split of one, and in the training split of the others.
+
+        Raises:
+            UserError: a part has no study.
+        """
+        parts: list[list[int]] = [[] for _ in range(num_folds)]
+        for number in sorted(self._splits["train"] + self._splits["validation"]):
+            patient = self._source.studies[number].patient_id
+            parts[inner_part(self.corpus.name, patient, num_folds)].append(number)
+        if not all(parts):
+            raise UserError(f"{self.corpus.name}: too few patients for {num_folds} folds; take fewer")
+        folds = []
+        for held_out in parts:
+            rest = sorted(number for part in parts if part is not held_out for number in part)
+            fold = self.without_test()
+            vars(fold).update(_splits={"train": rest, "validation": held_out, "test": []})
+            folds.append(fold)
+        return folds
 
     def targets(self, split: str) -> NDArray[np.float32]:
         """What the task makes of the labels of a split, float32 [N, K]; NaN unknown: `Task.targets`."""

@@ -54,6 +54,16 @@ class Number:
         """The option's value, of what a study stores."""
         return stored
 
+    def stored(self, value: Any) -> Any:
+        """What a study stores for a value of the option; raises `ValueError` where the range does not have it."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not self.low <= value <= self.high or (self.whole and value != int(value)):
+            raise ValueError(f"not in {self.low:g} to {self.high:g}")
+        steps = (value - self.low) / (self.step or 1)
+        if self.step and abs(steps - round(steps)) > 1e-9:
+            raise ValueError(f"not a step of {self.step:g} from {self.low:g}")
+        return value
+
     @property
     def ends(self) -> tuple[Any, ...]:
         """Values that an option must take if it takes them all."""
@@ -73,6 +83,13 @@ class Choice:
     def value(self, stored: Any) -> Any:
         """The option's value, of what a study stores."""
         return self.choices[stored]
+
+    def stored(self, value: Any) -> Any:
+        """What a study stores for a value of the option; raises `ValueError` where it is not among the choices."""
+        for name, choice in self.choices.items():
+            if _is(value, choice):
+                return name
+        raise ValueError("not among the choices")
 
     @property
     def ends(self) -> tuple[Any, ...]:
@@ -94,6 +111,24 @@ class Space:
         """The same of what a study has stored of a trial."""
         return [option(name, part.value(params[name])) for name, part in self.parts.items()]
 
+    def params(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What a study would store of a trial of these settings, a config as nested mappings.
+
+        Raises:
+            ValueError: the space does not have the value of an option; it names the option and says why.
+        """
+        found = {}
+        for name, part in self.parts.items():
+            value: Any = settings
+            for key in name.split("."):
+                value = value or {}
+                value = value[key] if key in value else (value.get("init_args") or {}).get(key)
+            try:
+                found[name] = part.stored(value)
+            except ValueError as error:
+                raise ValueError(f"{name}: {_short(value)} is {error}") from error
+        return found
+
     def examples(self) -> list[list[str]]:
         """Options with every end of every range and every choice, in as few lists as there are values of one option."""
         most = max(len(part.ends) for part in self.parts.values())
@@ -105,6 +140,13 @@ class Space:
     def description(self) -> dict[str, Any]:
         """For JSON."""
         return {name: repr(part) for name, part in sorted(self.parts.items())}
+
+
+def _is(value: Any, choice: Any) -> bool:
+    """Whether a setting is a choice; a part of a config has its class and, of its arguments, those that it names."""
+    if isinstance(choice, Mapping) and isinstance(value, Mapping):
+        return all(key in value and _is(value[key], one) for key, one in choice.items())
+    return bool(value == choice) and isinstance(value, bool) == isinstance(choice, bool)
 
 
 def option(name: str, value: Any) -> str:

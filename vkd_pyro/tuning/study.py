@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,12 +105,12 @@ class SeededTPE(BaseSampler):
         return self.sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-def pruner_of(kind: Pruning, max_epochs: int) -> BasePruner:
-    """What ends trials early: those below the median of the others at an epoch, after 5 trials and a fifth of the
-    epochs, the first at least; or by successive halving (Hyperband)."""
+def pruner_of(kind: Pruning, steps: int) -> BasePruner:
+    """What ends trials early, at a step, which is an epoch or a fold: those below the median of the others, after 5
+    trials and a fifth of the steps, the first at least; or by successive halving (Hyperband)."""
     if kind == "median":
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, max_epochs // 5))
-    return HyperbandPruner(max_resource=max_epochs) if kind == "hyperband" else NopPruner()
+        return MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, steps // 5))
+    return HyperbandPruner(max_resource=steps) if kind == "hyperband" else NopPruner()
 
 
 def open_study(
@@ -121,6 +121,7 @@ def open_study(
     identity: dict[str, Any],
     storage: str | None = None,
     beats: Beats = Beats(),
+    first: Mapping[str, Any] | None = None,
 ) -> optuna.Study:
     """The study of a folder, begun or gone on with.
 
@@ -132,6 +133,7 @@ def open_study(
         identity: for JSON, what its trials have in common, by what a user calls it; another process must have the same.
         storage: address of a database, for processes on several machines; None for a file of SQLite in the folder.
         beats: how processes that were killed are found.
+        first: what the first trial tries; None leaves it to the sampler.
 
     Raises:
         UserError: the database cannot be reached, or has a study of this name with another identity.
@@ -161,6 +163,8 @@ def open_study(
             place = folder / DATABASE if storage is None else f"--storage: {without_password(storage)}"
             raise UserError(f"{place}: cannot be used ({_reason(error, storage)})") from error
         _check_same(study, identity, folder)
+        if first is not None and not study.get_trials(deepcopy=False):
+            study.enqueue_trial(dict(first))
         if storage is None:
             (folder / DATABASE).chmod(0o600)
     return study

@@ -1,8 +1,10 @@
-"""One training as a trial of a study."""
+"""Trainings as a trial of a study: one, or one a fold."""
 
 import math
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import lightning as L
@@ -11,11 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.methods.base import Method
-from vkd_pyro.schedules import BetaSchedule
 from vkd_pyro.training.fitting import fit
-from vkd_pyro.training.posthoc import Posthoc
-from vkd_pyro.training.settings import Training
 from vkd_pyro.tuning.study import Goal
 from vkd_pyro.utils.errors import UserError, one_line
 
@@ -25,13 +23,13 @@ class SearchError(UserError):
 
 
 class Report(Callback):
-    """Tells a study the metric of each epoch, and ends a trial that its pruner would end.
+    """Keeps the metric of a training; for a trial with one training, tells the study each epoch and ends it early.
 
     Attributes:
         value: the metric at the epoch of the lowest val/nll so far, which is the one that a run keeps.
     """
 
-    def __init__(self, trial: optuna.trial.Trial, goal: Goal) -> None:
+    def __init__(self, goal: Goal, trial: optuna.trial.Trial | None) -> None:
         self.trial, self.goal = trial, goal
         self.value, self.nll = math.nan, math.inf
 
@@ -43,7 +41,7 @@ class Report(Callback):
         value, nll = float(metrics[self.goal.metric]), float(metrics["val/nll"])
         if nll < self.nll:
             self.value, self.nll = value, nll
-        if not math.isfinite(value):
+        if self.trial is None or not math.isfinite(value):
             return
         self.trial.report(value, trainer.current_epoch)
         last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
@@ -54,31 +52,39 @@ class Report(Callback):
 def train_trial(
     trial: optuna.trial.Trial,
     goal: Goal,
-    method: Method,
-    data: StudyData,
+    folds: Sequence[StudyData],
+    make: Callable[[], Mapping[str, Any]],
     run: Path,
-    beta_schedule: BetaSchedule | None = None,
-    training: Training | None = None,
-    posthoc: Posthoc | None = None,
-    seed: int = 0,
-    config: str = "",
-    start_from: Path | None = None,
 ) -> float:
-    """Trains, on data without a test split, and gives what is sought; arguments from `method` on as of `fit`.
+    """Trains once a fold, on data without a test split, and gives the mean of what is sought.
+
+    Args:
+        trial: is told of each epoch; of each fold, where there are several, the mean up to it.
+        goal: what is sought.
+        folds: the data of each training.
+        make: the arguments of `fit` but data and run, with fresh weights at each call.
+        run: folder of the training, or of one a fold.
 
     Raises:
-        optuna.TrialPruned: others did better at the same epoch.
+        optuna.TrialPruned: others did better at the same epoch, or fold.
         UserError: the metric is not logged, or undefined; as `fit` else.
     """
-    assert not data.has("test"), "a search must not see the test split"
-    report = Report(trial, goal)
-    options: Any = {"posthoc": posthoc, "seed": seed, "config": config, "start_from": start_from, "progress": False}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of one setting among many; a training with the best one says them
-        fit(method, data, run, beta_schedule, training, callbacks=[report], **options)
-    if not math.isfinite(report.value):
-        raise UserError(f"{goal.metric} is not a number at the epoch of the lowest val/nll")
-    return report.value
+    values: list[float] = []
+    for number, data in enumerate(folds):
+        assert not data.has("test"), "a search must not see the test split"
+        report = Report(goal, trial if len(folds) == 1 else None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of one setting among many; a training with the best one says them
+            of_fold = run if len(folds) == 1 else run / f"fold{number}"
+            fit(data=data, run=of_fold, progress=False, callbacks=[report], **make())
+        if not math.isfinite(report.value):
+            raise UserError(f"{goal.metric} is not a number at the epoch of the lowest val/nll")
+        values.append(report.value)
+        if len(folds) > 1:
+            trial.report(fmean(values), number)
+            if len(values) < len(folds) and trial.should_prune():
+                raise optuna.TrialPruned
+    return fmean(values)
 
 
 def failure(error: Exception) -> str | None:
