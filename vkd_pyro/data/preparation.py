@@ -18,15 +18,11 @@ class Preparation(Protocol):
 
 
 class FeatureExtractor(Protocol):
-    """Images to features that do not change in training: an image encoder with a frozen backbone is one."""
+    """Images to features that do not change in training: an image encoder whose first part is frozen is one."""
 
     @property
     def feature_preparation(self) -> dict[str, Any]:
         """What features depend on, for JSON: a store of features serves encoders with the same only."""
-
-    @property
-    def num_features(self) -> int:
-        """F."""
 
     def extract(self, images: Tensor) -> Tensor:
         """Args: float [B, 1, height, width] in [0, 1]. Returns: float [B, F]."""

@@ -45,7 +45,8 @@ class EfficientNetLiteEncoder(ImageEncoder):
     def forward(self, images: Tensor) -> Tensor:
         """Args: float [B, 1, height, width] in [0, 1]. Returns: float32 [B, features_dim]."""
         scaled = ((255 * images - 127) / 128).expand(-1, 3, -1, -1)
-        return self.network(scaled.contiguous(memory_format=torch.channels_last)).float()
+        maps = self.network.extract_features(scaled.contiguous(memory_format=torch.channels_last))
+        return self.network._avg_pooling(maps).flatten(1).float()
 
 
 def _network(name: str) -> Any:

@@ -11,6 +11,17 @@ from vkd_pyro.utils.errors import check_count, check_probability
 from vkd_pyro.utils.serialization import describe, hash_of_weights
 
 
+def projection(features_dim: int, width: int, dropout: float, input_dropout: float) -> nn.Sequential:
+    """The small network on a backbone's features; float [B, features_dim] -> [B, width]."""
+    return nn.Sequential(
+        nn.BatchNorm1d(features_dim, affine=False),
+        nn.Dropout(input_dropout),
+        nn.Linear(features_dim, width),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+    )
+
+
 class FrozenImageEncoder(ImageEncoder):
     """features = network(backbone(x_I)), of which the backbone is never trained.
 
@@ -37,13 +48,7 @@ class FrozenImageEncoder(ImageEncoder):
         self.backbone = backbone.requires_grad_(False).eval()
         self.width = self.features_dim = width
         self.dropout, self.input_dropout = dropout, input_dropout
-        self.network = nn.Sequential(
-            nn.BatchNorm1d(backbone.features_dim, affine=False),
-            nn.Dropout(input_dropout),
-            nn.Linear(backbone.features_dim, width),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-        )
+        self.network = projection(backbone.features_dim, width, dropout, input_dropout)
 
     def train(self, mode: bool = True) -> Self:
         """The backbone stays in eval mode."""
@@ -60,11 +65,6 @@ class FrozenImageEncoder(ImageEncoder):
     def extract(self, images: Tensor) -> Tensor:
         """The backbone's features. Args: float [B, 1, height, width] in [0, 1]. Returns: float [B, F]."""
         return encode(self.backbone, images)
-
-    @property
-    def num_features(self) -> int:
-        """F, the width of what `extract` gives."""
-        return self.backbone.features_dim
 
     @cached_property
     def feature_preparation(self) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def write_features(blocks: Iterable[Block[Any]], size: int, features: ImageFeatu
                   table["pixels"].to_pylist()]  # fmt: skip
         readable = [row for row, one in enumerate(pixels) if one is not None]
         made: list[bytes | None] = [None] * len(pixels)
+        width = 0  # of a shard without a readable image
         for start in range(0, len(readable), IMAGES_AT_ONCE):
             rows = readable[start : start + IMAGES_AT_ONCE]
             images = torch.stack([pixels[row].view(1, size, size) for row in rows])  # type: ignore[union-attr]
@@ -75,9 +76,9 @@ def write_features(blocks: Iterable[Block[Any]], size: int, features: ImageFeatu
                 )
             for row, one in zip(rows, found, strict=True):
                 made[row] = one.numpy().tobytes()
-        width = features.versions, features.extractor.num_features
+            width = found.shape[-1]
         columns = {"study": table["study"].combine_chunks(), "features": pa.array(made, pa.large_binary())}
-        metadata = {"versions": str(width[0]), "width": str(width[1])}
+        metadata = {"versions": str(features.versions), "width": str(width)}
         write_arrow(block.path, pa.table(columns).replace_schema_metadata(metadata))
 
 
