@@ -41,46 +41,17 @@ def refused(error):
     return str(error) if isinstance(error, UserError) else None
 
 
-# ---------------------------------------------------------------------------------------------- space
-
-
-WRONG = {
-    "run: {type: int, low: 1, high: 2}": "run: expected an option of data, method, beta_schedule, training, by",
-    f"{LR}: {{type: float, low: 1.0, high: 0.1}}": f"{LR}: low is 1 and high is 0.1; expected low below high",
-    f"{LR}: {{type: float, low: 0, high: 1, log: true}}": "low: found 0, and with log it must be above 0",
-    f"{LR}: {{type: real, low: 0, high: 1}}": "expected a distribution with type: float, int, categorical",
-    f"{LR}: {{type: float, low: 0, hihg: 1}}": "found hihg, and float takes high, log, low, step",
-    f"{LR}: {{type: float, low: 0}}": "high: found None, expected a number",
-    f"{LR}: {{type: float, low: 0, high: 1, step: 2}}": "step: found 2, expected above 0, at most high - low",
-    "method.latent_dim: {type: int, low: 1.5, high: 2}": "low: found 1.5, expected a whole number",
-    "seed: {type: categorical, choices: [1]}": r"choices: found \[1\], expected a list of at least 2",
-    "seed: {type: categorical, choices: [1, 1]}": "choices: the same twice",
-    "data.task.folds: {type: categorical, choices: [1, 2]}": "data.task.folds changes what is judged",
-}
-
-
-@pytest.mark.parametrize(("text", "message"), WRONG.items())
-def test_a_space_that_is_none_is_refused_by_file_and_option(tmp_path, text, message):
-    (tmp_path / "space.yaml").write_text(text)
-    with pytest.raises(UserError, match=rf"space\.yaml: .*{message}"):
-        read_space([tmp_path / "space.yaml"])
-
-
-def test_a_later_space_goes_over_an_earlier_and_parts_of_configs_have_short_names(tmp_path):
-    (tmp_path / "a.yaml").write_text(f"{LR}: {{type: float, low: 1e-4, high: 1}}\nseed: {{type: int, low: 0, high: 9}}")
-    divergence = {"type": "categorical", "choices": [KL, None]}
-    (tmp_path / "b.yaml").write_text(
-        yaml.safe_dump({"seed": {"type": "int", "low": 1, "high": 3}, "method.d": divergence})
-    )
-    space = read_space([tmp_path / "a.yaml", tmp_path / "b.yaml"])
-    assert space.parts[LR] == Number(False, 1e-4, 1)
-    assert space.parts["seed"] == Number(True, 1, 3)
-    assert list(space.parts["method.d"].choices) == ["BalancedKL(posterior_weight=0.1, prior_weight=0.3)", None]
-    options = space.options({LR: 0.5, "seed": 2, "method.d": None})
-    assert options == [f"--{LR}=0.5", "--seed=2", "--method.d=null"]
-
-
 # -------------------------------------------------------------------------------------------- studies
+
+
+def test_the_config_as_it_stands_is_the_first_trial(tmp_path):
+    first = {LR: 0.05, "method.latent_dim": 4}
+    study = begin(tmp_path / "study", first=first)
+    search(study, SPACE, squares, refused, 3)
+    study = begin(tmp_path / "study", first=first)  # it goes on, and does not try it again
+    search(study, SPACE, squares, refused, 4)
+    assert study.trials[0].params == first
+    assert [trial.params for trial in study.trials].count(first) == 1
 
 
 def test_a_search_finds_the_best_and_a_seed_makes_it_the_same(tmp_path):

@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> None:
     base = build(with_objective(settings))
     say(describe_data(data_of(settings, lambda: base)[0].summary()), flush=True)
     identity = {"config": comparable(settings), "space": space.description()} | of_folds
-    pruner = pruner_of(settings.pruner, settings.folds if of_folds else settings.training.max_epochs)
+    pruner = pruner_of(settings.pruner, settings.training.max_epochs, settings.folds)
     try:
         first = space.params(as_dict(with_objective(settings)))
     except ValueError as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import filelock
@@ -17,6 +18,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -105,12 +107,36 @@ class SeededTPE(BaseSampler):
         return self.sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-def pruner_of(kind: Pruning, steps: int) -> BasePruner:
-    """What ends trials early, at a step, which is an epoch or a fold: those below the median of the others, after 5
-    trials and a fifth of the steps, the first at least; or by successive halving (Hyperband)."""
+STARTUP = 5
+"""So many trials are complete before any is ended early."""
+
+
+class MedianOfFolds(BasePruner):
+    """Ends a trial whose mean over its folds so far is worse than the median of the complete ones over the same folds.
+
+    Optuna's median pruner takes the best step of a trial, which is right for epochs; of folds it is the easiest one.
+    """
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether to end it; never after its first fold."""
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        step = trial.last_step
+        if not step or len(complete) < STARTUP:
+            return False
+        ours, others = trial.intermediate_values[step], median(one.intermediate_values[step] for one in complete)
+        return ours > others if study.direction == StudyDirection.MINIMIZE else ours < others
+
+
+def pruner_of(kind: Pruning, max_epochs: int, num_folds: int = 1) -> BasePruner:
+    """What ends trials early: those below the median of the others at an epoch, after 5 trials and a fifth of the
+    epochs, the first at least, or at a fold; or by successive halving (Hyperband)."""
+    if kind == "median" and num_folds > 1:
+        return MedianOfFolds()
     if kind == "median":
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, steps // 5))
-    return HyperbandPruner(max_resource=steps) if kind == "hyperband" else NopPruner()
+        return MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=max(1, max_epochs // 5))
+    return (
+        HyperbandPruner(max_resource=num_folds if num_folds > 1 else max_epochs) if kind == "hyperband" else NopPruner()
+    )
 
 
 def open_study(
