@@ -96,7 +96,8 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("workers", "kills"), [(0, 2), (2, 1), *(pytest.param(n, 20, marks=pytest.mark.slow) for n in (0, 2))]
+    ("workers", "kills"),
+    [(0, 2), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((2, 1), (0, 20), (2, 20)))],
 )
 def test_a_run_that_is_killed_at_random_steps_ends_as_if_it_had_not_been(tmp_path, uninterrupted, workers, kills):
     run, choose = tmp_path / "run", random.Random(workers)

@@ -125,9 +125,9 @@ def steps(folder: Path) -> tuple[list[float], list[list[str]]]:
     "options",
     [
         {},
-        {"method": "no_report"},
+        pytest.param({"method": "no_report"}, marks=pytest.mark.slow),
         {"objective": TraceVKD_ELBO(3, 2, "mixture", unknown_labels="from_report"), "label_share": 0.5},
-        {"training": {"accumulate_batches": 2}},
+        pytest.param({"training": {"accumulate_batches": 2}}, marks=pytest.mark.slow),
     ],
     ids=["vkd", "no_report", "half labelled", "accumulated"],
 )
@@ -147,7 +147,11 @@ def test_two_processes_take_the_steps_of_one(tmp_path, options):
 
 @pytest.mark.parametrize(
     "options",
-    [{"method": "image_only"}, {"objective": TraceVKD_ELBO(auxiliary_weight=0.0)}, {"method": "logit_distillation"}],
+    [
+        {"method": "image_only"},
+        pytest.param({"objective": TraceVKD_ELBO(auxiliary_weight=0.0)}, marks=pytest.mark.slow),
+        pytest.param({"method": "logit_distillation"}, marks=pytest.mark.slow),
+    ],
     ids=["image_only", "vkd without mi", "logit_distillation"],
 )
 def test_every_method_trains_in_two_processes(tmp_path, options):
@@ -156,6 +160,7 @@ def test_every_method_trains_in_two_processes(tmp_path, options):
     assert np.isfinite(steps(folder)[0]).all()
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_goes_on_as_it_would_have(tmp_path):
     settings = {"training": {"checkpoint_steps": 2, "freeze_batchnorm": False}}
     whole, killed = together(tmp_path / "whole", 2, **settings), tmp_path / "killed"

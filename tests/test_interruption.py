@@ -351,7 +351,8 @@ def end_a_reader(number, folder, connection):
     connection.send(vkd("train", "--config", folder / "config.yaml", *options))
 
 
-@pytest.mark.parametrize("number", [signal.SIGSTOP, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 def test_a_loaders_process_that_gives_no_more_is_one_line(number, tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG)
     context = multiprocessing.get_context("forkserver")
