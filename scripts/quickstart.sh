@@ -10,9 +10,9 @@ studies="--data.selection.corpus.init_args.num_studies=2000"
 python scripts/experiment.py synthetic+methods/image_only synthetic+methods/no_report synthetic --seeds 1 --runs "$runs" \
     --data.task.label_share=0.1 "$studies" --data.loading.store="$store" --training.max_epochs=15 "$@"
 vkd evaluate "$run" >"$runs/evaluation.txt"
-python scripts/first_xray.py "$run" "$runs/xray.png"
 echo
-echo "One X-ray of the test split, from the image alone (its picture, and where findings are seen: $runs/xray*.png):"
+echo "One X-ray of the test split, from the image alone (its picture, and where findings are seen: $runs/xray*.png);"
+python scripts/first_xray.py "$run" "$runs/xray.png"
 vkd predict "$run/bundle" "$runs/xray.png" --overlay "$runs" --overlay_findings Cardiomegaly "Pleural Effusion"
 echo
 echo "All tables and figures of vkd: open $run/evaluation/test/index.html"

@@ -33,7 +33,7 @@ def prepare_parser() -> ArgumentParser:
         type=int,
         metavar="V",
         help="also write features of each image and of V - 1 augmented versions of it, by the config's image encoder, "
-        "which must have a frozen backbone; train from them with --data.loading.features true",
+        "FrozenImageEncoder or LastBlocksEncoder; train from them with --data.loading.features true",
     )
     add_executor(parser)
     add_data(parser)
@@ -122,8 +122,8 @@ def image_features_of(settings: Namespace, augmentation: Any) -> Any:
     encoder = _part_of(settings, "image_encoder", ImageEncoder)
     if not hasattr(encoder, "feature_preparation"):
         raise UserError(
-            f"--features: wants an image encoder with a frozen backbone, found {type(encoder).__name__}; take "
-            "FrozenImageEncoder"
+            f"--features: wants an image encoder whose first part is frozen, found {type(encoder).__name__}; take "
+            "FrozenImageEncoder or LastBlocksEncoder"
         )
     return ImageFeatures(encoder.eval(), settings.features, augmentation or Augmentation())
 

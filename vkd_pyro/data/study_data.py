@@ -171,7 +171,7 @@ class StudyData:
         if preparation is None:
             raise UserError(
                 f"data.loading.features: {type(encoder).__name__} takes images; set it to false, or take an image "
-                "encoder with a frozen backbone, FrozenImageEncoder"
+                "encoder whose first part is frozen, FrozenImageEncoder or LastBlocksEncoder"
             )
         self._source.check_features(preparation)
 
