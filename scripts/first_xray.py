@@ -20,7 +20,9 @@ def main(run: Path, path: Path) -> None:
     pixels = data.transform(data.studies("test")[chosen].images[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels[0].numpy()).save(path)
-    print("it has:", ", ".join(finding for finding, one in zip(data.findings, targets[chosen], strict=True) if one == 1))
+    print(
+        "it has:", ", ".join(finding for finding, one in zip(data.findings, targets[chosen], strict=True) if one == 1)
+    )
 
 
 if __name__ == "__main__":

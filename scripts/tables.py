@@ -20,6 +20,7 @@ RESULTS = (
     *("synthetic", "openi_pretrained", "openi_pretrained_tenth", "openi", "uncertainty_openi", "labeller_openi"),
     *("openi_cpu_tenth", "openi_pretrained_3percent", "openi_pretrained_30percent", "openi_pretrained_controls"),
     *("labeller_sentences", "coverage", "recalibration", "serving"),
+    *("openi_pretrained_tuned", "tuning", "openi_finetuned_tenth"),
     *("speed_openi", "benchmark", "scale", "scaling"),
 )
 
@@ -40,6 +41,8 @@ COLUMNS = {
     "openi_pretrained": PRETRAINED_COLUMNS,
     "openi_pretrained_tenth": PRETRAINED_COLUMNS,
     "openi_cpu_tenth": PRETRAINED_COLUMNS,
+    "openi_pretrained_tuned": PRETRAINED_COLUMNS,
+    "openi_finetuned_tenth": PRETRAINED_COLUMNS,
     "openi_pretrained_3percent": PRETRAINED_COLUMNS,
     "openi_pretrained_30percent": PRETRAINED_COLUMNS,
     "openi_pretrained_controls": (*PRETRAINED_COLUMNS[:8], "Δ macro30"),
@@ -106,7 +109,8 @@ def short(name: str) -> str:
     """The name of a row or column of `experiment.py` without what all its rows have in common."""
     share = r"data\.task\.label_share=[\d.]+(-data\.task\.label_draw=\{seed\})?"
     named = re.sub(f"-{share}", "", re.sub(f"/{share}-", "/vkd, ", re.sub(f"/{share}$", "/vkd", name)))
-    return re.sub(r"^openi_(pretrained|cpu)/", "", named)
+    named = re.sub(r"\b(\w+)-\1$", r"\1", named)  # methods/NAME with tuned/NAME on top
+    return re.sub(r"^openi_(pretrained|finetuned|cpu)/", "", named)
 
 
 def numbers_unbroken(cell: object) -> str:

@@ -125,6 +125,9 @@ def test_every_config_parses(name):
     # A fine-tuning takes its network from a run; an overlay is put on top of the config that its head names.
     below = {"chestxray14_finetune": ["synthetic"], "mimic_cxr_ddp": ["mimic_cxr"]}.get(name, [])
     below = ["openi_cpu" if name == "ablations/as_printed" else "openi_paper"] if "/" in name else below
+    if name.startswith("tuned/"):
+        method = name.replace("tuned", "methods")
+        below = ["openi_pretrained", *([method] if method in OF_TRAININGS else [])]
     settings = parse(train_parser(), [option for one in (*below, name) for option in ("--config", one)])
     assert settings.method.class_path.startswith("vkd_pyro.methods.")
 

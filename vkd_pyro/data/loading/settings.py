@@ -42,8 +42,8 @@ class Loading:
         store: a folder that `vkd prepare` has written from the same selection, read in place of the corpus's files;
             it changes speed only.
         features: give the features that the store holds, `vkd prepare --features`, in place of images; for an image
-            encoder whose first part is frozen. Of an image's augmented versions training draws one, so `augmentation` is
-            not used.
+            encoder whose first part is frozen. Of an image's augmented versions training draws one, and
+            `augmentation` is not used.
         timeout: seconds that a process of `num_workers` may take for a batch; one that is killed or stopped is an error
             then, and not waited for for ever.
         labelled_half: where labels are kept of a share of the patients and reports are read, the first half of each
