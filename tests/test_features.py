@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from tests.conftest import TinyCorpus, study_data
@@ -156,3 +157,29 @@ def test_features_want_a_store_alone(tmp_path, options):
 def test_no_version_is_refused():
     with pytest.raises(UserError, match="--features: found 0 versions of an image, expected at least 1"):
         replace(ImageFeatures(frozen()), versions=0)
+
+
+class Interrupted(Exception):
+    pass
+
+
+class EndInSecondEpoch(Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            raise Interrupted
+
+
+def test_a_run_on_features_goes_on_and_is_started_from_without_the_pretrained_weights(store, tmp_path):
+    data, training = data_of(Uneven(), store), Training(max_epochs=2)
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        fit(ImageOnly(data.findings, frozen()), data, run, training=training, progress=False,
+            callbacks=[EndInSecondEpoch()])  # fmt: skip
+    other = ImageOnly(data.findings, frozen(seed=1))  # as the command line builds it: the checkpoint has the weights
+    fit(other, data, run, training=training, progress=False, resume=True)
+    expected = frozen().backbone.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in
+               other.model.image_encoder.backbone.state_dict().items())  # fmt: skip
+    third = ImageOnly(data.findings, frozen(seed=2))
+    fit(third, data, tmp_path / "third", training=Training(max_epochs=1), progress=False, start_from=run)
+    assert (tmp_path / "third" / "bundle").is_dir()

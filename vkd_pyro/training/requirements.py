@@ -74,9 +74,11 @@ def mark_fitted(method: Method, run: Path) -> None:
 
 
 def check_trainable(method: Method, data: StudyData) -> None:
-    """Raises `UserError` for what these data could not train, or what no bundle could rebuild."""
+    """Raises `UserError` for what these data could not train, or what no bundle could rebuild.
+
+    Whether a store's features are the image encoder's is for `StudyData.check_features`, once it has its weights.
+    """
     check_rebuildable(method.image_model)
-    data.check_features(method.model.image_encoder)
     check_labels_fit(method, data)
     if method.report_encoder is not None and not data.count("train")["with a report"]:
         raise UserError(

@@ -55,6 +55,7 @@ def inspect_training(
         check_trainable(method, data)
         if start_from is not None:
             start_with(method, Path(start_from))
+        data.check_features(method.model.image_encoder)
         observe_labels(method, data)
         warn_of_absent_findings(data)
         reader = method.report_encoder
