@@ -134,6 +134,7 @@ def test_options_of_the_network(small, monkeypatch):
     assert {f"{row.name}, CUDA" for row in rows} <= MEASURED.keys()
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_exports(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchxrayvision", None)
