@@ -114,7 +114,7 @@ def fit(
         observe_reports(method, cast(StudyDataset, train_loader.dataset))
         batches = cast(TrainingBatches, train_loader.batch_sampler)
         last = resume_from(run, batches, settings) if goes_on else None
-        if last is not None:  # the trainer would do it too late to know whose features they are
+        if last is not None and data.loading.features:  # the trainer would do it too late to know whose they are
             load_checkpoint(method, run, last.stem)
         data.check_features(method.model.image_encoder)
         check_programs(method, cast(StudyDataset, train_loader.dataset), training.device)

@@ -134,9 +134,9 @@ def pruner_of(kind: Pruning, max_epochs: int, num_folds: int = 1) -> BasePruner:
         return MedianOfFolds()
     if kind == "median":
         return MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=max(1, max_epochs // 5))
-    return (
-        HyperbandPruner(max_resource=num_folds if num_folds > 1 else max_epochs) if kind == "hyperband" else NopPruner()
-    )
+    if kind == "hyperband":
+        return HyperbandPruner(max_resource=num_folds if num_folds > 1 else max_epochs)
+    return NopPruner()
 
 
 def open_study(
