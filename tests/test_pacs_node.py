@@ -59,7 +59,8 @@ def archive():
 
 
 def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.parent != folder]
+    """The files of a spool's folders; os.walk goes on where one is removed meanwhile, rglob stops."""
+    return [Path(place) / name for place, _, names in os.walk(folder) for name in names if Path(place) != folder]
 
 
 def rows(folder: Path, query: str) -> list[tuple]:
