@@ -77,9 +77,10 @@ def conditions(group: Group, plan: Plan, found: Found) -> dict[str, str]:
         json.loads((runs[first] / "data.json").read_text(encoding="utf-8")),
     )
     known = (f"{n['studies'] - n['without any label']:,} in {split}" for split, n in splits["splits"].items())
+    monitor = by_value(configs, "training.monitor") or "val/nll"
     samples = by_value(configs, "training.num_samples")
     return {name: text for name, text in said.items() if text} | {
-        "monitored quantity": f"val/nll: mean negative log-likelihood of a label given the image, {samples} draws of z",
+        "monitored quantity": f"{monitor} of the image alone, {samples} draws of z",
         "split": split_of(group, plan, data),
         "studies with a known label": f"{', '.join(known)} (of the first run)",
         "uncertain and blank labels in training": policy(data["train_policy"]),

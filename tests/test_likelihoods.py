@@ -672,7 +672,8 @@ def test_the_quadrature_of_a_probit_is_as_exact_as_stated_for_loadings_of_either
     for signs in (torch.ones(14), torch.tensor([1.0, -1.0] * 7)):
         loadings = (loading * signs.double())[:, None]
         loc = torch.full((14,), -1.0, dtype=torch.float64)
-        given_u = torch.special.log_ndtr((2 * labels - 1)[:, None] * (loc + u[:, None] * loadings.T)).sum(-1)
+        log_ndtr, score = torch.special.log_ndtr, loc + u[:, None] * loadings.T  # [nodes, K]
+        given_u = labels @ log_ndtr(score).T + (1 - labels) @ log_ndtr(-score).T
         exact = (given_u + torch.distributions.Normal(0.0, 1.0).log_prob(u)).logsumexp(-1) + math.log(u[1] - u[0])
         found = LowRankProbit(loc.expand(len(labels), 14), loadings, None, nodes).log_prob(labels)
         largest = max(largest, (found - exact).abs().max().item())

@@ -33,6 +33,7 @@ from vkd_pyro.training.callbacks import RelativeEarlyStopping
 from vkd_pyro.training.fitting import fit
 from vkd_pyro.training.settings import Training
 from vkd_pyro.training.trainer import compile_encoders
+from vkd_pyro.utils.epochs import MONITORED, best_epoch
 from vkd_pyro.utils.errors import UserError
 
 SETTINGS = Training(max_epochs=2, optimizer=lambda p: torch.optim.Adam(p, lr=1e-2), accelerator="cpu", num_samples=5)
@@ -205,6 +206,31 @@ def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
     assert (best["epoch"], after["epoch"]) == (0, 0)
     for key, value in best["state_dict"].items():
         assert torch.equal(after["state_dict"][key], value)
+
+
+@pytest.mark.parametrize(("monitor", "kept", "epochs"), [("val/nll", 0, 3), ("val/macro_auc", 2, 5)])
+def test_the_epoch_that_is_kept_and_the_last_one_follow_the_monitor(tmp_path, monkeypatch, monitor, kept, epochs):
+    """Patience of 2, from the first epoch by val/nll, from the third by the AUC."""
+    aucs, nlls = iter([0.5, 0.6, 0.9, 0.8, 0.8, 0.95]), iter([0.3, 0.5, 0.4, 0.6, 0.5, 0.7])
+    monkeypatch.setattr(
+        "vkd_pyro.training.module.summarise", lambda outputs: {"val/nll": next(nlls), "val/macro_auc": next(aucs)}
+    )
+    run, settings = tmp_path / "run", Training(6, SETTINGS.optimizer, accelerator="cpu", monitor=monitor, patience=2)
+    vkd = train(run, training=settings)
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    table = pd.read_csv(run / "metrics.csv")
+    assert (best["epoch"], best_epoch(table), len(table)) == (kept, kept, epochs)
+    assert f"likelihood {table['val/nll'][kept]:.4f} nats" in load_bundle(run / "bundle").card
+    for name, value in best["state_dict"].items():
+        assert torch.equal(value, vkd.state_dict()[name.removeprefix("method.")])
+
+
+def test_an_undefined_auc_cannot_choose_an_epoch(tmp_path, monkeypatch):
+    metrics = {"val/nll": 0.5, "val/macro_auc": math.nan}
+    monkeypatch.setattr("vkd_pyro.training.module.summarise", lambda outputs: dict(metrics))
+    train(tmp_path / "nll")
+    with pytest.raises(UserError, match=r"training\.monitor: val/macro_auc is not a number, since no finding"):
+        train(tmp_path / "auc", training=Training(2, SETTINGS.optimizer, accelerator="cpu", monitor="val/macro_auc"))
 
 
 def test_a_network_in_eval_mode_is_trained_in_training_mode(tmp_path):
@@ -432,7 +458,7 @@ def test_early_stopping_is_relative():
     stopping, trainer = RelativeEarlyStopping(patience=2, tolerance=0.01), Trainer()
     stopped = []
     for nll in (1.0, 0.98, 0.975, 0.971, 0.5):  # below 0.98 by 0.5 % and 0.9 %: not enough
-        trainer.callback_metrics = {"val/nll": torch.tensor(nll)}
+        trainer.callback_metrics = {MONITORED: torch.tensor(nll)}
         stopping.on_validation_end(trainer, None)
         stopped.append(trainer.should_stop)
     assert stopped == [False, False, False, True, True]

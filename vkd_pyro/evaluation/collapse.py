@@ -14,6 +14,7 @@ from vkd_pyro import metrics
 from vkd_pyro.evaluation.advice import FEWEST_EPOCHS, cures
 from vkd_pyro.evaluation.outputs import StudyOutputs
 from vkd_pyro.schedules import BetaSchedule
+from vkd_pyro.utils.epochs import best_epoch
 
 UNIT_KL = 0.01
 """Nats above which a dimension of z counts as used: what `active_units` asks of a variance, asked of the KL."""
@@ -179,14 +180,14 @@ def beta_so_far(schedule: BetaSchedule, steps: int, steps_per_epoch: int) -> dic
 
 
 def warn_if_ignored(metrics_table: Path, method: Any = None) -> None:
-    """Warns where the best epoch of a training, by val/nll, ignores reports or z, with what may be tried.
+    """Warns where the best epoch of a training ignores reports or z, with what may be tried.
 
     Args:
         metrics_table: a run's metrics.csv; of columns that it lacks nothing is said.
         method: what was trained; only what it does not have already is advised.
     """
     table = pd.read_csv(metrics_table)
-    best = table.iloc[int(np.nanargmin(table["val/nll"]))]
+    best = table.iloc[best_epoch(table)]
     if text := warning_of({str(name).removeprefix("val/"): float(value) for name, value in best.items()}):
         few = len(table) < FEWEST_EPOCHS
         tried = [] if few else cures(method)

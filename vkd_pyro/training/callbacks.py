@@ -14,15 +14,17 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from tqdm import tqdm
 
 from vkd_pyro.artifacts.checkpoints import LAST, PREVIOUS
+from vkd_pyro.utils.epochs import MONITORED, Monitor
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import written
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """best.ckpt: the epoch of the lowest val/nll, also after the run's folder was moved."""
+    """best.ckpt: of the epoch with the least val/nll, or the greatest val/macro_auc; also after the run was moved."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "best", monitor="val/nll", enable_version_counter=False)
+    def __init__(self, folder: Path, monitor: Monitor = "val/nll") -> None:
+        mode = "min" if monitor == "val/nll" else "max"
+        super().__init__(folder, "best", monitor=monitor, mode=mode, enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As Lightning's, which would forget the best score if the folder's name had changed."""
@@ -73,7 +75,7 @@ class LastCheckpoint(Checkpoint):
 
 
 class RelativeEarlyStopping(Callback):
-    """Stops when val/nll has not fallen by a relative `tolerance` for `patience` epochs (the paper's 1 %)."""
+    """Stops when what is monitored has not fallen by a relative `tolerance` for `patience` epochs (the paper's 1 %)."""
 
     def __init__(self, patience: int, tolerance: float) -> None:
         self.patience, self.tolerance = patience, tolerance
@@ -83,9 +85,9 @@ class RelativeEarlyStopping(Callback):
         trainer.should_stop = self.waited >= self.patience  # a training that had stopped is not resumed for an epoch
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        nll = float(trainer.callback_metrics["val/nll"])
-        if nll < self.best * (1 - self.tolerance):
-            self.best, self.waited = nll, 0
+        value = float(trainer.callback_metrics[MONITORED])
+        if value < self.best * (1 - self.tolerance):
+            self.best, self.waited = value, 0
         else:
             self.waited += 1
         trainer.should_stop = trainer.should_stop or self.waited >= self.patience

@@ -51,6 +51,7 @@ from vkd_pyro.training.stopping import stoppable
 from vkd_pyro.training.tracking import hyperparameters, opened
 from vkd_pyro.training.trainer import compile_encoders, make_trainer, quiet
 from vkd_pyro.training.warm_up import warm_up
+from vkd_pyro.utils.epochs import best_epoch
 from vkd_pyro.utils.files import full_disk, write_json, written
 
 
@@ -105,7 +106,7 @@ def fit(
             observe_labels(method, data)
             if start_from is not None:
                 start_with(method, Path(start_from))
-        best = BestCheckpoint(run / CHECKPOINTS)
+        best = BestCheckpoint(run / CHECKPOINTS, training.monitor)
         with quiet():
             trainer = make_trainer(training, run, best, progress, callbacks)
         if leads():
@@ -157,7 +158,8 @@ def finish(
     """
     run, training = Path(run), training or Training()
     load_checkpoint(method, run)
-    nll = float(pd.to_numeric(pd.read_csv(run / METRICS)["val/nll"]).min())
+    table = pd.read_csv(run / METRICS)
+    nll = float(table["val/nll"].iloc[best_epoch(table)])
     calibration = calibrate(method.to(training.device), data, posthoc)
     card, description = write_card(method, data, nll), json.loads(json.dumps(data.description(), default=str))
     save_bundle(run / BUNDLE, method.image_model, method.findings, data.transform, card, description, calibration)

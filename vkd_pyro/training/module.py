@@ -25,6 +25,7 @@ from vkd_pyro.training.epoch import EpochMeans, Validated, gathered, in_order, s
 from vkd_pyro.training.requirements import warn_of_a_free_posterior
 from vkd_pyro.training.resuming import Settings
 from vkd_pyro.training.settings import Training
+from vkd_pyro.utils.epochs import MONITORED, monitored
 from vkd_pyro.utils.errors import UserError, one_line
 
 CHECK_EVERY = 50
@@ -131,6 +132,12 @@ class MethodTraining(L.LightningModule):
         if math.isnan(summary["val/nll"]):
             raise UserError(
                 "val/nll is not a number: no label of the validation split is known; more studies are needed"
+            )
+        summary[MONITORED] = monitored(summary, self.training_settings.monitor)
+        if math.isnan(summary[MONITORED]):
+            raise UserError(
+                "training.monitor: val/macro_auc is not a number, since no finding of the validation split has studies "
+                "with it and without; take val/nll, or more studies"
             )
         steps = self.global_step if self.method.reads_reports else 0  # without reports beta weighs nothing
         betas = beta_so_far(self.beta_schedule, steps, self.steps_per_epoch)

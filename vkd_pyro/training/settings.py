@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from vkd_pyro.training.loggers import RunLogger, check_kinds
+from vkd_pyro.utils.epochs import Monitor
 from vkd_pyro.utils.errors import UserError, one_line
 
 
@@ -25,8 +26,10 @@ class Training:
             training, momentum or beta1 the other way: torch's OneCycleLR); or "plateau" (a tenth after 3 epochs
             without a better val/nll).
         gradient_clip: largest norm of the gradient; None for no clipping.
-        patience: epochs without val/nll falling by `tolerance` before training stops; None never stops early.
-        tolerance: the relative fall of val/nll that counts.
+        monitor: what chooses the epoch that is kept: "val/nll", the least, a proper score; or "val/macro_auc", the
+            greatest, for the ranking alone (then the probabilities lean on the calibration).
+        patience: epochs without a better one before training stops; None never stops early.
+        tolerance: the relative fall of val/nll, or of 1 less val/macro_auc, that counts as better.
         num_samples: S, draws of z for each validation prediction.
         precision: of Lightning: "32-true", "bf16-mixed", "16-mixed".
         accelerator: "auto", "cpu", "gpu".
@@ -47,6 +50,7 @@ class Training:
     optimizer: Callable[[Iterable[Tensor]], Optimizer] = Adam
     learning_rate_schedule: Literal["constant", "one_cycle", "plateau"] = "constant"
     gradient_clip: float | None = 1.0
+    monitor: Monitor = "val/nll"
     patience: int | None = 5
     tolerance: float = 0.01
     num_samples: int = 20

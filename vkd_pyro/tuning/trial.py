@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.training.fitting import fit
 from vkd_pyro.tuning.study import Goal
+from vkd_pyro.utils.epochs import MONITORED
 from vkd_pyro.utils.errors import UserError, one_line
 
 
@@ -26,21 +27,21 @@ class Report(Callback):
     """Keeps the metric of a training; for a trial with one training, tells the study each epoch and ends it early.
 
     Attributes:
-        value: the metric at the epoch of the lowest val/nll so far, which is the one that a run keeps.
+        value: the metric at the best epoch so far, by `training.monitor`, which is the one that a run keeps.
     """
 
     def __init__(self, goal: Goal, trial: optuna.trial.Trial | None) -> None:
         self.trial, self.goal = trial, goal
-        self.value, self.nll = math.nan, math.inf
+        self.value, self.least = math.nan, math.inf
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = trainer.callback_metrics
         if self.goal.metric not in metrics:
             known = ", ".join(sorted(name for name in metrics if name.startswith("val/")))
             raise SearchError(f"--metric: found {self.goal.metric}, expected one of {known}")
-        value, nll = float(metrics[self.goal.metric]), float(metrics["val/nll"])
-        if nll < self.nll:
-            self.value, self.nll = value, nll
+        value, monitored = float(metrics[self.goal.metric]), float(metrics[MONITORED])
+        if monitored < self.least:
+            self.value, self.least = value, monitored
         if self.trial is None or not math.isfinite(value):
             return
         self.trial.report(value, trainer.current_epoch)
@@ -78,7 +79,7 @@ def train_trial(
             of_fold = run if len(folds) == 1 else run / f"fold{number}"
             fit(data=data, run=of_fold, progress=False, callbacks=[report], **make())
         if not math.isfinite(report.value):
-            raise UserError(f"{goal.metric} is not a number at the epoch of the lowest val/nll")
+            raise UserError(f"{goal.metric} is not a number at the epoch that is kept")
         values.append(report.value)
         if len(folds) > 1:
             trial.report(fmean(values), number)

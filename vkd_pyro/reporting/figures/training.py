@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vkd_pyro.reporting.figures.style import BLUE, GRAY, STYLE, VERMILLION, grid
+from vkd_pyro.utils.epochs import best_epoch
 from vkd_pyro.utils.errors import UserError
 
 TIGHT: Any = {"borderaxespad": 0.2, "borderpad": 0, "fontsize": 7.5, "handletextpad": 0.5}
@@ -33,7 +34,7 @@ def training_curves(table: pd.DataFrame) -> Figure:
     """A run's metrics.csv by epoch: a panel for each entry of `CURVES` that has any number.
 
     Args: a column `epoch`, and whichever columns of `CURVES` there are.
-    Returns: an axes a panel. The dotted line is the epoch of the lowest val/nll, where there is one.
+    Returns: an axes a panel. The dotted line is the epoch that was kept, where it is known.
     Raises: UserError, where there is nothing to show.
     """
     known = {c for c in table.columns if table[c].notna().any()}
@@ -45,7 +46,7 @@ def training_curves(table: pd.DataFrame) -> Figure:
             f"{', '.join(c for names in CURVES.values() for c in names)} with numbers"
         )
     figure, axes_of = grid(len(panels), 3, 0.78)
-    best = float(table["epoch"].iloc[int(table["val/nll"].argmin())]) if "val/nll" in known else None
+    best = float(table["epoch"].iloc[best_epoch(table)]) if "val/nll" in known else None
     for axes, (title, names) in zip(axes_of, panels.items(), strict=True):
         for (column, name), color, dashes in zip(names.items(), (BLUE, VERMILLION), ("-", "--"), strict=False):
             rows = table[["epoch", column]].dropna()
@@ -56,6 +57,6 @@ def training_curves(table: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 1), columnspacing=1, handlelength=1.6, **TIGHT)
-    note = "" if best is None else f"; dotted: epoch {best:.0f}, of the lowest validation negative log-likelihood"
+    note = "" if best is None else f"; dotted: epoch {best:.0f}, which was kept"
     figure.supxlabel(f"epoch{note}", x=0.01, horizontalalignment="left", fontsize=8.5)
     return figure
