@@ -67,6 +67,22 @@ def test_another_key_is_refused(signed, keys):
         verify(signed, keys[1] / "public.pem")
 
 
+TINY = ("--data.selection.corpus", "tests.conftest.TinyCorpus", "--num_samples", 2, "--page", "false")
+SITE = ("--data.selection.corpus.init_args.num_studies", 200, "--resamples", 20)
+
+
+def test_an_evaluation_reads_only_what_the_key_has_signed(signed, keys, tmp_path):
+    ours, theirs = (("--trusted_key", folder / "public.pem") for folder in keys)
+    assert "of another key" in refusal("evaluate", signed, *TINY, "--output", tmp_path / "no", *theirs)
+    assert not (tmp_path / "no").exists()
+    code, _, err = vkd("evaluate", signed, *TINY, "--output", tmp_path / "yes", *ours)
+    assert code == 0, err
+    assert (tmp_path / "yes" / "evaluation.json").is_file()
+    (tmp_path / "run").mkdir()
+    message = refusal("evaluate", tmp_path / "run", *ours)
+    assert f"--trusted_key: {tmp_path / 'run'} is a run, which has no signature; give its bundle" in message
+
+
 def test_a_changed_file_is_named(signed, keys):
     path = signed / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -238,6 +254,21 @@ def cache(bundle, tmp_path, monkeypatch):
 def test_a_bundle_of_the_cache_loads_offline(bundle, cache, name):
     assert load_bundle(name).bundle_hash == load_bundle(bundle).bundle_hash
     assert load_predictor(Path(name)).bundle_hash == load_bundle(bundle).bundle_hash
+
+
+def test_a_bundle_of_the_hub_is_evaluated_and_recalibrated(bundle, cache, tmp_path):
+    assert "--output: not given, and hf:/hospital/chest is a bundle" in refusal(
+        "evaluate", "hf://hospital/chest", *TINY
+    )
+    for name, given in (("here", bundle), ("there", "hf://hospital/chest")):
+        code, _, err = vkd("evaluate", given, *TINY, "--output", tmp_path / name)
+        assert code == 0, err
+        code, _, err = vkd("recalibrate", given, *TINY[:4], *SITE, "--output", tmp_path / f"{name} fitted")
+        assert code == 0, err
+    ours, theirs = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("there", "here"))
+    assert ours["findings"] == theirs["findings"]
+    ours, theirs = (load_bundle(tmp_path / f"{name} fitted") for name in ("there", "here"))
+    assert (ours.weights_hash, ours.calibration.to_json()) == (theirs.weights_hash, theirs.calibration.to_json())
 
 
 def test_what_is_not_in_the_cache_is_not_asked_for(cache):

@@ -16,7 +16,8 @@ thresholds that are rounded. Nothing in it is code, but its config names the cla
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def load_bundle(folder: str | Path, allow: Sequence[str] = (), trusted_key: str 
             (`MAX_WEIGHTS`), or do not fit each other; or a part of a module that is not allowed.
     """
     if on_hub(folder):
-        with fetched(folder, (CONFIG, WEIGHTS, CARD), (OOD, SIGNATURE)) as local:
+        with local_bundle(folder) as local:
             return load_bundle(local, allow, trusted_key)
     folder = Path(folder)
     if trusted_key is not None:
@@ -191,6 +192,19 @@ def load_bundle(folder: str | Path, allow: Sequence[str] = (), trusted_key: str 
             schema.config_sha256,
             read_card(folder, schema),
         )
+
+
+@contextmanager
+def local_bundle(name: str | Path) -> Iterator[Path]:
+    """The folder of a bundle; of one on the hub a folder with its files, as long as the block lasts.
+
+    Raises: UserError, as `hub.fetched`.
+    """
+    if on_hub(name):
+        with fetched(name, (CONFIG, WEIGHTS, CARD), (OOD, SIGNATURE)) as folder:
+            yield folder
+    else:
+        yield Path(name)
 
 
 def verified(path: Path, expected: str | None, wrong: str, most: int, of: str = "bundle", fix: str = AGAIN) -> str:

@@ -3,7 +3,6 @@
 import hashlib
 import math
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +11,11 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from vkd_pyro.artifacts.bundle import check_not_bundle, is_bundle
-from vkd_pyro.artifacts.config import add_allowed, new_parser, parse, parts_of_config
+from vkd_pyro.artifacts.bundle import check_not_bundle
+from vkd_pyro.artifacts.config import add_allowed, add_trusted, new_parser, parse, parts_of_config
+from vkd_pyro.cli.evaluated import data_options, evaluated, names_bundle
 from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
-
-OF_THE_MODEL = ("task.findings", "selection.image_size")
-"""Settings of a run's data that its model was made for."""
 
 
 def evaluate_parser() -> ArgumentParser:
@@ -50,6 +47,7 @@ def evaluate_parser() -> ArgumentParser:
     parser.add_argument("--config", type=Path | None, help="a config with the data to evaluate on, if not the run's")
     parser.add_argument("--output", type=Path | None, help="a folder to write; by default one in RUN/evaluation/")
     add_allowed(parser)
+    add_trusted(parser)
     parser.add_argument("--page", type=bool, default=True, help="figures and index.html, with intervals")
     parser.add_argument("--resamples", type=PositiveInt, default=1000, help="of the patients, for intervals")
     parser.add_argument(
@@ -98,7 +96,7 @@ def main(arguments: list[str]) -> None:
     from vkd_pyro.evaluation.evaluate import evaluate_run
     from vkd_pyro.evaluation.tables import prevalences
 
-    trained = evaluated(settings.run, changes, settings.allow_module)
+    trained = evaluated(settings.run, changes, settings.allow_module, settings.trusted_key)
     prevalence = prevalences(settings.prevalence, trained.method.findings)
     folder = output_folder(settings, changes, trained.data.corpus.name)
     localized = localized_of(trained, settings) if settings.heatmaps else None
@@ -132,7 +130,7 @@ def main(arguments: list[str]) -> None:
 
 def loggers_of_run(settings: Namespace) -> list[Any]:
     """Those that the run's config names, which `--loggers` asks for."""
-    if is_bundle(settings.run):
+    if names_bundle(settings.run):
         raise UserError(f"--loggers: {settings.run} is a bundle, which names none; give its run")
     from vkd_pyro.training.tracking import loggers_of
 
@@ -177,7 +175,7 @@ def _evaluate_folds(settings: Namespace, changes: list[str], command: str) -> No
     check_output(settings)
     parts, first = [], None
     for path in (settings.run, *settings.folds):
-        trained = evaluated(path, [], settings.allow_module)
+        trained = evaluated(path, [], settings.allow_module, settings.trusted_key)
         first = first or trained
         how = settings.split, settings.num_samples, settings.level, settings.fusion, settings.seed
         parts.append(evaluate_run(trained, *how)[0])
@@ -197,21 +195,6 @@ def _evaluate_folds(settings: Namespace, changes: list[str], command: str) -> No
         against=_against(settings, joined),
     )
     write_page(joined, settings.output, extras, settings.resamples)
-
-
-def evaluated(path: Path, changes: list[str], allow: Sequence[str]) -> Any:
-    """The `Run` to evaluate: a run, or a bundle as one, with the data that the changes name; modules it may name."""
-    from vkd_pyro.artifacts.bundle import load_bundle
-    from vkd_pyro.artifacts.run import Run, load_data, load_run
-
-    if not is_bundle(path):
-        return load_run(path, changes, allow)
-    if not changes:
-        raise UserError(
-            f"{path}: a bundle names no data; give --config FILE, or --data.selection.corpus and what it wants"
-        )
-    bundle = load_bundle(path, allow)
-    return Run(path, bundle.method, load_data(changes, bundle), bundle)
 
 
 def check_output(settings: Namespace) -> None:
@@ -324,26 +307,8 @@ def output_folder(settings: Namespace, changes: list[str], corpus: str) -> Path:
     """Each way to evaluate has a folder of its own, other data by what was asked for; none is in a bundle."""
     if settings.output is not None:
         return settings.output
-    if is_bundle(settings.run):
+    if names_bundle(settings.run):
         raise UserError(f"--output: not given, and {settings.run} is a bundle, which never changes; name a folder")
     other = f"{corpus}-{hashlib.sha256(repr(changes).encode()).hexdigest()[:8]}-" if changes else ""
     level = "-image" if settings.level == "image" else "-product" if settings.fusion == "product" else ""
     return settings.run / "evaluation" / f"{other}{settings.split}{level}"
-
-
-def data_options(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments, those of --data.* apart."""
-    own, data, rest = [], [], list(arguments)
-    while rest:
-        option = rest.pop(0)
-        if not option.startswith("--data."):
-            own.append(option)
-            continue
-        if option.split("=")[0].removeprefix("--data.") in OF_THE_MODEL:
-            raise UserError(f"{option.split('=')[0]}: belongs to the model of the run; leave it out")
-        data.append(option)
-        if "=" not in option:
-            if not rest:
-                raise UserError(f"{option}: no value given")
-            data.append(rest.pop(0))
-    return own, data

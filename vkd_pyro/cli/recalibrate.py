@@ -7,9 +7,9 @@ import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
-from vkd_pyro.artifacts.bundle import check_not_bundle, is_bundle
+from vkd_pyro.artifacts.bundle import check_not_bundle
 from vkd_pyro.artifacts.config import add_allowed, add_trusted, new_parser, parse, parts_of_config
-from vkd_pyro.cli.evaluate import data_options
+from vkd_pyro.cli.evaluated import data_options, names_bundle
 from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
 
@@ -47,23 +47,24 @@ def main(arguments: list[str]) -> None:
     _check(settings, changes)
     if settings.config is not None:
         changes = ["--config", yaml.safe_dump(parts_of_config(settings.config, "data")), *changes]
-    from vkd_pyro.artifacts.bundle import load_bundle, save_recalibrated
+    from vkd_pyro.artifacts.bundle import load_bundle, local_bundle, save_recalibrated
     from vkd_pyro.artifacts.run import load_data
     from vkd_pyro.evaluation.site import card_of, recalibrate, site_data
 
-    bundle = load_bundle(settings.bundle, settings.allow_module, settings.trusted_key)
-    data = site_data(load_data(changes, bundle))
-    splits = tuple(data.summary()["splits"]) if settings.split == "all" else (settings.split,)
-    made = recalibrate(bundle, data, splits, settings.num_samples, settings.resamples, settings.seed)
-    card, record = card_of(bundle.card, data.corpus.name, made), {"corpus": data.corpus.name} | made.to_json()
-    save_recalibrated(settings.output, settings.bundle, made.calibration, card, record)
+    with local_bundle(settings.bundle) as folder:
+        bundle = load_bundle(folder, settings.allow_module, settings.trusted_key)
+        data = site_data(load_data(changes, bundle))
+        splits = tuple(data.summary()["splits"]) if settings.split == "all" else (settings.split,)
+        made = recalibrate(bundle, data, splits, settings.num_samples, settings.resamples, settings.seed)
+        card, record = card_of(bundle.card, data.corpus.name, made), {"corpus": data.corpus.name} | made.to_json()
+        save_recalibrated(settings.output, folder, made.calibration, card, record)
     say(_told(made))
     say(f"written: {settings.output}; the weights are those of {settings.bundle}, sha256 {bundle.weights_hash[:12]}")
 
 
 def _check(settings: Any, changes: list[str]) -> None:
     """What can be known to be wrong before anything is read."""
-    if not is_bundle(settings.bundle):
+    if not names_bundle(settings.bundle):
         raise UserError(f"{settings.bundle}: not a bundle; expected a folder as vkd train writes to RUN/bundle")
     if settings.config is None and not changes:
         raise UserError("recalibrate: no data of the site; give --config FILE, or --data.selection.corpus")
