@@ -25,7 +25,7 @@ def row_named(text: str) -> Row:
     configs = tuple(part for part in parts if not part.startswith("--"))
     options = tuple(part for part in parts if part.startswith("--"))
     first, *others = (Path(config).stem for config in configs)
-    names = [*others, *(option.removeprefix("--") for option in options)]
+    names = [*others, *(option.removeprefix("--").replace("/", "-") for option in options)]  # a name is one folder
     return Row(f"{first}/{'-'.join(names) or Row('', configs).method.split('.')[-1].lower()}", configs, options)
 
 

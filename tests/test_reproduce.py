@@ -185,6 +185,11 @@ def test_a_row_is_named_by_its_files_or_its_method():
     assert (row.name, row.options) == ("openi_cpu/feature_regression", ())
     assert row.configs == ("configs/openi_cpu.yaml", "configs/methods/feature_regression.yaml")
     assert experiment.row_named("synthetic").name == "synthetic/vkd"
+    row = experiment.row_named("synthetic+--training.monitor=val/macro_auc")
+    assert (row.name, row.options) == (
+        "synthetic/training.monitor=val-macro_auc",
+        ("--training.monitor=val/macro_auc",),
+    )
 
 
 def test_an_option_goes_to_the_methods_that_have_it():
