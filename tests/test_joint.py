@@ -11,10 +11,18 @@ from torch import Tensor
 from tests.conftest import TinyCorpus, study_data
 from tests.test_elbo import make_batch, make_vkd
 from vkd_pyro import Training, evaluate
+from vkd_pyro.distributions import CategoricalLikelihood, LowRankProbitLikelihood
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
-from vkd_pyro.evaluation.joint import answer_information, joint_log_prob, marginal_log_prob
+from vkd_pyro.evaluation.joint import (
+    answer_information,
+    dependent_at_least_one,
+    dependent_log_prob,
+    joint_log_prob,
+    marginal_log_prob,
+)
+from vkd_pyro.evaluation.outputs import study_outputs
 from vkd_pyro.evaluation.saved import load_evaluation, save_evaluation
 from vkd_pyro.methods import VKD, Contrastive, ImageOnly, LogitDistillation
 from vkd_pyro.training.warm_up import warm_up
@@ -55,6 +63,44 @@ def test_findings_that_always_go_together_are_known_jointly():
     labels = torch.tensor([[1.0, 1.0]])
     assert joint_log_prob(together, labels).exp() == pytest.approx(0.5, rel=0.01)
     assert marginal_log_prob(together, labels).exp() == pytest.approx(0.25, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", [LowRankProbitLikelihood, CategoricalLikelihood])
+def test_labels_that_depend_on_each_other_given_z_are_judged_by_their_own_density(kind):
+    """Over all answers it sums to 1, and what is said of "none of them" is the sum of the answers without them."""
+    torch.manual_seed(0)
+    likelihood, z, features = kind(2, 3, 4).eval(), torch.randn(5, 2, 2), torch.randn(2, 4)
+    if kind is LowRankProbitLikelihood:
+        torch.nn.init.constant_(likelihood.loadings, 2.0)
+    answers = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3) if kind is LowRankProbitLikelihood else torch.eye(3)
+    with torch.no_grad():
+        p = torch.stack([dependent_log_prob(likelihood, z, features, a.expand(2, -1)).exp() for a in answers])
+        draws = torch.stack([likelihood(one, features).log_prob(answers[1].expand(2, -1)).exp() for one in z])
+        some = dependent_at_least_one(likelihood, z, features, [0, 2])
+        one_study = dependent_log_prob(likelihood, z, features, answers[1].expand(2, -1), torch.tensor([7, 7]))
+    torch.testing.assert_close(p.sum(0).float(), torch.ones(2))
+    torch.testing.assert_close(p[1].float(), draws.mean(0))
+    torch.testing.assert_close(1 - some, p[(answers[:, 0] == 0) & (answers[:, 2] == 0)].sum(0).float())
+    torch.testing.assert_close(one_study.exp().float(), draws.mean().expand(2))
+
+
+@torch.no_grad()
+def test_outputs_know_labels_that_depend_on_each_other():
+    batch = make_batch()
+    vkd = make_vkd(likelihood=LowRankProbitLikelihood).eval()
+    torch.nn.init.constant_(vkd.model.likelihood.loadings, 2.0)
+    said, drawn = study_outputs(vkd, batch, 50, 0), vkd.model.posterior_predictive(vkd.model.encode(batch.images), 50)
+    densities = [
+        vkd.model.likelihood(z, vkd.model.encode(batch.images), batch.known).log_prob(batch.labels) for z in drawn.z
+    ]
+    expected = torch.stack(densities).exp().mean(0).log()
+    np.testing.assert_allclose(said.joint_log_prob, expected.where(batch.known.any(-1), NAN), rtol=1e-4)
+    assert np.isnan(said.answer_information).all()
+    assert not np.isclose(said.any_joint, said.any_marginal, atol=0.02).any()
+    categorical = study_outputs(
+        make_vkd(likelihood=CategoricalLikelihood).eval(), replace(batch, labels=torch.eye(3).repeat(2, 1)), 50, 0
+    )
+    np.testing.assert_allclose(categorical.any_joint, 1, atol=1e-5)  # one of three abnormalities is always there
 
 
 def test_information_is_that_of_a_coin_that_z_knows():

@@ -15,13 +15,15 @@ from tests.conftest import TinyCorpus, study_data
 from tests.test_cli import refusal, vkd
 from tests.test_evaluation import make_full_evaluation
 from tests.test_predict import folder, folders  # noqa: F401, fixtures
-from vkd_pyro import evaluate
+from vkd_pyro import evaluate, predict
+from vkd_pyro.distributions import MLP, CategoricalLikelihood, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.evaluation import tables
 from vkd_pyro.evaluation.joint import at_least_one
 from vkd_pyro.evaluation.saved import load_evaluation, save_evaluation
 from vkd_pyro.methods import VKD
+from vkd_pyro.model import Model
 from vkd_pyro.prediction.predictive import Prediction
 from vkd_pyro.prediction.queries import parse
 from vkd_pyro.reporting.sections import Assessment, Extras, page_of
@@ -60,6 +62,16 @@ def test_a_question_is_the_sum_over_all_answers_for_which_it_holds(query):
     np.testing.assert_allclose(found.probability, at_draws.mean(axis=(0, 1)), atol=1e-12)
     np.testing.assert_allclose(found.standard_error, at_draws[0].std(axis=0, ddof=1) / 6**0.5, atol=1e-12)
     np.testing.assert_allclose(found.product, by_all_answers(MEANT[query], samples.mean(axis=(0, 1))), atol=1e-12)
+
+
+def test_findings_that_depend_on_each_other_given_z_are_asked_of_one_by_one():
+    said = Prediction(np.full((1, 2, 1, 5), 0.5), FINDINGS, independent=False)
+    assert said.probability("~Edema").probability == 0.5
+    with pytest.raises(UserError, match=r"'Edema & Mass': names 2 findings, which depend on each other given z"):
+        said.probability("Edema & Mass")
+    likelihood = CategoricalLikelihood(2, 5)
+    model = Model(ConvEncoder((4, 8)), DiagonalNormal(8, 2, MLP((4,))), likelihood).eval()
+    assert not predict(model, torch.zeros(1, 1, 16, 16), FINDINGS, num_samples=2).independent
 
 
 def test_findings_that_go_together_are_more_probable_together():

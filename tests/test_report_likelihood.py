@@ -99,10 +99,21 @@ def test_counts_of_terms_are_a_multinomial_without_its_coefficient():
 def test_facts_are_categorical_and_what_is_not_said_is_none():
     logits = torch.randn(2, 6, 4)
     codes = torch.tensor([[3, 1, 0, 1, 0, 0], [0, 0, 0, 2, 3, 2]])  # presence, side, severity of two findings
-    log_probs = logits.log_softmax(-1)
-    first = log_probs[0, 0, 3] + log_probs[0, 1, 1] + log_probs[0, 3, 1]
-    second = log_probs[1, 0, 0] + log_probs[1, 3, 2] + log_probs[1, 4, 3] + log_probs[1, 5, 2]
+    log_probs, said = logits.log_softmax(-1), logits[..., 1:].log_softmax(-1)  # of a side that is said, 1 to 3
+    first = log_probs[0, 0, 3] + said[0, 1, 0] + log_probs[0, 3, 1]
+    second = log_probs[1, 0, 0] + log_probs[1, 3, 2] + said[1, 4, 2] + said[1, 5, 1]
     torch.testing.assert_close(Facts(logits).log_prob(codes), torch.stack([first, second]))
+
+
+def test_the_density_of_facts_is_that_of_what_they_draw():
+    one = Facts(torch.randn(3, 4))  # presence, side and severity of one finding
+    codes = torch.cartesian_prod(torch.arange(4), torch.arange(1, 4), torch.arange(1, 4))
+    p = torch.stack([one.log_prob(code).exp() for code in codes])
+    torch.testing.assert_close(p.sum(), torch.tensor(1.0))
+    torch.manual_seed(0)
+    drawn = one.sample((40_000,))
+    often = torch.stack([(drawn == code).all(-1).float().mean() for code in codes])
+    torch.testing.assert_close(often, p, atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("kind", [TermPresence, TermCounts])

@@ -137,11 +137,10 @@ class TraceVKD_ELBO(ELBO):
     semi-supervised ELBO would, whose q(y | x_T) keeps its entropy (Kingma et al. 2014, arXiv 1406.5298, Eq. 7).
 
     It sees traces only: observed sites of the model are likelihoods, those of the guide the auxiliary classifier.
+    Latent distributions need `rsample`: there is no score-function estimator.
 
     Use it as a module, with any torch optimiser, `TraceVKD_ELBO()(model, guide)(batch, kl_weight=0.5)`, or under
     `pyro.infer.SVI`, `svi.step(batch, kl_weight=0.5)`.
-
-    .. warning:: Latent distributions need `rsample`: there is no score-function estimator.
 
     .. warning:: Under the posterior, more draws of a log of a mean teach the posterior less: its gradient's
        signal-to-noise ratio falls as M^-1/2, while the model's rises as M^1/2 (Rainforth et al. 2018, "Tighter
@@ -195,14 +194,11 @@ class TraceVKD_ELBO(ELBO):
                 "objective.auxiliary_weight is 0; use ignored, or set auxiliary_weight to 1"
             )
         self.num_auxiliary_particles = num_auxiliary_particles
-        self.shares = {"prior": 0.0, "posterior": 1.0, "mixture": alpha}
-        self.alpha = alpha
+        self.shares, self.alpha = {"prior": 0.0, "posterior": 1.0, "mixture": alpha}, alpha
         self.likelihood_samples, self.posterior_share = likelihood_samples, self.shares[likelihood_samples]
         self.sites, self.joint = dict(sites or {}), joint
-        self.log_mean_exp = log_mean_exp
-        self.auxiliary_weight = auxiliary_weight
-        self.kl_scale = kl_scale
-        self.divergence = divergence or KL()
+        self.log_mean_exp, self.auxiliary_weight = log_mean_exp, auxiliary_weight
+        self.kl_scale, self.divergence = kl_scale, divergence or KL()
         self.unknown_labels, self.auxiliary_mean = unknown_labels, auxiliary_mean
         self.anchor_weight = anchor_weight
         weighted = {self.how(name)[1:] for name in ("y", *self.sites) if self._importance_weighted(name)}
@@ -241,11 +237,14 @@ class TraceVKD_ELBO(ELBO):
         given = particles.given_samples(posterior, guide_trace, num_p) if max(shares) > 0 else {}
         prior = Particles(num_p if min(shares) < 1 else 0, given)
         with prior:
-            model_trace = poutine.trace(model).get_trace(self._completed(batch, guide_trace))
+            same_rows = particles.with_rows_of(guide_trace, model)
+            model_trace = poutine.trace(same_rows).get_trace(self._completed(batch, guide_trace))
 
-        observed = particles.observed_log_probs(model_trace)
+        observed = particles.observed_log_probs(model_trace, len(batch))
+        particles.check_bound({name: self.how(name) for name in observed})
+        auxiliaries = particles.observed_log_probs(guide_trace, len(batch))
         weight = self.kl_scale * kl_weight
-        divergence = self._divergence(guide_trace, posterior, prior, batch)
+        divergence = self._divergence(guide_trace, model_trace, posterior, prior, batch)
         means = {name: self._mean(name, log_probs) for name, log_probs in observed.items()}
         nothing = batch.images.new_zeros(len(batch))
         labels = means.pop("y") if "y" in means else sum(means.values(), nothing)
@@ -255,20 +254,20 @@ class TraceVKD_ELBO(ELBO):
         return Terms(
             log_likelihood=labels,
             tightening=self._tightening(observed, weight * divergence),
-            auxiliary=sum((lp[:num_q].mean(0) for lp in particles.observed_log_probs(guide_trace).values()), nothing),
+            auxiliary=sum((log_probs[:num_q].mean(0) for log_probs in auxiliaries.values()), nothing),
             alignment=divergence.mean(0),
-            auxiliary_weight=self.auxiliary_weight * self._auxiliary_scale(batch),
+            auxiliary_weight=self.auxiliary_weight * self._auxiliary_scale(batch, guide_trace),
             alignment_weight=weight,
             alignment_name="kl" if type(self.divergence) is KL else "divergence",
             others=others,
             weights={name: self.how(name)[0] for name in observed} | {"anchor": self.anchor_weight},
         )
 
-    def _auxiliary_scale(self, batch: Batch) -> float:
-        """What makes of a mean over all studies one over those with a report and a known label."""
+    def _auxiliary_scale(self, batch: Batch, guide_trace: Any) -> float:
+        """What makes of a mean over all studies one over those with a report and a label that takes part."""
         if self.auxiliary_mean == "studies":
             return 1.0
-        return len(batch) / max(1, int((batch.has_report & batch.known.any(-1)).sum()))
+        return len(batch) / max(1, particles.num_labelled(guide_trace, batch.has_report & batch.known.any(-1)))
 
     def _importance_weighted(self, name: str) -> bool:
         _, share, log_mean_exp = self.how(name)
@@ -326,14 +325,17 @@ class TraceVKD_ELBO(ELBO):
         filled = batch.has_report[:, None] & ~batch.known
         return replace(batch, labels=torch.where(filled, expected, batch.labels), known=batch.known | filled)
 
-    def _divergence(self, guide_trace: Any, posterior: "Particles", prior: "Particles", batch: Batch) -> Tensor:
+    def _divergence(
+        self, guide_trace: Any, model_trace: Any, posterior: Particles, prior: Particles, batch: Batch
+    ) -> Tensor:
         """Divergence of each study, float [1, B]; with importance weights log q - log p at each draw, float [M, B]."""
         total = batch.images.new_zeros(1, len(batch))
         for name, q in posterior.distributions.items():
+            particles.check_counterpart(name, prior, guide_trace, model_trace)
             p, z, site = prior.distributions[name], posterior.samples[name], guide_trace.nodes[name]
             if self.importance_weighted:
                 divergence = particles.log_ratio(q, p, z, self.num_particles)
-            elif len(q.batch_shape) > 1:
+            elif max(len(q.batch_shape), len(p.batch_shape)) > 1:
                 particles.check_conditional(name, self.divergence, [self.how(one)[1] for one in ("y", *self.sites)])
                 divergence = particles.log_ratio(q, p, z, self.num_particles).mean(0)
             else:

@@ -24,11 +24,13 @@ class PosteriorPredictive:
         samples: p(y_k = 1 | x, z^(s)), float [S, B, K] in [0, 1]; without z they are all alike.
         latent: the distribution of z that was drawn from, batch shape [B], event shape [D]; None without z.
         z: its draws, float [S, B, D]; None without z.
+        independent: whether findings are, given z.
     """
 
     samples: Tensor
     latent: Distribution | None = None
     z: Tensor | None = None
+    independent: bool = True
 
     @property
     def probabilities(self) -> Tensor:
@@ -58,7 +60,8 @@ def sample_predictive(
     """
     given = family(features) if latent is None else latent
     z = common_draws(given, lambda rows: family(features[rows]), num_samples, seed, features.device)
-    return PosteriorPredictive(probabilities_given(likelihood.probabilities, z, likelihood_features), given, z)
+    samples = probabilities_given(likelihood.probabilities, z, likelihood_features)
+    return PosteriorPredictive(samples, given, z, likelihood.independent_given_z)
 
 
 def probabilities_given(

@@ -4,12 +4,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from vkd_pyro.utils.precision import full_precision as full_precision
+
 Distribution = dist.TorchDistribution
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """At least float32: half precision is for networks, not for densities."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def no_autocast(x: Tensor) -> torch.autocast:

@@ -7,8 +7,10 @@ for every row: what is drawn for an image depends on that image and the seed alo
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 
 import torch
+from pyro.distributions import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
@@ -74,8 +76,14 @@ def draw(z: Distribution, num_samples: int) -> Tensor:
         )
     noise = _noise.get()
     if noise is None or not _independent_normals(z):
-        return z.expand((num_samples, *z.batch_shape)).rsample()
+        return repeated(z, num_samples).rsample()
     return z.base_dist.loc + z.base_dist.scale * noise(num_samples, z.base_dist.loc)
+
+
+def repeated(z: Distribution, number: int) -> Distribution:
+    """So many of it in a new leftmost axis of its batch."""
+    one = copy(z) if isinstance(z, ExpandedDistribution) else z  # which expands itself in place, and is a program's
+    return one.expand((number, *z.batch_shape))
 
 
 def _independent_normals(z: Distribution) -> bool:
@@ -108,6 +116,6 @@ def common_draws(
     for row in range(z.batch_shape[-1]):
         one = rows(slice(row, row + 1))
         with seeded(seed, device):
-            repeated = one.expand((num_samples, 1))
-            drawn.append(repeated.rsample() if repeated.has_rsample else repeated.sample())
+            several = repeated(one, num_samples)
+            drawn.append(several.rsample() if several.has_rsample else several.sample())
     return torch.cat(drawn, dim=1)

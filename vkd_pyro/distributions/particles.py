@@ -1,11 +1,13 @@
 """Several draws of every latent variable of a program at once, and what its trace says of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro import poutine
+from pyro.distributions import MaskedDistribution
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
@@ -41,6 +43,7 @@ class Particles(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] or msg["done"] or site_is_subsample(msg):  # conditioned or replayed: not ours to draw
             return
+        _unmask(msg)
         name, distribution = msg["name"], msg["fn"]
         plates = sum(frame.vectorized for frame in msg["cond_indep_stack"])
         depends = len(distribution.batch_shape) > plates
@@ -53,10 +56,11 @@ class Particles(Messenger):
             msg["value"] = distribution.v
             self.distributions[name], self.samples[name] = self.auxiliary[name], msg["value"]
         else:
+            _check_in_plate(name, plates)
             msg["value"] = distribution.rsample() if depends else self._drawn(name, distribution)
             if depends and name in self.given:
                 z, holds = self.given[name]
-                msg["value"] = torch.where(holds[:, None], z, msg["value"][-len(z) :])
+                msg["value"] = torch.where(_rows(holds, distribution), z, msg["value"][-len(z) :])
             self.distributions[name], self.samples[name] = distribution, msg["value"]
         msg["done"] = True
 
@@ -64,8 +68,35 @@ class Particles(Messenger):
         parts = [draw(distribution, self.num_particles)] if self.num_particles else []
         if name in self.given:
             z, holds = self.given[name]
-            parts.append(torch.where(holds[:, None], z, draw(distribution, len(z))))
+            parts.append(torch.where(_rows(holds, distribution), z, draw(distribution, len(z))))
+        elif self.given or not parts:
+            raise UserError(
+                f"{name}: the model draws it and the guide does not, so it has no samples of the posterior; give the "
+                "guide a site of that name, or set objective.likelihood_samples to prior"
+            )
         return torch.cat(parts)
+
+
+def _unmask(msg: Any) -> None:
+    """A mask of the distribution, `q.mask(...)`, becomes one of its site, `poutine.mask`."""
+    while isinstance(msg["fn"], MaskedDistribution):
+        mask = msg["fn"]._mask
+        msg["mask"] = mask if msg["mask"] is None else torch.as_tensor(mask) & msg["mask"]
+        msg["fn"] = msg["fn"].base_dist
+
+
+def _rows(holds: Tensor, distribution: Distribution) -> Tensor:
+    """Whether it holds, bool [B], beside draws of a study's variable, [..., B, *event]."""
+    return holds.view(-1, *[1] * len(distribution.event_shape))
+
+
+def _check_in_plate(name: str, plates: int) -> None:
+    """Raises `UserError` where a variable is not one of each study."""
+    if not plates:
+        raise UserError(
+            f"{name}: is drawn in no plate, and the objective is of each study; draw it in pyro.plate('studies', "
+            "len(batch), dim=-1), or use Pyro's Trace_ELBO for what studies share"
+        )
 
 
 def _check_of_studies(name: str, plates: int) -> None:
@@ -87,8 +118,50 @@ def given_samples(posterior: Particles, guide_trace: Any, num_particles: int) ->
     given = {}
     for name, z in posterior.samples.items():
         mask = guide_trace.nodes[name]["mask"]
-        given[name] = z[:num_particles], z.new_ones(z.shape[1], dtype=torch.bool) if mask is None else mask
+        holds = torch.as_tensor(True if mask is None else mask, device=z.device)
+        given[name] = z[:num_particles], holds.expand(z.shape[1])
     return given
+
+
+def with_rows_of(guide_trace: Any, model: Any) -> Any:
+    """The model, whose plates take the rows that those of the guide have drawn (`pyro.plate(..., subsample_size=)`)."""
+    drawn = poutine.Trace()
+    for name, site in guide_trace.nodes.items():
+        if site["type"] == "sample" and site_is_subsample(site) and site["fn"].subsample_size != site["fn"].size:
+            drawn.add_node(name, **site)
+    return poutine.replay(model, trace=drawn) if drawn.nodes else model
+
+
+def check_counterpart(name: str, prior: Particles, guide_trace: Any, model_trace: Any) -> None:
+    """Raises `UserError` where what the guide draws is not what the model draws, of as much weight."""
+    if name not in prior.distributions:
+        raise UserError(
+            f"{name}: the guide draws it and the model does not, where it is missing or has been given a value "
+            "(condition, replay, reparam, block); do the same to the guide, or give None as the guide"
+        )
+    ours, theirs = (torch.as_tensor(trace.nodes[name]["scale"]) for trace in (guide_trace, model_trace))
+    if ours.numel() * theirs.numel() == 1 and ours.item() != theirs.item():
+        raise UserError(f"{name}: scaled by {ours:g} in the guide and by {theirs:g} in the model; scale both alike")
+
+
+def check_bound(how: Mapping[str, tuple[float, float, bool]]) -> None:
+    """Raises `UserError` for observed sites whose terms under the posterior would together bound nothing.
+
+    Args: of each its weight, the posterior's share of its z, whether it has the log of a mean.
+    """
+    if len({log_mean_exp for _, share, log_mean_exp in how.values() if share > 0}) > 1:
+        raise UserError(
+            f"objective.sites: {', '.join(sorted(how))} take z from the posterior, some with log_mean_exp and some "
+            "without; the KL would be in the first alone, and the loss no bound. Give them the same"
+        )
+
+
+def num_labelled(guide_trace: Any, labelled: Tensor) -> int:
+    """How many studies the auxiliary classifier learns from, of those that have a known label, bool [B]."""
+    for site in observed_sites(guide_trace):
+        whole = getattr(site["fn"], "known", labelled)  # of `KnownOneHot`: a study counts with all its labels alone
+        labelled = labelled & whole if whole.shape == labelled.shape else labelled
+    return int(labelled.sum())
 
 
 def observed_sites(trace: Any) -> list[Any]:
@@ -96,13 +169,22 @@ def observed_sites(trace: Any) -> list[Any]:
     return [site for site in trace.nodes.values() if site["type"] == "sample" and site["is_observed"]]
 
 
-def observed_log_probs(trace: Any) -> dict[str, Tensor]:
-    """Log-probability of each observed site, masked, float [particles, B], by name; [1, B] without z."""
-    sites = {site["name"]: site for site in observed_sites(trace)}
-    return {
-        name: torch.atleast_2d(scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"]))
-        for name, site in sites.items()
-    }
+def observed_log_probs(trace: Any, studies: int) -> dict[str, Tensor]:
+    """Log-probability of each observed site, masked, float [particles, B], by name; [1, B] without z.
+
+    Raises:
+        UserError: a site that is not of the studies of the batch, one value each.
+    """
+    found = {}
+    for site in observed_sites(trace):
+        log_probs = scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
+        found[site["name"]] = torch.atleast_2d(log_probs)
+        if (rows := found[site["name"]].shape[-1]) != studies:
+            raise UserError(
+                f"{site['name']}: has a log-probability for {rows} studies, expected one for each of the {studies} of "
+                "the batch; let a plate that takes some of many take as many"
+            )
+    return found
 
 
 def tightened(log_weights: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.torchvision_models import load_state
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.precision import full_precision
 
 
 class EfficientNetLiteEncoder(ImageEncoder):
@@ -46,7 +47,7 @@ class EfficientNetLiteEncoder(ImageEncoder):
         """Args: float [B, 1, height, width] in [0, 1]. Returns: float32 [B, features_dim]."""
         scaled = ((255 * images - 127) / 128).expand(-1, 3, -1, -1)
         maps = self.network.extract_features(scaled.contiguous(memory_format=torch.channels_last))
-        return self.network._avg_pooling(maps).flatten(1).float()
+        return full_precision(self.network._avg_pooling(maps).flatten(1))
 
 
 def _network(name: str) -> Any:

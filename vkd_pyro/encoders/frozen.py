@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vkd_pyro.encoders.image import ImageEncoder, encode
 from vkd_pyro.utils.errors import check_count, check_probability
+from vkd_pyro.utils.precision import full_precision
 from vkd_pyro.utils.serialization import describe, hash_of_weights
 
 
@@ -59,7 +60,7 @@ class FrozenImageEncoder(ImageEncoder):
     def forward(self, images: Tensor) -> Tensor:
         """Args: float [B, 1, height, width] in [0, 1], or features of them, float [B, F]. Returns: [B, width]."""
         features = images if images.dim() == 2 else self.backbone(images)
-        return self.network(features).float()
+        return full_precision(self.network(features))
 
     @torch.no_grad()
     def extract(self, images: Tensor) -> Tensor:

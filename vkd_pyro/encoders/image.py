@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from vkd_pyro.encoders.blocks import is_block, parameters_by_block
 from vkd_pyro.encoders.torchvision_models import load_image_weights, torchvision_models
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.precision import full_precision
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -116,7 +117,7 @@ class TorchvisionEncoder(ImageEncoder):
         """Args: float [B, 1, height, width] in [0, 1]. Returns: float32 [B, features_dim]."""
         normalised = (images - self.mean) / self.std
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return self.network(normalised.contiguous(memory_format=layout)).float()
+        return full_precision(self.network(normalised.contiguous(memory_format=layout)))
 
 
 # ------------------------------------------------------------------------------- gradient checkpointing
@@ -188,7 +189,7 @@ class ConvEncoder(ImageEncoder):
 
     def forward(self, images: Tensor) -> Tensor:
         """Args: float [B, 1, height, width] in [0, 1]. Returns: float32 [B, features_dim]."""
-        return self.network((images - 0.5) / 0.25).float()
+        return full_precision(self.network((images - 0.5) / 0.25))
 
 
 class SmallResNetEncoder(ImageEncoder):
@@ -218,7 +219,7 @@ class SmallResNetEncoder(ImageEncoder):
 
     def forward(self, images: Tensor) -> Tensor:
         """Args: float [B, 1, height, width] in [0, 1]. Returns: float32 [B, features_dim]."""
-        return self.network(((images - 0.5) / 0.25).contiguous(memory_format=self._layout)).float()
+        return full_precision(self.network(((images - 0.5) / 0.25).contiguous(memory_format=self._layout)))
 
 
 def _basic_block(inputs: int, outputs: int, stride: int) -> nn.Module:

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vkd_pyro.encoders.language_model import load_language_model
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.precision import full_precision
 from vkd_pyro.utils.serialization import describe, hash_of_weights
 
 
@@ -100,7 +101,7 @@ class TransformerBlock(nn.Module):
         """Args: float [B, T, width]; bool [B, T], False for padding. Returns: float32 [B, width]."""
         first = embeddings[:, :1]
         hidden = self.attention_norm(first + self.dropout(self._attend(embeddings, mask)))
-        return self.output_norm(hidden + self.dropout(self.feed_forward(hidden)))[:, 0].float()
+        return full_precision(self.output_norm(hidden + self.dropout(self.feed_forward(hidden)))[:, 0])
 
     def _attend(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """What the first token attends to: as `self.attention` with it as the query; float [B, 1, width]."""
@@ -109,9 +110,9 @@ class TransformerBlock(nn.Module):
         query_bias, _, value_bias = self.attention.in_proj_bias.view(3, heads, size)  # that of keys cancels
         query = torch.einsum("bw,hdw->bhd", embeddings[:, 0], to_query) + query_bias
         query = torch.einsum("bhd,hdw->bhw", query, to_key) / math.sqrt(size)
-        scores = (query.to(embeddings.dtype) @ embeddings.mT).float().masked_fill(~mask[:, None], -torch.inf)
+        scores = full_precision(query.to(embeddings.dtype) @ embeddings.mT).masked_fill(~mask[:, None], -torch.inf)
         weights = nn.functional.dropout(scores.softmax(-1), self.attention.dropout, self.training)
-        mean = weights @ embeddings.float()
+        mean = weights @ full_precision(embeddings)
         value = torch.einsum("bhw,hdw->bhd", mean, to_value) + weights.sum(-1, keepdim=True) * value_bias
         return self.attention.out_proj(value.flatten(1)).unsqueeze(1)
 
@@ -131,7 +132,7 @@ class MeanPooling(nn.Module):
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """Args: float [B, T, width]; bool [B, T], False for padding. Returns: float32 [B, width]."""
         counted = mask.unsqueeze(-1).float()
-        return self.output((embeddings.float() * counted).sum(1) / counted.sum(1)).float()
+        return full_precision(self.output((full_precision(embeddings) * counted).sum(1) / counted.sum(1)))
 
 
 class LanguageModelEncoder(ReportEncoder):
@@ -285,7 +286,7 @@ class WordEncoder(ReportEncoder):
     def forward(self, report: Tensor, mask: Tensor) -> Tensor:
         """Args: int64 [B, T]; bool [B, T]. Returns: float32 [B, width]."""
         counted = mask.unsqueeze(-1).float()
-        return self.output((self.embeddings(report) * counted).sum(1) / counted.sum(1)).float()
+        return full_precision(self.output((self.embeddings(report) * counted).sum(1) / counted.sum(1)))
 
     def _tokenize(self, report: str) -> Tensor:
         words = re.findall(r"[a-z0-9]+|\.", report.lower())[: self.max_tokens]

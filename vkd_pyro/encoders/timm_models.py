@@ -11,6 +11,7 @@ from vkd_pyro.encoders.hub import ASK, may_be_asked
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.torchvision_models import OPTION, load_state
 from vkd_pyro.utils.errors import UserError, check_count, one_line
+from vkd_pyro.utils.precision import full_precision
 
 OWN = ("pretrained", "imagenet")
 """What names timm's own weights rather than a file."""
@@ -85,7 +86,7 @@ class TimmEncoder(ImageEncoder):
                 "to what the images are"
             )
         normalised = (images - self.mean) / self.std
-        return self.network(normalised.contiguous(memory_format=torch.channels_last)).float()
+        return full_precision(self.network(normalised.contiguous(memory_format=torch.channels_last)))
 
     def parameter_blocks(self) -> list[list[nn.Parameter]]:
         """As timm itself groups them for layer-wise learning rates."""

@@ -2,14 +2,19 @@
 
 log p(y | x_I) = log 1/S sum_s prod_k p(y_k | x_I, z^(s))         jointly, over draws z^(s) ~ p(z | x_I)
              vs. sum_k log 1/S sum_s p(y_k | x_I, z^(s))          the product of its own marginals
+
+Where labels depend on each other given z as well (`Likelihood.independent_given_z`), the likelihood's own density
+stands in place of the product over k.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from vkd_pyro.distributions import seeded
+from vkd_pyro.distributions import Likelihood, seeded
+from vkd_pyro.sampling import mean_over_studies
 
 MOST_DRAWS = 200
 """Pairs of draws are compared: more would cost memory, and bound no tighter than their logarithm."""
@@ -65,6 +70,33 @@ def answer_information(samples: Tensor, seed: int) -> Tensor:
     pairs = torch.einsum("sbk,tbk->bst", answers, yes) + torch.einsum("sbk,tbk->bst", 1 - answers, no)
     own = pairs.diagonal(dim1=1, dim2=2)
     return (own - pairs.logsumexp(2) + math.log(count)).mean(1)
+
+
+def dependent_log_prob(
+    likelihood: Likelihood, z: Tensor, features: Tensor, labels: Tensor, group: Tensor | None = None
+) -> Tensor:
+    """log p(y | x) where labels depend on each other given z: as `joint_log_prob`, by the likelihood's own density.
+
+    Args: the likelihood; draws of z, float [S, B, D]; float [B, F]; labels, float [B, K], NaN unknown; which study each
+    image is of, int [B], whose images are then averaged, None for each image apart. Returns: float [B], in nats; NaN
+    where what is known has no log-probability.
+    """
+    known = ~labels.isnan()
+    drawn = torch.stack([likelihood(one, features, known).log_prob(labels.nan_to_num()) for one in z])
+    found = drawn.double().logsumexp(0) - math.log(len(z))  # a product of many may be tiny
+    return _mean_of_images(found.exp(), group).log().masked_fill(~likelihood.takes_part(known), torch.nan)
+
+
+def dependent_at_least_one(
+    likelihood: Likelihood, z: Tensor, features: Tensor, findings: Sequence[int], group: Tensor | None = None
+) -> Tensor:
+    """p(any of these findings | x), float [B], as `at_least_one`; arguments as of `dependent_log_prob`."""
+    none = torch.stack([likelihood.none_probability(one, findings, features) for one in z]).float().mean(0)
+    return 1 - _mean_of_images(none, group)
+
+
+def _mean_of_images(values: Tensor, group: Tensor | None) -> Tensor:
+    return values if group is None else mean_over_studies(values[None, :, None], group)[0, :, 0]
 
 
 def _log_probs(p: Tensor, labels: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,15 @@ from vkd_pyro.data.batch import Batch
 from vkd_pyro.data.labels.findings import abnormalities
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.distributions import KL, Distribution, product
-from vkd_pyro.evaluation.joint import answer_information, at_least_one, joint_log_prob, marginal_log_prob
+from vkd_pyro.distributions import KL, Distribution, Likelihood, product
+from vkd_pyro.evaluation.joint import (
+    answer_information,
+    at_least_one,
+    dependent_at_least_one,
+    dependent_log_prob,
+    joint_log_prob,
+    marginal_log_prob,
+)
 from vkd_pyro.evaluation.replicas import replicate
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
@@ -57,7 +64,8 @@ class StudyOutputs:
         features: float32 [N, F], of the image encoder.
         joint_log_prob, marginal_log_prob: [N], log p(y | x_I) of the known labels of a study together, and as if they
             were independent, in nats; NaN where none is known.
-        answer_information: [N], at least I(z; y | x_I) in nats; NaN for a single draw.
+        answer_information: [N], at least I(z; y | x_I) in nats; NaN for a single draw, or where labels depend on each
+            other given z.
         any_joint, any_marginal: [N], p(at least one abnormality | x_I), jointly and as if findings were independent.
         replicas: label vectors drawn from p(y | x_I), packed as `vkd_pyro.evaluation.replicas` has them, [N, ...]; NaN
             where they were not asked for, or labels depend on each other given z.
@@ -141,12 +149,15 @@ def study_outputs(
         read = method.report_predictive(batch, features, max(num_samples, KL_DRAWS), seed)
         outputs |= _of_report(read, said, batch, labels, num_samples) if read else {}
     samples = said.samples if fusion == "none" else mean_over_studies(said.samples, group)
-    outputs |= _of_samples(samples) | _of_answers(samples, labels, seed)
-    abnormal = samples[..., abnormalities(method.findings)]
-    outputs |= {"any_joint": at_least_one(abnormal), "any_marginal": at_least_one(abnormal, joint=False)}
+    outputs |= _of_samples(samples) | _of_answers(samples, labels, abnormalities(method.findings), seed)
+    likelihood: Any = getattr(model, "likelihood", None)
+    independent = likelihood is None or likelihood.independent_given_z
+    if not independent:
+        given = likelihood, cast(Tensor, said.z), features
+        outputs |= _of_dependent(*given, labels, abnormalities(method.findings), None if fusion == "none" else group)
     arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
     arrays["replicas"] = np.full((len(batch), 1), np.nan)
-    if replicated and getattr(getattr(model, "likelihood", None), "independent_given_z", True):
+    if replicated and independent:
         arrays["replicas"] = replicate(samples.double().cpu().numpy(), batch.study_ids, seed)
     return StudyOutputs(study_ids=np.array(batch.study_ids), **arrays | {"features": features.float().cpu().numpy()})
 
@@ -199,12 +210,25 @@ def _of_samples(samples: Tensor) -> dict[str, Tensor]:
     return found | dict(zip(("low", "high"), samples.quantile(tails, dim=0), strict=True))
 
 
-def _of_answers(samples: Tensor, labels: Tensor, seed: int) -> dict[str, Tensor]:
-    """What is said of all findings of a study together; [S, B, K], [B, K] -> [B] each."""
+def _of_answers(samples: Tensor, labels: Tensor, abnormal: list[int], seed: int) -> dict[str, Tensor]:
+    """What is said of all findings of a study together, independent given z; [S, B, K], [B, K] -> [B] each."""
     return {
         "joint_log_prob": joint_log_prob(samples, labels),
         "marginal_log_prob": marginal_log_prob(samples, labels),
         "answer_information": answer_information(samples, seed),
+        "any_joint": at_least_one(samples[..., abnormal]),
+        "any_marginal": at_least_one(samples[..., abnormal], joint=False),
+    }
+
+
+def _of_dependent(
+    likelihood: Likelihood, z: Tensor, features: Tensor, labels: Tensor, abnormal: list[int], group: Tensor | None
+) -> dict[str, Tensor]:
+    """What `_of_answers` has otherwise where labels depend on each other given z, [B] each."""
+    return {
+        "joint_log_prob": dependent_log_prob(likelihood, z, features, labels, group),
+        "answer_information": torch.full_like(labels[:, 0], torch.nan),
+        "any_joint": dependent_at_least_one(likelihood, z, features, abnormal, group),
     }
 
 

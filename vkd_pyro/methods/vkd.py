@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vkd_pyro.data.batch import Batch
 from vkd_pyro.distributions import BernoulliLikelihood, DiagonalNormal, Family, Likelihood, ReportLikelihood
+from vkd_pyro.distributions.particles import check_bound
 from vkd_pyro.elbo import Terms, TraceVKD_ELBO
 from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.report import ReportEncoder
@@ -93,6 +94,7 @@ class VKD(Method):
                 f"method.objective.sites: found {strange[0]!r}, but the model observes {', '.join(sorted(sites))}; "
                 "'report' wants a method.report_likelihood"
             )
+        check_bound({name: self.objective.how(name) for name in sites})
 
     @property
     def fills_unknown_labels(self) -> bool:  # type: ignore[override]  # a choice of the objective

@@ -233,7 +233,7 @@ def _said_of(
     else:
         judged = _unjudged(summary)
     arrays = vars(summary) | judged
-    answers = [query.answer(prediction.samples, "z" in prediction.sources) for query in queries]
+    answers = [prediction.answer(query) for query in queries]
     return [
         Predicted(
             image=study.files[0].image,

@@ -27,7 +27,7 @@ from vkd_pyro import metrics
 from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.model import ImageModel
 from vkd_pyro.prediction.inference_data import inference_data
-from vkd_pyro.prediction.queries import Answer, parse
+from vkd_pyro.prediction.queries import Answer, Query, parse
 from vkd_pyro.sampling import PosteriorPredictive
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.notebook import notebook_html
@@ -71,12 +71,14 @@ class Prediction:
         findings: names of the K labels.
         sources: what differs between samples: "z", "ensemble", "dropout", "augmentation".
         z: its draws, float [V, S, N, D]; None without z, of a mean over images, or where networks differ in D.
+        independent: whether findings are, given z.
     """
 
     samples: Array
     findings: tuple[str, ...]
     sources: tuple[str, ...] = ("z",)
     z: Array | None = None
+    independent: bool = True
 
     def __repr__(self) -> str:
         networks, draws, images, findings = self.samples.shape
@@ -106,9 +108,22 @@ class Prediction:
         """What is said of several findings at once, such as "Pleural Effusion & ~Edema", [N]: see `queries`.
 
         Raises:
-            UserError: the question cannot be read, or names what is no finding.
+            UserError: the question cannot be read, or names what is no finding; or as `answer`.
         """
-        return parse(query, self.findings).answer(self.samples, "z" in self.sources)
+        return self.answer(parse(query, self.findings))
+
+    def answer(self, query: Query) -> Answer:
+        """What is said of a question that was parsed, [N].
+
+        Raises:
+            UserError: it is of several findings, which depend on each other given z: samples have each one's alone.
+        """
+        if not self.independent and query.num_findings > 1:
+            raise UserError(
+                f"query {query.text[:60]!r}: names {query.num_findings} findings, which depend on each other given z "
+                "in this model, so draws of their probabilities do not say it; ask of one"
+            )
+        return query.answer(self.samples, "z" in self.sources)
 
     def mean_over(self, study: NDArray[np.integer]) -> "Prediction":
         """Of studies in place of images: the mean over the images of each, sample by sample, as they share their draws.
@@ -243,7 +258,8 @@ def joined(said: Sequence[PosteriorPredictive], findings: tuple[str, ...], **sou
     drawn = [one.z for one in said if one.z is not None]
     alike = len(drawn) == len(said) and len({z.shape for z in drawn}) == 1
     z = np.stack([one.float().cpu().numpy() for one in drawn]) if alike else None
-    return Prediction(samples, tuple(findings), tuple(name for name, there in found.items() if there), z)
+    named = tuple(name for name, there in found.items() if there)
+    return Prediction(samples, tuple(findings), named, z, all(one.independent for one in said))
 
 
 def _by_mask(model: ImageModel, images: Tensor, uncertainty: UncertaintySources) -> Iterator[PosteriorPredictive]:

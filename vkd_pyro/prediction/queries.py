@@ -85,6 +85,11 @@ class Query:
     text: str
     tree: Tree
 
+    @property
+    def num_findings(self) -> int:
+        """How many findings it names."""
+        return len(set(_names(self.tree)))
+
     def at(self, probabilities: ArrayLike) -> Floats:
         """How probable a yes is where findings are independent and have these probabilities, [..., K] to [...].
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from vkd_pyro.distributions.base import Distribution
+from vkd_pyro.distributions.draws import repeated
 from vkd_pyro.utils.errors import UserError
 
 
@@ -40,7 +41,7 @@ def base_of(distribution: Distribution) -> Distribution:
 
 def draws_of(p: Distribution, number: int) -> Tensor:
     """Reparametrised draws of p, float [number, B, D]."""
-    return p.expand((number, *p.batch_shape)).rsample()
+    return repeated(p, number).rsample()
 
 
 def name_of(distribution: Distribution) -> str:

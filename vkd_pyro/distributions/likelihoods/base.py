@@ -1,5 +1,6 @@
 """The interface of a likelihood of labels, and the network in front of all of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -70,6 +71,14 @@ class Likelihood(nn.Module):
     def probabilities(self, z: Tensor, features: Tensor | None = None) -> Tensor:
         """p(y_k = 1 | z, features), float [..., B, K] in [0, 1]."""
         raise NotImplementedError
+
+    def none_probability(self, z: Tensor, findings: Sequence[int], features: Tensor | None = None) -> Tensor:
+        """p(none of these findings | z, features), float [..., B] in [0, 1]; numbers of findings."""
+        return (1 - self.probabilities(z, features)[..., list(findings)]).prod(-1)
+
+    def takes_part(self, known: Tensor) -> Tensor:
+        """Whether a study whose labels are known so far has a log-probability, bool [..., B]; bool [..., B, K]."""
+        return known.any(-1)
 
     def check_labels(self, labels: Tensor) -> None:
         """Called before training with labels of each split it sees, float [N, K], NaN unknown.

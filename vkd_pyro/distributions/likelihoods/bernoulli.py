@@ -11,10 +11,13 @@ from vkd_pyro.distributions.likelihoods.base import NetworkLikelihood, independe
 class SoftBernoulli(dist.Bernoulli):
     """A Bernoulli whose log-probability is also defined for a soft target t in [0, 1]: t log p + (1 - t) log(1 - p).
 
-    At 0 and 1 it is the Bernoulli's own; between, the expected log-probability of a label drawn from Bernoulli(t).
+    At 0 and 1 it is the Bernoulli's own; between, the expected log-probability of a label drawn from Bernoulli(t). Its
+    support is still that of what it draws, so Pyro's algorithms do not take an unobserved label for a continuous one.
     """
 
-    support = constraints.unit_interval
+    def _validate_sample(self, value: Tensor) -> None:
+        if not constraints.unit_interval.check(value).all():
+            raise ValueError(f"{type(self).__name__}: found a label that is not within the support, [0, 1]")
 
 
 class BernoulliLikelihood(NetworkLikelihood):

@@ -1,5 +1,6 @@
 """Exactly one of the findings is present."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -61,6 +62,14 @@ class CategoricalLikelihood(NetworkLikelihood):
     def probabilities(self, z: Tensor, features: Tensor | None = None) -> Tensor:
         """p(y_k = 1 | z, features), float [..., B, K] in [0, 1]; they sum to 1."""
         return self.outputs(z, features).softmax(-1)
+
+    def none_probability(self, z: Tensor, findings: Sequence[int], features: Tensor | None = None) -> Tensor:
+        """p(none of these findings | z, features), float [..., B] in [0, 1]: they exclude each other."""
+        return (1 - self.probabilities(z, features)[..., list(findings)].sum(-1)).clamp(min=0)
+
+    def takes_part(self, known: Tensor) -> Tensor:
+        """Only where all labels are known, bool [..., B]."""
+        return known.all(-1)
 
 
 def check_one_hot(labels: Tensor, known: Tensor) -> None:

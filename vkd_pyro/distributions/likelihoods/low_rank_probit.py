@@ -1,5 +1,6 @@
 """Labels that go together given z."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -144,3 +145,9 @@ class LowRankProbitLikelihood(NetworkLikelihood):
     def probabilities(self, z: Tensor, features: Tensor | None = None) -> Tensor:
         """p(y_k = 1 | z, features), float [..., B, K] in [0, 1]."""
         return self(z, features).mean
+
+    def none_probability(self, z: Tensor, findings: Sequence[int], features: Tensor | None = None) -> Tensor:
+        """p(none of these findings | z, features), float [..., B] in [0, 1], the causes they share integrated out."""
+        asked = torch.zeros(self.num_findings, dtype=torch.bool, device=z.device)
+        asked[list(findings)] = True
+        return self.forward(z, features, asked).log_prob(z.new_zeros(self.num_findings)).exp()

@@ -56,7 +56,8 @@ class ReportEmbedding(ReportLikelihood):
         """Takes mean and standard deviation of the training reports."""
         embeddings = torch.cat(list(reports))
         self.mean.copy_(embeddings.mean(0))
-        self.std.copy_(embeddings.std(0).clamp(min=MIN_SCALE))
+        spread = embeddings.std(0) if len(embeddings) > 1 else torch.zeros_like(self.std)
+        self.std.copy_(spread.clamp(min=MIN_SCALE))
 
     def forward(self, z: Tensor, features: Tensor | None = None) -> Distribution:
         """The embedding, batch shape [..., B], event shape [1, E]."""

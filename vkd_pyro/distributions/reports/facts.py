@@ -34,15 +34,22 @@ class Facts(dist.TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Args: codes, int64 [..., B, K * 3], those of a finding together; -1 is none. Returns: float [..., B]."""
         places = value.clamp(min=0).expand(self.logits.shape[:-1]).unsqueeze(-1)
-        log_probs = self.logits.log_softmax(-1).gather(-1, places).squeeze(-1)
-        is_presence = torch.arange(value.shape[-1], device=value.device) % len(ATTRIBUTES) == 0
-        return (log_probs * ((value > 0) | (is_presence & (value == 0)))).sum(-1)
+        observed = (value > 0) | (self._is_presence & (value == 0))
+        log_probs = self._of_what_is_said().log_softmax(-1).gather(-1, places).squeeze(-1)
+        return torch.where(observed, log_probs, 0.0).sum(-1)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Codes, int64 [..., B, K * 3]; sides and severities are always said."""
-        said = self.logits.clone()
-        said[..., [n for n in range(said.shape[-2]) if n % len(ATTRIBUTES)], 0] = -torch.inf
-        return torch.distributions.Categorical(logits=said).sample(sample_shape)
+        return torch.distributions.Categorical(logits=self._of_what_is_said()).sample(sample_shape)
+
+    @property
+    def _is_presence(self) -> Tensor:
+        return torch.arange(self.logits.shape[-2], device=self.logits.device) % len(ATTRIBUTES) == 0
+
+    def _of_what_is_said(self) -> Tensor:
+        """The logits, without "not said" of a side and of a severity: that it is not said has no probability."""
+        not_said = torch.arange(VALUES, device=self.logits.device) == 0
+        return self.logits.masked_fill(~self._is_presence[:, None] & not_said, -torch.inf)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Facts":
         return Facts(self.logits.expand(*batch_shape, -1, -1), self._validate_args)
