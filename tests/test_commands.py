@@ -310,6 +310,22 @@ def test_a_store_is_prepared_and_trained_from(config, tmp_path):
     assert "data.selection.corpus.init_args.root" not in refusal("prepare", "--output", tmp_path / "none")
 
 
+def test_a_store_is_prepared_by_several_configs_as_a_training_is(config, tmp_path):
+    (tmp_path / "over.yaml").write_text(
+        "method:\n  init_args:\n    report_encoder:\n      init_args:\n        width: 24\n"
+    )
+    done("prepare", "--config", config, "--config", tmp_path / "over.yaml", "--output", tmp_path / "store")
+    kept = yaml.safe_load((tmp_path / "store" / "config.yaml").read_text())
+    assert kept["method"]["init_args"]["report_encoder"]["init_args"]["width"] == 24
+
+
+def test_features_of_weights_that_nobody_keeps_are_refused(config, tmp_path):
+    frozen = ("--method.image_encoder", "FrozenImageEncoder", "--method.image_encoder.backbone", "ConvEncoder")
+    error = refusal("prepare", "--config", config, *frozen, "--features", "1", "--output", tmp_path / "store")
+    assert "--features: the first part of the image encoder has weights that are drawn anew each time" in error
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_store_brings_the_options_it_was_prepared_with(config, tmp_path):
     options = ("--data.selection.image_size", "24", "--data.loading.batch_size=6", "--method.latent_dim=3")
     done("prepare", "--config", config, *options, "--output", tmp_path / "made")

@@ -1,8 +1,10 @@
 """In a notebook: two fits in one process, the stop button, bars, and what is shown of an object."""
 
+import re
 import signal
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pyro
@@ -18,6 +20,7 @@ from vkd_pyro.training import callbacks
 from vkd_pyro.training.fitting import finish, fit
 from vkd_pyro.training.module import MethodTraining
 from vkd_pyro.training.settings import Training
+from vkd_pyro.utils.errors import UserError
 
 TWO = Training(2, SETTINGS.optimizer, accelerator="cpu", num_samples=5)
 
@@ -91,9 +94,35 @@ def test_a_stopped_fit_goes_on_to_where_an_unstopped_one_comes(tmp_path, monkeyp
 def test_stopped_before_an_epoch_ends_the_method_is_in_eval_mode(tmp_path, monkeypatch):
     method = seeded_vkd()
     stop_in_epoch(monkeypatch, epoch=0)
-    with pytest.raises(KeyboardInterrupt, match="the method has weights of its last step"):
+    with pytest.raises(
+        KeyboardInterrupt, match="the weights of its last step; nothing was saved yet, so another fit begins anew"
+    ):
         train(tmp_path / "run", method, make_data())
     assert not any(module.training for module in method.modules())
+
+
+def test_stopped_within_an_epoch_it_says_lines_when_it_goes_on(tmp_path, monkeypatch, capsys):
+    """With a checkpoint within the first epoch: none of it is the best yet, and it has no start again."""
+    settings = replace(TWO, checkpoint_steps=1)
+    step = MethodTraining.training_step
+
+    def stopping(self, batch, batch_idx):
+        if batch_idx == 2:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    method, data = seeded_vkd(), make_data()
+    with monkeypatch.context() as patch:
+        patch.setattr(MethodTraining, "training_step", stopping)
+        with pytest.raises(KeyboardInterrupt, match="the weights of its last step; resume=True goes on"):
+            fit(method, data, tmp_path / "run", Constant(), settings)
+    with pytest.raises(UserError, match=r"run: no epoch of it has ended yet, .* go on by vkd train --resume"):
+        finish(method, data, tmp_path / "run", settings)
+    fit(seeded_vkd(), data, tmp_path / "run", Constant(), settings, resume=True)
+    assert re.findall(r"^epoch \d of 2: val/nll", capsys.readouterr().out, re.M) == [
+        "epoch 1 of 2: val/nll",
+        "epoch 2 of 2: val/nll",
+    ]
 
 
 @pytest.mark.parametrize(("widgets", "expected"), [(None, "tqdm.std"), (object(), "tqdm.notebook")])

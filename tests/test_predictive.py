@@ -247,3 +247,45 @@ def test_summaries_are_put_together():
     joined = Summary.concatenate(parts)
     for name in ("probabilities", "low", "high", "total", "latent"):
         np.testing.assert_allclose(getattr(joined, name), getattr(whole, name), atol=1e-5)
+
+
+def test_a_network_that_is_being_trained_is_asked_in_eval_mode():
+    vkd, images = make_vkd(dropout=0.5), make_batch().images
+    expected = predict(vkd.model, images, vkd.findings, num_samples=5)
+    vkd.train()
+    vkd.model.image_encoder.eval()
+    before = {name: value.clone() for name, value in vkd.state_dict().items()}
+    said = predict(vkd.model, images, vkd.findings, num_samples=5)
+    np.testing.assert_array_equal(said.samples, expected.samples)
+    assert (vkd.model.prior.training, vkd.model.image_encoder.training) == (True, False)
+    assert all(torch.equal(value, before[name]) for name, value in vkd.state_dict().items())  # statistics of batches
+
+
+IMAGES = torch.zeros(2, 1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (IMAGES.byte(), r"images: found uint8 \[2, 1, 16, 16\], expected a float tensor"),
+        (IMAGES + 128, "images: found values from 128 to 128, expected 0 to 1; divide pixels of 8 bit by 255"),
+        (IMAGES * math.nan, "images: found values from nan to nan, expected 0 to 1"),
+        (
+            IMAGES.expand(-1, 3, -1, -1),
+            r"images: found float32 \[2, 3, 16, 16\], expected a float tensor \[N, 1, height",
+        ),
+        (IMAGES.numpy(), r"images: found ndarray \[2, 1, 16, 16\], expected a float tensor"),
+    ],
+)
+def test_what_are_no_x_rays_is_refused(images, message):
+    vkd = make_vkd()
+    with pytest.raises(UserError, match=message):
+        predict(vkd.model, images, vkd.findings)
+
+
+def test_what_is_no_model_or_has_other_findings_is_refused():
+    vkd = make_vkd()
+    with pytest.raises(UserError, match=r"model: found VKD, expected an ImageModel, e\.g\. its \.model"):
+        predict(vkd, IMAGES, vkd.findings)
+    with pytest.raises(UserError, match="findings: found 2 names, and the model says 3"):
+        predict(vkd.model, IMAGES, vkd.findings[:2])

@@ -220,7 +220,9 @@ def test_the_epoch_that_is_kept_and_the_last_one_follow_the_monitor(tmp_path, mo
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     table = pd.read_csv(run / "metrics.csv")
     assert (best["epoch"], best_epoch(table), len(table)) == (kept, kept, epochs)
-    assert f"likelihood {table['val/nll'][kept]:.4f} nats" in load_bundle(run / "bundle").card
+    by = "negative log-likelihood" if monitor == "val/nll" else "macro AUC"
+    said = f"by {by} (negative log-likelihood {table['val/nll'][kept]:.4f} nats a label)"
+    assert said in load_bundle(run / "bundle").card
     for name, value in best["state_dict"].items():
         assert torch.equal(value, vkd.state_dict()[name.removeprefix("method.")])
 
@@ -252,11 +254,16 @@ def test_a_part_that_no_bundle_could_rebuild_is_refused_before_training(tmp_path
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("max_epochs", 0), ("patience", 0), ("devices", 0), ("num_samples", 0), ("checkpoint_steps", 0)],
+    [
+        *[("max_epochs", 0), ("max_epochs", 1.5), ("patience", 0), ("devices", 0), ("num_samples", 0)],
+        *[("checkpoint_steps", 0), ("learning_rate_schedule", "'onecycle'"), ("monitor", "'val/auc'")],
+        *[("precision", "'16'"), ("accelerator", "'cuda'"), ("loggers", "'TensorBoard'")],
+    ],
 )
 def test_settings_that_cannot_be_are_refused(field, value):
+    given = value.strip("'") if isinstance(value, str) else value
     with pytest.raises(UserError, match=rf"training\.{field}: found {value}"):
-        Training(**{field: value})
+        Training(**{field: [given] if field == "loggers" else given})
 
 
 def test_plateau_lowers_the_rate_after_three_epochs_without_a_better_nll(tmp_path, monkeypatch):

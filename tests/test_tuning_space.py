@@ -7,6 +7,7 @@ from tests.test_tuning import KL, LR, SPACE
 from vkd_pyro.tuning.space import Choice, Number, Space, read_space
 from vkd_pyro.utils.errors import UserError
 
+SPAN = "{type: float, low: 0.1, high: 1}"
 WRONG = {
     "run: {type: int, low: 1, high: 2}": "run: expected an option of data, method, beta_schedule, training, by",
     f"{LR}: {{type: float, low: 1.0, high: 0.1}}": f"{LR}: low is 1 and high is 0.1; expected low below high",
@@ -19,6 +20,14 @@ WRONG = {
     "seed: {type: categorical, choices: [1]}": r"choices: found \[1\], expected a list of at least 2",
     "seed: {type: categorical, choices: [1, 1]}": "choices: the same twice",
     "data.task.folds: {type: categorical, choices: [1, 2]}": "data.task.folds changes what is judged",
+    "data.task: {type: categorical, choices: [{a: 1}, {a: 2}]}": "data.task.eval_policy changes what is judged",
+    "data.selection.unknown_views: {type: categorical, choices: [keep, drop]}": "unknown_views changes what is judged",
+    "seed: {type: categorical, choices: [2020-01-01, 2020-02-02]}": "choices: expected numbers, words or parts",
+    "a: {}": "a: expected an option of data, method",
+    "method.d: {type: categorical, choices: [{class_path: a.B, init_args: [1]}, 2]}": "choices: expected numbers, words",
+    f"seed: {{type: int, low: 1, high: 1{'0' * 31}}}": "high: found 10000000000000000000000000000000, expected a whole",
+    f"{LR}: {SPAN}\ntraining.optimizer.init_args.lr: {SPAN}": "training.optimizer.init_args.lr and .*lr are one option",
+    "{}": "found no option to search",
 }
 
 
@@ -41,6 +50,16 @@ def test_a_later_space_goes_over_an_earlier_and_parts_of_configs_have_short_name
     assert list(space.parts["method.d"].choices) == ["BalancedKL(posterior_weight=0.1, prior_weight=0.3)", None]
     options = space.options({LR: 0.5, "seed": 2, "method.d": None})
     assert options == [f"--{LR}=0.5", "--seed=2", "--method.d=null"]
+    (tmp_path / "c.yaml").write_text(
+        f"training.optimizer.init_args.lr: {SPAN}\nmethod.n: {{type: int, low: 1e1, high: 20}}"
+    )
+    space = read_space([tmp_path / "a.yaml", tmp_path / "c.yaml"])
+    assert list(space.parts) == [
+        "seed",
+        "training.optimizer.init_args.lr",
+        "method.n",
+    ]  # one option, spelled in two ways
+    assert space.parts["method.n"] == Number(True, 10, 20)
 
 
 def test_a_space_knows_what_a_config_has():

@@ -194,13 +194,12 @@ def _checked(config: str) -> str:
 
 
 def with_parts_of_config(arguments: list[str], *parts: str) -> list[str]:
-    """The arguments, with only these parts ("data", "method") of the --config that they name."""
+    """The arguments, with only these parts ("data", "method") of each --config that they name."""
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    options.add_argument("--config", type=Path)
+    options.add_argument("--config", type=Path, action="append", default=[])
     chosen, others = options.parse_known_args(arguments)
-    if chosen.config is None:
-        return others
-    return ["--config", yaml.safe_dump(parts_of_config(chosen.config, *parts)), *others]
+    texts = [yaml.safe_dump(parts_of_config(path, *parts)) for path in chosen.config]
+    return [*(argument for text in texts for argument in ("--config", text)), *others]
 
 
 def parts_of_config(path: Path, *parts: str) -> dict[str, Any]:

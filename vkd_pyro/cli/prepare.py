@@ -125,6 +125,12 @@ def image_features_of(settings: Namespace, augmentation: Any) -> Any:
             f"--features: wants an image encoder whose first part is frozen, found {type(encoder).__name__}; take "
             "FrozenImageEncoder or LastBlocksEncoder"
         )
+    again = _part_of(settings, "image_encoder", ImageEncoder)
+    if encoder.feature_preparation != again.feature_preparation:
+        raise UserError(
+            "--features: the first part of the image encoder has weights that are drawn anew each time, so training "
+            "would not know the features; give it pretrained ones, e.g. --method.image_encoder.backbone.weights FILE"
+        )
     return ImageFeatures(encoder.eval(), settings.features, augmentation or Augmentation())
 
 

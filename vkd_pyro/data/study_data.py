@@ -26,7 +26,7 @@ from vkd_pyro.data.splits import inner_part
 from vkd_pyro.data.store import Store
 from vkd_pyro.data.study import Study
 from vkd_pyro.data.task import Task
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, check_choice
 
 PICTURES = 100
 """So many are looked at before training."""
@@ -54,6 +54,7 @@ class StudyData:
         Raises:
             UserError: there are none.
         """
+        check_choice("split", split, tuple(self._splits))
         if not self._splits[split]:
             raise UserError(f"{self.corpus.name}: the {split} split is empty; more studies are needed")
         return [self._source.studies[i] for i in self._splits[split]]

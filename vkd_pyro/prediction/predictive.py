@@ -217,10 +217,13 @@ def predict(
     What is said of an image depends on the image, the model and the seed; not on the other images of the batch.
 
     Args:
-        model: in eval mode; several are an ensemble.
+        model: asked in eval mode, and left in the mode it has; several are an ensemble.
         images: float [N, 1, height, width] in [0, 1].
         findings: names of the K labels.
         num_samples, seed, num_masks, num_augmentations: see `UncertaintySources`.
+
+    Raises:
+        UserError: no such model, images or names.
     """
     return predict_with(UncertaintySources(num_samples, num_masks, num_augmentations, seed), model, images, findings)
 
@@ -234,8 +237,12 @@ def predict_with(
 ) -> Prediction:
     """As `predict`."""
     models = [model] if isinstance(model, nn.Module) else list(model)
+    _check(models, images)
     versions = list(_versions(images, uncertainty))
-    said = [one for network in models for version in versions for one in _by_mask(network, version, uncertainty)]
+    with _in_eval_mode(models):
+        said = [one for network in models for version in versions for one in _by_mask(network, version, uncertainty)]
+    if said[0].samples.shape[-1] != len(findings):
+        raise UserError(f"findings: found {len(findings)} names, and the model says {said[0].samples.shape[-1]}")
     return joined(
         said,
         findings,
@@ -243,6 +250,37 @@ def predict_with(
         dropout=uncertainty.num_masks > 1,
         augmentation=uncertainty.num_augmentations > 1,
     )
+
+
+def _check(models: Sequence[Any], images: Any) -> None:
+    """Raises `UserError` for what is no model, or no X-rays as a model reads them."""
+    for model in models:
+        if not hasattr(model, "encode"):
+            inner = ", e.g. its .model" if hasattr(model, "model") else ""
+            raise UserError(f"model: found {type(model).__name__}, expected an ImageModel{inner}")
+    shape = list(getattr(images, "shape", ()))
+    if not isinstance(images, Tensor) or not images.is_floating_point() or len(shape) != 4 or shape[1] != 1:
+        kind = str(images.dtype).removeprefix("torch.") if isinstance(images, Tensor) else type(images).__name__
+        raise UserError(f"images: found {kind} {shape}, expected a float tensor [N, 1, height, width] in [0, 1]")
+    if len(images) and not (images.min() >= 0 and images.max() <= 1):  # NaN is neither
+        raise UserError(
+            f"images: found values from {images.min():g} to {images.max():g}, expected 0 to 1; divide pixels of 8 bit "
+            "by 255"
+        )
+
+
+@contextmanager
+def _in_eval_mode(models: Sequence[Any]) -> Iterator[None]:
+    """Without what training alone does: dropout, statistics of the batch."""
+    networks = [model for model in models if isinstance(model, nn.Module)]
+    training = [module for network in networks for module in network.modules() if module.training]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def joined(said: Sequence[PosteriorPredictive], findings: tuple[str, ...], **sources: bool) -> Prediction:

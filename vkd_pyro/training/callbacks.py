@@ -147,7 +147,14 @@ class Progress(Callback):
         self.seconds = self.said = 0.0
         self.steps = self.epochs = 0
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._begin(trainer)  # an epoch that is gone on with has no start of its own
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._begin(trainer)
+
+    def _begin(self, trainer: L.Trainer) -> None:
+        self._close()
         self.began = self.said = time.monotonic()
         self.steps = 0
         if trainer.is_global_zero and (in_notebook() or sys.stderr.isatty()):

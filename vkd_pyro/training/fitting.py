@@ -52,6 +52,7 @@ from vkd_pyro.training.tracking import hyperparameters, opened
 from vkd_pyro.training.trainer import compile_encoders, make_trainer, quiet
 from vkd_pyro.training.warm_up import warm_up
 from vkd_pyro.utils.epochs import best_epoch
+from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import full_disk, write_json, written
 
 
@@ -157,11 +158,14 @@ def finish(
         UserError: the run has no best epoch yet, or is of another network.
     """
     run, training = Path(run), training or Training()
+    if has_checkpoint(run) and not (run / CHECKPOINTS / "best.ckpt").is_file():
+        raise UserError(f"{run}: no epoch of it has ended yet, so none is the best; go on by vkd train --resume {run}")
     load_checkpoint(method, run)
     table = pd.read_csv(run / METRICS)
     nll = float(table["val/nll"].iloc[best_epoch(table)])
     calibration = calibrate(method.to(training.device), data, posthoc)
-    card, description = write_card(method, data, nll), json.loads(json.dumps(data.description(), default=str))
+    card = write_card(method, data, nll, training.monitor)
+    description = json.loads(json.dumps(data.description(), default=str))
     save_bundle(run / BUNDLE, method.image_model, method.findings, data.transform, card, description, calibration)
     warn_if_ignored(run / METRICS, method)
     return method.eval()

@@ -182,7 +182,9 @@ class WandB(RunLogger):
 
 
 def check_kinds(loggers: Sequence[RunLogger]) -> None:
-    """Raises `UserError` where two loggers are of one kind: a run could not tell them apart later."""
+    """Raises `UserError` for what is no logger, and two of one kind: a run could not tell them apart later."""
+    if strange := [one for one in loggers if not isinstance(one, RunLogger)]:
+        raise UserError(f"training.loggers: found {strange[0]!r:.60}, expected loggers, e.g. TensorBoard()")
     kinds = [type(one).__name__ for one in loggers]
     if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
         raise UserError(f"training.loggers: {twice[0]} is given twice; give each kind once")

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,7 +12,18 @@ from torch.optim import Adam, Optimizer
 
 from vkd_pyro.training.loggers import RunLogger, check_kinds
 from vkd_pyro.utils.epochs import Monitor
-from vkd_pyro.utils.errors import UserError, one_line
+from vkd_pyro.utils.errors import UserError, check_choice, check_count, one_line
+
+Schedule = Literal["constant", "one_cycle", "plateau"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Accelerator = Literal["auto", "cpu", "gpu", "mps"]
+WORDS = {
+    "learning_rate_schedule": get_args(Schedule),
+    "monitor": get_args(Monitor),
+    "precision": get_args(Precision),
+    "accelerator": get_args(Accelerator),
+}
+"""What some settings may be."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +59,14 @@ class Training:
 
     max_epochs: int = 20
     optimizer: Callable[[Iterable[Tensor]], Optimizer] = Adam
-    learning_rate_schedule: Literal["constant", "one_cycle", "plateau"] = "constant"
+    learning_rate_schedule: Schedule = "constant"
     gradient_clip: float | None = 1.0
     monitor: Monitor = "val/nll"
     patience: int | None = 5
     tolerance: float = 0.01
     num_samples: int = 20
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    precision: Precision = "32-true"
+    accelerator: Accelerator = "auto"
     devices: int = 1
     num_nodes: int = 1
     accumulate_batches: int = 1
@@ -75,8 +86,9 @@ class Training:
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "num_samples", "devices", "num_nodes", "accumulate_batches"):
-            if getattr(self, name) < 1:
-                raise UserError(f"training.{name}: found {getattr(self, name)}, expected at least 1")
+            check_count(f"training.{name}", getattr(self, name))
+        for name, words in WORDS.items():
+            check_choice(f"training.{name}", getattr(self, name), words)
         if self.report_warm_up < 0:
             raise UserError(f"training.report_warm_up: found {self.report_warm_up}, expected steps, or 0 for none")
         for name, without in (("patience", "no early stop"), ("checkpoint_steps", "none within an epoch")):

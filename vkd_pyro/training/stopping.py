@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vkd_pyro.artifacts.run import CHECKPOINTS, load_checkpoint
+from vkd_pyro.artifacts.run import CHECKPOINTS, has_checkpoint, load_checkpoint
 from vkd_pyro.methods.base import Method
 
 
@@ -24,9 +24,10 @@ def stoppable(method: Method, run: Path) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit) as error:
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and handler is not None:  # Lightning's, for good
             signal.signal(signal.SIGINT, handler)
-        held = "weights of its last step"
+        held = "the weights of its last step"
         if (run / CHECKPOINTS / "best.ckpt").is_file():
             load_checkpoint(method, run)
             held = "the weights of the best epoch so far, of which finish() writes the bundle"
         method.cpu().eval()
-        raise KeyboardInterrupt(f"fit was stopped: the method has {held}; resume=True goes on") from error
+        rest = "resume=True goes on" if has_checkpoint(run) else "nothing was saved yet, so another fit begins anew"
+        raise KeyboardInterrupt(f"fit was stopped: the method has {held}; {rest}") from error

@@ -10,19 +10,22 @@ from typing import Any
 import optuna
 
 from vkd_pyro.artifacts.config import read_yaml
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, one_line
 
 SEARCHED = ("data", "method", "beta_schedule", "training", "seed")
 """What an option that is searched begins with."""
 JUDGING = (
     "data.selection.corpus",
     "data.selection.labels",
+    "data.selection.unknown_views",
     "data.selection.views",
     "data.task.eval_policy",
     "data.task.findings",
     "data.task.folds",
 )
 """Options that change which answers are judged: values of the metric would not be of one kind."""
+LARGEST = 2**53
+"""A number of a range is smaller: beyond it whole numbers are not told apart."""
 KINDS = {"float": {"low", "high", "log", "step"}, "int": {"low", "high", "log", "step"}, "categorical": {"choices"}}
 """What a distribution takes, by its type."""
 
@@ -165,17 +168,31 @@ def read_space(paths: Sequence[Path]) -> Space:
         UserError: a file is not readable, or says something else; it names the file and the option.
     """
     parts: dict[str, Number | Choice] = {}
+    spelled: dict[str, str] = {}
     for path in paths:
+        here: dict[str, str] = {}
         for name, content in read_yaml(path).items():
-            parts[str(name)] = _part(f"{path}: {name}", str(name), content)
+            plain = _plain(str(name))
+            if plain in here:
+                raise UserError(f"{path}: {name} and {here[plain]} are one option; name it once")
+            if spelled.get(plain, name) != name:
+                del parts[spelled[plain]]
+            here[plain] = spelled[plain] = str(name)
+            parts[str(name)] = _part(f"{path}: {name}", plain, content)
+    if not parts:
+        raise UserError(f"{', '.join(map(str, paths))}: found no option to search")
     return Space(parts)
 
 
+def _plain(name: str) -> str:
+    """An option's name without what the command line leaves out."""
+    return ".".join(key for key in name.split(".") if key not in ("init_args", "class_path"))
+
+
 def _part(where: str, name: str, content: Any) -> Number | Choice:
-    name = ".".join(key for key in name.split(".") if key not in ("init_args", "class_path"))
     if name.split(".")[0] not in SEARCHED:
         raise UserError(f"{where}: expected an option of {', '.join(SEARCHED[:-1])}, by its dotted name, or seed")
-    if judging := [each for each in JUDGING if f"{name}.".startswith(f"{each}.")]:
+    if judging := [each for each in JUDGING if f"{name}.".startswith(f"{each}.") or each.startswith(f"{name}.")]:
         raise UserError(f"{where}: {judging[0]} changes what is judged, so trials could not be compared; leave it out")
     if not isinstance(content, dict) or content.get("type") not in KINDS:
         raise UserError(f"{where}: found {_short(content)}, expected a distribution with type: {', '.join(KINDS)}")
@@ -208,8 +225,10 @@ def _finite(where: str, whole: bool, value: Any) -> float:
             value = float(value)
         except ValueError as error:
             raise UserError(f"{where}: found {value!r}, expected a number") from error
+    if whole and isinstance(value, float) and value.is_integer():  # 1e1
+        value = int(value)
     fits = isinstance(value, int) or (isinstance(value, float) and not whole and math.isfinite(value))
-    if isinstance(value, bool) or not fits:
+    if isinstance(value, bool) or not fits or abs(value) > LARGEST:
         raise UserError(f"{where}: found {value!r}, expected a {'whole ' if whole else ''}number")
     return value
 
@@ -217,9 +236,14 @@ def _finite(where: str, whole: bool, value: Any) -> float:
 def _choice(where: str, choices: Any) -> Choice:
     if not isinstance(choices, list) or len(choices) < 2:
         raise UserError(f"{where}: choices: found {_short(choices)}, expected a list of at least 2")
-    named = {_name(value): value for value in choices}
+    try:
+        named = {_name(value): value for value in choices}
+    except (TypeError, AttributeError) as error:  # a date, arguments that are no mapping
+        raise UserError(
+            f"{where}: choices: expected numbers, words or parts of a config ({one_line(error)})"
+        ) from error
     if len(named) < len(choices):
-        raise UserError(f"{where}: choices: the same twice; give each once")
+        raise UserError(f"{where}: choices: the same twice (1 and true are the same); give each once")
     return Choice(named)
 
 
