@@ -311,16 +311,20 @@ def test_a_store_is_prepared_and_trained_from(config, tmp_path):
 
 
 def test_a_store_is_prepared_by_several_configs_as_a_training_is(config, tmp_path):
-    (tmp_path / "over.yaml").write_text(
-        "method:\n  init_args:\n    report_encoder:\n      init_args:\n        width: 24\n"
-    )
+    over = {"method": {"init_args": {"report_encoder": {"init_args": {"width": 24}}}}}
+    (tmp_path / "over.yaml").write_text(yaml.safe_dump(over))
     done("prepare", "--config", config, "--config", tmp_path / "over.yaml", "--output", tmp_path / "store")
     kept = yaml.safe_load((tmp_path / "store" / "config.yaml").read_text())
     assert kept["method"]["init_args"]["report_encoder"]["init_args"]["width"] == 24
 
 
 def test_features_of_weights_that_nobody_keeps_are_refused(config, tmp_path):
-    frozen = ("--method.image_encoder", "FrozenImageEncoder", "--method.image_encoder.backbone", "ConvEncoder")
+    frozen = (
+        "--method.image_encoder",
+        "vkd_pyro.encoders.frozen.FrozenImageEncoder",
+        "--method.image_encoder.backbone",
+        "ConvEncoder",
+    )
     error = refusal("prepare", "--config", config, *frozen, "--features", "1", "--output", tmp_path / "store")
     assert "--features: the first part of the image encoder has weights that are drawn anew each time" in error
     assert not (tmp_path / "store").exists()

@@ -24,7 +24,7 @@ WRONG = {
     "data.selection.unknown_views: {type: categorical, choices: [keep, drop]}": "unknown_views changes what is judged",
     "seed: {type: categorical, choices: [2020-01-01, 2020-02-02]}": "choices: expected numbers, words or parts",
     "a: {}": "a: expected an option of data, method",
-    "method.d: {type: categorical, choices: [{class_path: a.B, init_args: [1]}, 2]}": "choices: expected numbers, words",
+    "method.d: {type: categorical, choices: [{class_path: a.B, init_args: [1]}, 2]}": "choices: expected numbers",
     f"seed: {{type: int, low: 1, high: 1{'0' * 31}}}": "high: found 10000000000000000000000000000000, expected a whole",
     f"{LR}: {SPAN}\ntraining.optimizer.init_args.lr: {SPAN}": "training.optimizer.init_args.lr and .*lr are one option",
     "{}": "found no option to search",
