@@ -541,7 +541,7 @@ def test_a_file_that_is_there_is_not_written_over(folders, folder, tmp_path):
         ),
         (["--overlay_findings", "Upper Square"], "give --overlay FOLDER"),
         (["--overlay", "o", "--overlay_findings", "Uper Square"], "(did you mean Upper Square?); expected of Upper"),
-        (["--num_masks", "-1"], "num_masks: found -1, expected at least 0"),
+        (["--num_masks", "-1"], "num_masks: found -1, expected a whole number, from 0 to"),
         (["--ensemble", "nowhere"], "nowhere: not a bundle"),
     ],
 )

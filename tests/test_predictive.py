@@ -236,7 +236,7 @@ def test_augmented_pictures_are_a_source_of_uncertainty_of_their_own():
 
 @pytest.mark.parametrize(("name", "value"), [("num_samples", 0), ("num_masks", -1), ("num_augmentations", -2)])
 def test_numbers_that_make_no_sense_are_refused(name, value):
-    with pytest.raises(UserError, match=f"{name}: found {value}, expected at least"):
+    with pytest.raises(UserError, match=f"{name}: found {value}, expected a whole number, from"):
         predict(model_with(DiagonalNormal), make_batch().images, tuple("abc"), **{name: value})
 
 

@@ -103,7 +103,7 @@ def test_errors_are_of_the_settings_or_of_the_machine():
 
 def test_another_space_or_metric_is_another_study(tmp_path):
     begin(tmp_path / "study", identity={"space": {"a": 1}})
-    with pytest.raises(UserError, match="study was begun with another space than this"):
+    with pytest.raises(UserError, match="study was begun with another space than this: a is 2 now, and was 1; give"):
         begin(tmp_path / "study", identity={"space": {"a": 2}})
     with pytest.raises(UserError, match="study was begun with another metric"):
         open_study(tmp_path / "study", Goal("val/loss"), pruner_of("none", 1), 0, {"space": {"a": 1}})

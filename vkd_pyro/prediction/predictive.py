@@ -29,10 +29,13 @@ from vkd_pyro.model import ImageModel
 from vkd_pyro.prediction.inference_data import inference_data
 from vkd_pyro.prediction.queries import Answer, Query, parse
 from vkd_pyro.sampling import PosteriorPredictive
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, check_count
 from vkd_pyro.utils.notebook import notebook_html
 
 Array = NDArray[np.float32]
+
+MOST_DRAWS = 1_000_000
+"""Of z, of masks, of augmented images: more would fill the memory, and say no more."""
 
 SHOWN = 6
 """Images that a notebook shows of a prediction."""
@@ -199,8 +202,7 @@ class UncertaintySources:
 
     def __post_init__(self) -> None:
         for name, least in (("num_samples", 1), ("num_masks", 0), ("num_augmentations", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name}: found {getattr(self, name)}, expected at least {least}")
+            check_count(name, getattr(self, name), least, MOST_DRAWS)
 
 
 def predict(

@@ -202,9 +202,22 @@ def _check_same(study: optuna.Study, ours: dict[str, Any], folder: Path) -> None
         if name not in theirs:
             study.set_user_attr(name, value)
         elif theirs[name] != value:
+            where, found, expected = difference(value, theirs[name])
+            what = ".".join(where) or name
             raise UserError(
-                f"--study: {folder} was begun with another {name} than this; give the same, or another folder"
+                f"--study: {folder} was begun with another {name} than this: {what} is {found!r:.80} now, and was "
+                f"{expected!r:.80}; give the same, or another folder"
             )
+
+
+def difference(ours: Any, theirs: Any) -> tuple[tuple[str, ...], Any, Any]:
+    """Where two nested mappings first differ: the names that lead there, and what each has; None where it has none."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in [*ours, *theirs]:
+            if ours.get(name) != theirs.get(name):
+                where, one, other = difference(ours.get(name), theirs.get(name))
+                return (str(name), *where), one, other
+    return (), ours, theirs
 
 
 def without_password(url: str) -> str:
