@@ -20,7 +20,7 @@ RESULTS = (
     *("synthetic", "openi_pretrained", "openi_pretrained_tenth", "openi", "uncertainty_openi", "labeller_openi"),
     *("openi_cpu_tenth", "openi_pretrained_3percent", "openi_pretrained_30percent", "openi_pretrained_controls"),
     *("labeller_sentences", "coverage", "recalibration", "serving"),
-    *("openi_pretrained_tuned", "tuning", "openi_finetuned_tenth"),
+    *("openi_pretrained_tuned", "tuning", "openi_finetuned_tenth", "openi_finetuned", "openi_finetuned_tenth_by_auc"),
     *("speed_openi", "benchmark", "scale", "scaling"),
 )
 
@@ -43,6 +43,8 @@ COLUMNS = {
     "openi_cpu_tenth": PRETRAINED_COLUMNS,
     "openi_pretrained_tuned": PRETRAINED_COLUMNS,
     "openi_finetuned_tenth": PRETRAINED_COLUMNS,
+    "openi_finetuned": PRETRAINED_COLUMNS,
+    "openi_finetuned_tenth_by_auc": (*PRETRAINED_COLUMNS[:8], "Δ macro30"),
     "openi_pretrained_3percent": PRETRAINED_COLUMNS,
     "openi_pretrained_30percent": PRETRAINED_COLUMNS,
     "openi_pretrained_controls": (*PRETRAINED_COLUMNS[:8], "Δ macro30"),
