@@ -15,6 +15,7 @@ from vkd_pyro.utils.errors import UserError
 SYNTHETIC = ("--config", "synthetic", "--run", "run")
 
 SLIPS = [
+    (["--method.prior.class_path", "os.getcwd"], "class_path: a setting names a function, expected a class: its name"),
     (["--method.prior", "Laplac"], "method.prior: found Laplac, expected a class: its name or its import path (did"),
     (["--method.latent_dimm", "4"], "method: VKD: Option 'latent_dimm' is not accepted (did you mean latent_dim?)"),
     (["--config", "methods/no_reports"], "--config: no file methods/no_reports (did you mean methods/no_report?)"),

@@ -26,6 +26,8 @@ def explain(message: str, options: Iterable[str], configs: Iterable[str] = ()) -
         configs: names that --config takes.
     """
     keys, class_path, leaf = _first_branch(message)
+    if "linked_targets" in message:  # jsonargparse's own failure, which does not say where
+        return "class_path: a setting names a function, expected a class: its name or its import path"
     if not keys:
         return _with_nearest_option(" ".join(message.split()), list(options))
     key, name = ".".join(keys), _short(class_path)
