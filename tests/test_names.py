@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_cli import refusal
 from tests.test_readme import OF_TRAININGS
 from vkd_pyro.artifacts.names import check_names
 from vkd_pyro.artifacts.source import arguments, below
@@ -15,7 +16,6 @@ from vkd_pyro.utils.errors import UserError
 SYNTHETIC = ("--config", "synthetic", "--run", "run")
 
 SLIPS = [
-    (["--method.prior.class_path", "os.getcwd"], "class_path: a setting names a function, expected a class: its name"),
     (["--method.prior", "Laplac"], "method.prior: found Laplac, expected a class: its name or its import path (did"),
     (["--method.latent_dimm", "4"], "method: VKD: Option 'latent_dimm' is not accepted (did you mean latent_dim?)"),
     (["--config", "methods/no_reports"], "--config: no file methods/no_reports (did you mean methods/no_report?)"),
@@ -97,3 +97,8 @@ def test_the_package_is_the_command(capsys):
     run = [sys.executable, "-m", "vkd_pyro", "--version"]
     done = subprocess.run(run, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
     assert done.stdout == f"vkd {__version__}\n"
+
+
+def test_a_function_in_the_place_of_a_class_is_said():
+    error = refusal("train", *SYNTHETIC, "--method.prior.class_path", "os.getcwd")
+    assert error == "vkd: class_path: a setting names a function, expected a class: its name or its import path\n"
