@@ -100,7 +100,8 @@ def test_the_package_is_the_command(capsys):
 
 def test_a_function_in_the_place_of_a_class_is_said(tmp_path):
     """In a process of its own, where a deprecation that jsonargparse meets on its way is no error."""
-    command = [sys.executable, "-P", "-m", "vkd_pyro.cli", "train", *SYNTHETIC, "--method.prior.class_path", "os.getcwd"]
+    command = [sys.executable, "-P", "-m", "vkd_pyro.cli", "train", *SYNTHETIC]
+    command += ["--method.prior.class_path", "os.getcwd"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     said = "vkd: class_path: a setting names a function, expected a class: its name or its import path"
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, said)
