@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from vkd_pyro.evaluation.comparison import paired_difference
+from vkd_pyro.evaluation.comparison import mean_difference, paired_difference
 from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation
 
 MACRO = f"macro{MIN_POSITIVES}"
 AVERAGES = ("macro", MACRO, "micro", "weighted")
+MEAN = ", mean of seeds"
 JOINT = {"joint nll": "joint_nll", "product of marginals": "marginal_nll", "I(z; y)": "answer_information"}
 
 
@@ -50,7 +51,8 @@ def differences(
 ) -> dict[str, str]:
     """Paired differences from a baseline with their intervals, and those of each seed; `to` ends their names."""
     by_seed = [paired_difference([a], [b], num_resamples=1).estimate for a, b in zip(ours, baseline, strict=True)]
-    return {
+    mean = {f"Δ {MACRO}{MEAN}{to}": str(mean_difference(ours, baseline, num_resamples=num_resamples))}
+    return (mean if len(ours) > 1 else {}) | {
         f"Δ {MACRO}{to}": str(paired_difference(ours, baseline, num_resamples=num_resamples)),
         f"Δ micro{to}": str(paired_difference(ours, baseline, "micro", num_resamples)),
         f"Δ {MACRO}{to} by seed": " ".join("undefined" if np.isnan(found) else f"{found:+.3f}" for found in by_seed),

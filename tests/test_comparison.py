@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.test_evaluation import make_evaluation, make_full_evaluation
-from vkd_pyro.evaluation.comparison import by_finding, paired_difference
+from vkd_pyro.evaluation.comparison import by_finding, mean_difference, paired_difference
 from vkd_pyro.metrics import auroc, macro_auroc, micro_auroc
 from vkd_pyro.utils.errors import UserError
 
@@ -25,6 +25,29 @@ def test_difference_is_of_predictions_averaged_over_seeds(metric, function):
     assert interval.estimate == pytest.approx(function(mean[0], ours[0].labels) - function(mean[1], ours[0].labels))
     assert interval.low < interval.estimate < interval.high
     assert interval.low > 0
+
+
+@pytest.mark.parametrize(("metric", "function"), [("macro", macro_auroc), ("micro", micro_auroc)])
+def test_the_mean_difference_is_that_of_each_seed(metric, function):
+    ours, theirs = [make_evaluation(s, 1.5) for s in (0, 1)], [make_evaluation(s, 1.0) for s in (2, 3)]
+    interval = mean_difference(ours, theirs, metric, num_resamples=300)
+    each = [
+        function(a.probabilities, a.labels) - function(b.probabilities, b.labels)
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    assert interval.estimate == pytest.approx(np.mean(each))
+    assert 0 < interval.low < interval.estimate < interval.high
+    alone = mean_difference(ours[:1], theirs[:1], metric, num_resamples=300)
+    assert alone == paired_difference(ours[:1], theirs[:1], metric, num_resamples=300)
+
+
+def test_seeds_that_differ_widen_the_interval_of_their_mean():
+    """Of one seed that gains and one that loses: as wide as the two are apart, where patients alone would not make it."""
+    good, bad = make_evaluation(0, 3.0), make_evaluation(0, 0.1)
+    interval = mean_difference([good, bad], [bad, good], num_resamples=200)
+    gain = mean_difference([good], [bad], num_resamples=1).estimate
+    assert interval.estimate == pytest.approx(0, abs=1e-12)
+    assert interval.low < -0.8 * gain < 0.8 * gain < interval.high
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():

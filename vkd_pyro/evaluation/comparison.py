@@ -1,7 +1,7 @@
 """Comparisons of methods on the same studies: the one paired interval, and what refuses to be compared."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -34,20 +34,38 @@ def paired_difference(
     Raises:
         UserError: the evaluations are not of the same studies, labels and findings.
     """
-    first = ours[0]
-    for other in (*ours, *theirs):
-        check_comparable(first, other)
-    chosen = (
-        np.nansum(first.labels, axis=0) >= MIN_POSITIVES if metric == "macro" else np.full(len(first.findings), True)
-    )
-    if not chosen.any():
-        return metrics.UNDEFINED
-    a, b = (np.mean([e.probabilities for e in each], axis=0)[:, chosen] for each in (ours, theirs))
-    labels = first.labels[:, chosen]
-    function = _resampled_macro if metric == "macro" else resampled_micro_auroc
+    first = _comparable(ours, theirs)
+    a, b = (np.mean([e.probabilities for e in each], axis=0) for each in (ours, theirs))
+    return metrics.bootstrap_interval(_difference(first, a, b, metric), first.patient_ids, num_resamples, seed)
+
+
+def mean_difference(
+    ours: Sequence[Evaluation],
+    theirs: Sequence[Evaluation],
+    metric: Literal["macro", "micro"] = "macro",
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """The mean over seeds of the difference of each: of one training, where `paired_difference` is of an ensemble.
+
+    Where each seed has the labels of other patients, an ensemble has seen those of all. Patients are resampled in pairs,
+    the same for every seed, and seeds as well, of which few make a rough interval.
+
+    Args: as of `paired_difference`.
+
+    Raises:
+        UserError: as of `paired_difference`.
+    """
+    first = _comparable(ours, theirs)
+    each = [_difference(first, a.probabilities, b.probabilities, metric) for a, b in zip(ours, theirs, strict=True)]
+    generator = np.random.default_rng(seed)
 
     def difference(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        return function(a, labels, first.models, counts) - function(b, labels, first.models, counts)
+        found = np.stack([one(counts) for one in each])  # [seeds, R]
+        if (counts == 1).all():  # the rows as they are
+            return found.mean(axis=0)
+        picked = generator.integers(len(each), size=found.shape)
+        return np.take_along_axis(found, picked, axis=0).mean(axis=0)
 
     return metrics.bootstrap_interval(difference, first.patient_ids, num_resamples, seed)
 
@@ -99,6 +117,31 @@ def check_comparable(first: Evaluation, other: Evaluation) -> None:
     folds = [None if each.models is None else each.models.tolist() for each in (first, other)]
     if folds[0] != folds[1]:
         raise UserError("compare: folds are put together in one of these evaluations, and not so in another")
+
+
+def _comparable(ours: Sequence[Evaluation], theirs: Sequence[Evaluation]) -> Evaluation:
+    """The first of all, with which the others are comparable; raises `UserError` where they are not."""
+    for other in (*ours, *theirs):
+        check_comparable(ours[0], other)
+    return ours[0]
+
+
+def _difference(
+    first: Evaluation, a: NDArray[np.float64], b: NDArray[np.float64], metric: str
+) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+    """The difference of two predictions, [N, K], in resamples of the rows; NaN where no finding takes part."""
+    chosen = np.nansum(first.labels, axis=0) >= (MIN_POSITIVES if metric == "macro" else 0)
+    function = _resampled_macro if metric == "macro" else resampled_micro_auroc
+    labels = first.labels[:, chosen]
+
+    def difference(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        if not chosen.any():
+            return np.full(len(counts), np.nan)
+        return function(a[:, chosen], labels, first.models, counts) - function(
+            b[:, chosen], labels, first.models, counts
+        )
+
+    return difference
 
 
 def _resampled_macro(
