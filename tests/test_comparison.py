@@ -42,7 +42,7 @@ def test_the_mean_difference_is_that_of_each_seed(metric, function):
 
 
 def test_seeds_that_differ_widen_the_interval_of_their_mean():
-    """Of one seed that gains and one that loses: as wide as the two are apart, where patients alone would not make it."""
+    """Of one seed that gains and one that loses: as wide as the two are apart, as patients alone do not make it."""
     good, bad = make_evaluation(0, 3.0), make_evaluation(0, 0.1)
     interval = mean_difference([good, bad], [bad, good], num_resamples=200)
     gain = mean_difference([good], [bad], num_resamples=1).estimate

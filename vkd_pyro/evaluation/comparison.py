@@ -48,8 +48,8 @@ def mean_difference(
 ) -> Interval:
     """The mean over seeds of the difference of each: of one training, where `paired_difference` is of an ensemble.
 
-    Where each seed has the labels of other patients, an ensemble has seen those of all. Patients are resampled in pairs,
-    the same for every seed, and seeds as well, of which few make a rough interval.
+    Where each seed has the labels of other patients, an ensemble has seen those of all. Patients are resampled in
+    pairs, the same for every seed, and seeds as well, of which few make a rough interval.
 
     Args: as of `paired_difference`.
 
@@ -137,9 +137,8 @@ def _difference(
     def difference(counts: NDArray[np.int64]) -> NDArray[np.float64]:
         if not chosen.any():
             return np.full(len(counts), np.nan)
-        return function(a[:, chosen], labels, first.models, counts) - function(
-            b[:, chosen], labels, first.models, counts
-        )
+        areas = [function(p[:, chosen], labels, first.models, counts) for p in (a, b)]
+        return areas[0] - areas[1]
 
     return difference
 
