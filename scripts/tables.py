@@ -15,9 +15,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+TO_IMAGE_ONLY = re.compile("macro30(, mean of seeds)? to image_only")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = (
-    *("synthetic", "openi_pretrained", "openi_pretrained_tenth", "openi", "uncertainty_openi", "labeller_openi"),
+    *(
+        "synthetic",
+        "synthetic_tenth",
+        "openi_pretrained",
+        "openi_pretrained_tenth",
+        "openi",
+        "uncertainty_openi",
+        "labeller_openi",
+    ),
     *("openi_cpu_tenth", "openi_pretrained_3percent", "openi_pretrained_30percent", "openi_pretrained_controls"),
     *("labeller_sentences", "coverage", "recalibration", "serving"),
     *("openi_pretrained_tuned", "tuning", "openi_finetuned_tenth", "openi_finetuned", "openi_finetuned_tenth_by_auc"),
@@ -35,13 +44,20 @@ PRETRAINED_COLUMNS = (
     *("macro", "macro30", "micro", "joint nll", "product of marginals", "I(z; y)", "report macro", "KL"),
     *(f"Δ macro30 to {name}" for name in ("image_only", "multitask", "logit_distillation")),
 )
+SEEDS_COLUMNS = (
+    *PRETRAINED_COLUMNS[:8],
+    *(f"Δ macro30, mean of seeds to {name}" for name in ("image_only", "multitask", "logit_distillation")),
+)
+SYNTHETIC_COLUMNS = (*SEEDS_COLUMNS[:-1], "Δ macro30, mean of seeds to no_report")
 COLUMNS = {
+    "synthetic": SYNTHETIC_COLUMNS,
+    "synthetic_tenth": SYNTHETIC_COLUMNS,
     "speed_openi": SPEED_COLUMNS,
     "openi": OPENI_COLUMNS,
     "openi_pretrained": PRETRAINED_COLUMNS,
     "openi_pretrained_tenth": PRETRAINED_COLUMNS,
     "openi_cpu_tenth": PRETRAINED_COLUMNS,
-    "openi_pretrained_tuned": PRETRAINED_COLUMNS,
+    "openi_pretrained_tuned": SEEDS_COLUMNS,
     "openi_finetuned_tenth": PRETRAINED_COLUMNS,
     "openi_finetuned": PRETRAINED_COLUMNS,
     "openi_finetuned_tenth_by_auc": (*PRETRAINED_COLUMNS[:8], "Δ macro30"),
@@ -112,7 +128,7 @@ def short(name: str) -> str:
     share = r"data\.task\.label_share=[\d.]+(-data\.task\.label_draw=\{seed\})?"
     named = re.sub(f"-{share}", "", re.sub(f"/{share}-", "/vkd, ", re.sub(f"/{share}$", "/vkd", name)))
     named = re.sub(r"\b(\w+)-\1$", r"\1", named)  # methods/NAME with tuned/NAME on top
-    return re.sub(r"^openi_(pretrained|finetuned|cpu)/", "", named)
+    return re.sub(r"^(openi_(pretrained|finetuned|cpu)|synthetic)/", "", named)
 
 
 def numbers_unbroken(cell: object) -> str:
@@ -122,12 +138,12 @@ def numbers_unbroken(cell: object) -> str:
 
 
 def openi_in_short() -> str:
-    """What the README shows of results/openi_pretrained*.json: four methods, a tenth of the labels and all."""
+    """What the README shows of results/openi_pretrained*.json: four methods, a tenth of the labels, tuned, and all."""
     shown: dict[str, dict[str, str]] = {}
-    for title, name in {"a tenth of the labels": "openi_pretrained_tenth", "all labels": "openi_pretrained"}.items():
+    for title, name in {"a tenth of the labels": "openi_pretrained_tuned", "all labels": "openi_pretrained"}.items():
         for row, cells in read(name)["table"].items():
             method = short(row)
-            to_image_only = next((found for column, found in cells.items() if "macro30 to image_only" in column), "")
+            to_image_only = next((found for column, found in cells.items() if TO_IMAGE_ONLY.search(column)), "")
             shown.setdefault(method, {})[f"macro30 AUC, {title}"] = cells["macro30"]
             shown[method][f"to image_only, {title}"] = to_image_only
             shown[method][f"joint NLL, {title}"] = cells["joint nll"]
