@@ -126,7 +126,10 @@ def steps(folder: Path) -> tuple[list[float], list[list[str]]]:
     [
         {},
         pytest.param({"method": "no_report"}, marks=pytest.mark.slow),
-        {"objective": TraceVKD_ELBO(3, 2, "mixture", unknown_labels="from_report"), "label_share": 0.5},
+        pytest.param(
+            {"objective": TraceVKD_ELBO(3, 2, "mixture", unknown_labels="from_report"), "label_share": 0.5},
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"training": {"accumulate_batches": 2}}, marks=pytest.mark.slow),
     ],
     ids=["vkd", "no_report", "half labelled", "accumulated"],

@@ -98,6 +98,7 @@ def test_the_package_is_the_command(capsys):
     assert done.stdout == f"vkd {__version__}\n"
 
 
+@pytest.mark.slow
 def test_a_function_in_the_place_of_a_class_is_said(tmp_path):
     """In a process of its own, where a deprecation that jsonargparse meets on its way is no error."""
     command = [sys.executable, "-P", "-m", "vkd_pyro.cli", "train", *SYNTHETIC]
