@@ -66,9 +66,16 @@ def load_checked(path: Path) -> dict[str, Any]:
         _check_packed(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         weights = state["state_dict"]
-        if not all(isinstance(key, str) and isinstance(one, torch.Tensor) for key, one in weights.items()):
+        if not all(isinstance(key, str) and _is_state(key, one) for key, one in weights.items()):
             raise UserError("state_dict: expected tensors by name")
         return state
+
+
+def _is_state(key: str, value: object) -> bool:
+    """Whether it is a tensor, or the words that a part keeps of itself, such as the name of its language model."""
+    if key.endswith("_extra_state") and isinstance(value, dict):
+        return all(isinstance(word, str) for pair in value.items() for word in pair)
+    return isinstance(value, torch.Tensor)
 
 
 def resumption_of(path: Path) -> tuple[int, int, dict[str, Any]]:

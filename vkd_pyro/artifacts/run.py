@@ -273,7 +273,8 @@ def load_checkpoint(
     ours = method.state_dict()
     for key in [*theirs, *ours]:
         shapes = [list(getattr(one[key], "shape", ())) if key in one else "none" for one in (theirs, ours)]
-        if shapes[0] == shapes[1] and not torch.isfinite(theirs[key]).all():
+        numbers = isinstance(theirs.get(key), torch.Tensor)
+        if shapes[0] == shapes[1] and numbers and not torch.isfinite(theirs[key]).all():
             raise UserError(f"{path}: {key} has values that are not finite; train again")
         if shapes[0] != shapes[1]:
             raise UserError(
