@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import TinyCorpus, study_data
+from tests.test_encoders import write_bert
 from vkd_pyro.artifacts.bundle import load_bundle
 from vkd_pyro.artifacts.run import load_checkpoint
 from vkd_pyro.data.images.transforms import Augmentation
@@ -23,14 +24,14 @@ from vkd_pyro.data.study_data import StudyData
 from vkd_pyro.distributions import KL, MLP, BernoulliLikelihood, DiagonalNormal, Divergence, LowRankProbitLikelihood
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
-from vkd_pyro.encoders.report import WordEncoder
+from vkd_pyro.encoders.report import LanguageModelEncoder, WordEncoder
 from vkd_pyro.evaluation.evaluate import evaluate
 from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.methods.no_report import NoReport
 from vkd_pyro.methods.vkd import VKD
 from vkd_pyro.schedules import Constant, Cyclical, Switch
 from vkd_pyro.training.callbacks import RelativeEarlyStopping
-from vkd_pyro.training.fitting import fit
+from vkd_pyro.training.fitting import finish, fit
 from vkd_pyro.training.settings import Training
 from vkd_pyro.training.trainer import compile_encoders
 from vkd_pyro.utils.epochs import MONITORED, best_epoch
@@ -225,6 +226,27 @@ def test_the_epoch_that_is_kept_and_the_last_one_follow_the_monitor(tmp_path, mo
     assert said in load_bundle(run / "bundle").card
     for name, value in best["state_dict"].items():
         assert torch.equal(value, vkd.state_dict()[name.removeprefix("method.")])
+
+
+def test_a_language_model_is_trained_to_the_end_and_gone_on_with(tmp_path):
+    """Its checkpoints hold words beside tensors: which model, and the hash of its weights."""
+    folder = write_bert(tmp_path, seed=0)
+
+    def method() -> VKD:
+        torch.manual_seed(0)
+        encoder = LanguageModelEncoder(str(folder), max_tokens=20)
+        return VKD(TinyCorpus.findings, ConvEncoder((8, 16)), encoder, 4, family, family)
+
+    run, data = tmp_path / "run", make_data()
+    fit(method(), data, run, Constant(), SETTINGS, progress=False)
+    bundle = load_bundle(run / "bundle")
+    shutil.rmtree(run / "bundle")
+    finished = finish(method(), data, run, SETTINGS)
+    assert load_bundle(run / "bundle").weights_hash == bundle.weights_hash
+    assert finished.report_encoder.fingerprint == method().report_encoder.fingerprint
+    shutil.rmtree(run / "bundle")
+    fit(method(), data, run, Constant(), replace(SETTINGS, max_epochs=3), progress=False, resume=True)
+    assert len(pd.read_csv(run / "metrics.csv")) == 3
 
 
 def test_an_undefined_auc_cannot_choose_an_epoch(tmp_path, monkeypatch):
