@@ -18,15 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TO_IMAGE_ONLY = re.compile("macro30(, mean of seeds)? to image_only")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = (
-    *(
-        "synthetic",
-        "synthetic_tenth",
-        "openi_pretrained",
-        "openi_pretrained_tenth",
-        "openi",
-        "uncertainty_openi",
-        "labeller_openi",
-    ),
+    *("synthetic", "synthetic_tenth", "openi_pretrained", "openi_pretrained_tenth", "openi"),
+    *("uncertainty_openi", "labeller_openi"),
     *("openi_cpu_tenth", "openi_pretrained_3percent", "openi_pretrained_30percent", "openi_pretrained_controls"),
     *("labeller_sentences", "coverage", "recalibration", "serving"),
     *("openi_pretrained_tuned", "tuning", "openi_finetuned_tenth", "openi_finetuned", "openi_finetuned_tenth_by_auc"),

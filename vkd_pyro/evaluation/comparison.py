@@ -77,9 +77,7 @@ def by_finding(
 
     Of a finding that fewer than 5 patients have there is no interval, and of fewer than 30 a note (`few_patients`).
     """
-    first = ours[0]
-    for other in (*ours, *theirs):
-        check_comparable(first, other)
+    first = _comparable(ours, theirs)
     a, b = (np.mean([e.probabilities for e in each], axis=0) for each in (ours, theirs))
 
     def of(k: int) -> Interval:

@@ -149,12 +149,13 @@ def study_outputs(
         read = method.report_predictive(batch, features, max(num_samples, KL_DRAWS), seed)
         outputs |= _of_report(read, said, batch, labels, num_samples) if read else {}
     samples = said.samples if fusion == "none" else mean_over_studies(said.samples, group)
-    outputs |= _of_samples(samples) | _of_answers(samples, labels, abnormalities(method.findings), seed)
+    abnormal = abnormalities(method.findings)
+    outputs |= _of_samples(samples) | _of_answers(samples, labels, abnormal, seed)
     likelihood: Any = getattr(model, "likelihood", None)
     independent = likelihood is None or likelihood.independent_given_z
     if not independent:
-        given = likelihood, cast(Tensor, said.z), features
-        outputs |= _of_dependent(*given, labels, abnormalities(method.findings), None if fusion == "none" else group)
+        z, joined = cast(Tensor, said.z), None if fusion == "none" else group
+        outputs |= _of_dependent(likelihood, z, features, labels, abnormal, joined)
     arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
     arrays["replicas"] = np.full((len(batch), 1), np.nan)
     if replicated and independent:

@@ -30,6 +30,7 @@ from vkd_pyro.prediction.inference_data import inference_data
 from vkd_pyro.prediction.queries import Answer, Query, parse
 from vkd_pyro.sampling import PosteriorPredictive
 from vkd_pyro.utils.errors import UserError, check_count
+from vkd_pyro.utils.modes import in_eval_mode
 from vkd_pyro.utils.notebook import notebook_html
 
 Array = NDArray[np.float32]
@@ -241,7 +242,7 @@ def predict_with(
     models = [model] if isinstance(model, nn.Module) else list(model)
     _check(models, images)
     versions = list(_versions(images, uncertainty))
-    with _in_eval_mode(models):
+    with in_eval_mode(*models):
         said = [one for network in models for version in versions for one in _by_mask(network, version, uncertainty)]
     if said[0].samples.shape[-1] != len(findings):
         raise UserError(f"findings: found {len(findings)} names, and the model says {said[0].samples.shape[-1]}")
@@ -264,25 +265,11 @@ def _check(models: Sequence[Any], images: Any) -> None:
     if not isinstance(images, Tensor) or not images.is_floating_point() or len(shape) != 4 or shape[1] != 1:
         kind = str(images.dtype).removeprefix("torch.") if isinstance(images, Tensor) else type(images).__name__
         raise UserError(f"images: found {kind} {shape}, expected a float tensor [N, 1, height, width] in [0, 1]")
-    if len(images) and not (images.min() >= 0 and images.max() <= 1):  # NaN is neither
+    low, high = images.aminmax() if images.numel() else (0.0, 1.0)
+    if not (low >= 0 and high <= 1):  # NaN is neither
         raise UserError(
-            f"images: found values from {images.min():g} to {images.max():g}, expected 0 to 1; divide pixels of 8 bit "
-            "by 255"
+            f"images: found values from {low:g} to {high:g}, expected 0 to 1; divide pixels of 8 bit by 255"
         )
-
-
-@contextmanager
-def _in_eval_mode(models: Sequence[Any]) -> Iterator[None]:
-    """Without what training alone does: dropout, statistics of the batch."""
-    networks = [model for model in models if isinstance(model, nn.Module)]
-    training = [module for network in networks for module in network.modules() if module.training]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def joined(said: Sequence[PosteriorPredictive], findings: tuple[str, ...], **sources: bool) -> Prediction:

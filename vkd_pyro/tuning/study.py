@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from vkd_pyro.tuning.space import Space
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import private_folder
+from vkd_pyro.utils.serialization import difference
 
 DATABASE, LOCK = "study.db", ".study.lock"
 FAILED, SURPLUS = "failed", "surplus"
@@ -208,16 +209,6 @@ def _check_same(study: optuna.Study, ours: dict[str, Any], folder: Path) -> None
                 f"--study: {folder} was begun with another {name} than this: {what} is {found!r:.80} now, and was "
                 f"{expected!r:.80}; give the same, or another folder"
             )
-
-
-def difference(ours: Any, theirs: Any) -> tuple[tuple[str, ...], Any, Any]:
-    """Where two nested mappings first differ: the names that lead there, and what each has; None where it has none."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name in [*ours, *theirs]:
-            if ours.get(name) != theirs.get(name):
-                where, one, other = difference(ours.get(name), theirs.get(name))
-                return (str(name), *where), one, other
-    return (), ours, theirs
 
 
 def without_password(url: str) -> str:

@@ -129,3 +129,13 @@ def _typed(part: type, name: str, value: Any) -> Any:
                 )
             return kind(**value)
     return value
+
+
+def difference(ours: Any, theirs: Any) -> tuple[tuple[str, ...], Any, Any]:
+    """Where two nested mappings first differ: the names that lead there, and what each has; None where it has none."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in [*ours, *theirs]:
+            if ours.get(name) != theirs.get(name):
+                where, one, other = difference(ours.get(name), theirs.get(name))
+                return (str(name), *where), one, other
+    return (), ours, theirs

@@ -1,7 +1,5 @@
 """Whether model and guide go together: found from a few studies, before the first step of a training."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +13,7 @@ from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.methods.base import Method
 from vkd_pyro.training.check.sites import in_one_line, mismatches, trace_of, variables
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.modes import in_eval_mode
 
 FEW = 4
 """So many images are looked at."""
@@ -27,7 +26,7 @@ def check_programs(method: Method, dataset: StudyDataset, device: torch.device) 
     """
     batch = few(dataset).to(device)
     latent_dim = getattr(method, "latent_dim", 0)
-    with seeded(0, device), _in_eval_mode(method.to(device)):
+    with seeded(0, device), in_eval_mode(method.to(device)):
         model, guide = trace_of("model", method.model, batch, latent_dim), None
         if method.guide is not None and isinstance(getattr(method, "objective", None), TraceVKD_ELBO):
             guide = trace_of("guide", method.guide, batch, latent_dim)
@@ -68,14 +67,3 @@ def few(dataset: StudyDataset) -> Batch:
     if dataset.reports is not None and (first := next(reported, None)) is not None and first not in rows:
         rows[-1] = first
     return collate([dataset[-1, row] for row in rows])
-
-
-@contextmanager
-def _in_eval_mode(method: Method) -> Iterator[None]:
-    modes = {module: module.training for module in method.modules()}
-    try:
-        method.eval()
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
