@@ -11,6 +11,7 @@ import pyro
 import torch
 from pyro.infer import SVI
 from pyro.optim import ClippedAdam
+from trainings import errors_in_one_line
 
 from vkd_pyro import VKD, StudyData, TraceVKD_ELBO, evaluate
 from vkd_pyro.artifacts.bundle import save_bundle
@@ -21,6 +22,7 @@ from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.schedules import Cyclical
 from vkd_pyro.synthetic.corpus import SyntheticCorpus
+from vkd_pyro.training.requirements import observe_training
 
 
 def main() -> None:
@@ -35,7 +37,8 @@ def main() -> None:
 
     data = StudyData(Selection(SyntheticCorpus(arguments.num_studies), image_size=64), loading=Loading(batch_size=64))
     vkd = VKD(data.findings, ConvEncoder(), WordEncoder(), latent_dim=64)
-    loader = data.train_loader(vkd.guide.report_encoder, arguments.seed)
+    observe_training(vkd, data)  # what a part learns before the first step, such as a vocabulary
+    loader = data.train_loader(vkd.report_encoder, arguments.seed, observation=vkd.report_likelihood)
 
     objective = TraceVKD_ELBO(divergence=BalancedKL(prior_weight=0.005, posterior_weight=0.0005))
     schedule = Cyclical(cycles=4)
@@ -54,10 +57,11 @@ def main() -> None:
     print(evaluate(vkd, data, split="test"))
     if arguments.output:
         save_bundle(
-            arguments.output, vkd.model, vkd.findings, data.transform, card="Trained by scripts/train_svi.py.\n"
+            arguments.output, vkd.image_model, vkd.findings, data.transform, card="Trained by scripts/train_svi.py.\n"
         )
         print(f"written: {arguments.output}")
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

@@ -18,7 +18,7 @@ from vkd_pyro.distributions import MLP, BalancedKL, Distribution, Family, Likeli
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.evaluation.advice import cures
-from vkd_pyro.evaluation.collapse import LatentUse, beta_so_far, warn_if_ignored, warning_of
+from vkd_pyro.evaluation.collapse import LatentUse, at_least, beta_so_far, warn_if_ignored, warning_of
 from vkd_pyro.evaluation.evaluate import evaluate
 from vkd_pyro.evaluation.outputs import StudyOutputs, study_outputs
 from vkd_pyro.evaluation.saved import load_evaluation, save_evaluation
@@ -266,6 +266,12 @@ def test_an_evaluation_keeps_the_gauge(tmp_path):
     assert len(summary["kl_per_dimension"]) == 4
     assert "I(z; y_k), z of the report, summed over findings: at least" in str(evaluation)
     assert "z moves a probability by" in str(evaluation)
+
+
+def test_a_bound_below_zero_is_not_printed_as_what_information_is_at_least():
+    assert at_least(0.318) == "at least 0.32 nats"
+    assert at_least(-0.001) == at_least(0.0) == "at least 0 nats"
+    assert at_least(-1.25) == "at least 0 nats (the bound, -1.25, says no more)"
 
 
 def test_null_has_its_reason(tmp_path):

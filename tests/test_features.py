@@ -15,8 +15,10 @@ from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import prepare
 from vkd_pyro.data.store.features import ImageFeatures
+from vkd_pyro.distributions import WordPresence
 from vkd_pyro.encoders.frozen import FrozenImageEncoder
 from vkd_pyro.encoders.image import ConvEncoder
+from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.methods import ImageOnly
 from vkd_pyro.utils.errors import UserError
 
@@ -139,6 +141,32 @@ def test_features_of_another_encoder_are_refused(store, tmp_path, encoder, messa
         fit(method, data, tmp_path / "run", training=Training(max_epochs=1), progress=False)
     with pytest.raises(UserError, match=message):
         evaluate(method, data, split="test")
+
+
+def test_another_report_likelihood_reuses_images_and_features(store, tmp_path):
+    selection = Selection(Uneven(), 32)
+    parts = {"observation": WordPresence(4), "features": ImageFeatures(frozen(), 3, Augmentation(degrees=30))}
+    prepare(selection, WordEncoder(50), tmp_path / "anew", progress=False, **parts)
+    counts = prepare(selection, WordEncoder(50), tmp_path / "reused", progress=False, reuse=store, **parts)
+    files = {path.name: path for path in (tmp_path / "reused").glob("*.arrow")}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "anew").glob("*.arrow")} == {
+        name: path.read_bytes() for name, path in files.items()
+    }
+    taken = {name for name, path in files.items() if (store / name).exists() and path.samefile(store / name)}
+    assert taken == {"00000.images.arrow", "00000.features.arrow"}
+    assert counts == prepare(selection, WordEncoder(50), tmp_path / "reused", progress=False, reuse=store, **parts)
+    other = ImageFeatures(frozen(seed=1), 3, Augmentation(degrees=30))
+    prepare(selection, None, tmp_path / "other", progress=False, features=other, reuse=store)
+    assert (tmp_path / "other" / "00000.images.arrow").samefile(store / "00000.images.arrow")
+    made_of = [(folder / "00000.features.arrow").read_bytes() for folder in (store, tmp_path / "other")]
+    assert made_of[0] != made_of[1]  # of another network, so made anew
+
+
+def test_a_store_of_other_images_is_not_reused(store, tmp_path):
+    with pytest.raises(UserError, match=r"store was made with image transform .*32.* found now .*48"):
+        prepare(Selection(Uneven(), 48), None, tmp_path / "larger", progress=False, reuse=store)
+    with pytest.raises(UserError, match=r"not a store \(no plan.json\)"):
+        prepare(Selection(Uneven(), 32), None, tmp_path / "none", progress=False, reuse=tmp_path)
 
 
 def test_a_store_without_features_is_refused(tmp_path):

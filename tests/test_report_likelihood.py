@@ -55,6 +55,25 @@ def test_a_stop_word_parts_its_neighbours():
     assert terms_of("size of the heart", ("of", "the")).tolist() == [term("size"), term("heart")]
 
 
+def test_words_of_any_script_are_terms_however_their_accents_are_written():
+    composed, parted = "Épanchement pleural", "E\u0301panchement pleural"
+    expected = [term(text) for text in ("épanchement", "pleural", "épanchement pleural")]
+    assert terms_of(composed).tolist() == terms_of(parted).tolist() == expected
+    assert terms_of("плевральный выпот").tolist()[:2] == [term("плевральный"), term("выпот")]
+
+
+def test_a_vocabulary_without_a_word_is_refused():
+    with pytest.raises(UserError, match=r"min_count: found no word in at least 3 of the 2 .*most frequent is in 2\)"):
+        Vocabulary(4, 3).learn([torch.tensor([5, 7]), torch.tensor([7])])
+    with pytest.raises(UserError, match=r"of the 1 training reports \(none has a word\), expected a vocabulary"):
+        Vocabulary(4, 1).learn([torch.tensor([], dtype=torch.int64)])
+
+
+def test_a_vocabulary_that_was_never_learned_is_not_taken_for_empty_reports():
+    with pytest.raises(UserError, match=r"vocabulary: found none, .*observe_training\(method, data\) before"):
+        Vocabulary(4, 1)(torch.tensor([1]))
+
+
 def test_a_vocabulary_is_the_most_frequent_terms_of_several_reports():
     vocabulary = Vocabulary(3, min_count=2)
     counts = vocabulary.learn(
@@ -202,6 +221,19 @@ def test_words_of_finding_phrases_can_be_left_out_or_all_there_is():
         assert found.tolist() == [there, choice != "only"], choice
 
 
+def test_left_out_finding_words_are_in_no_pair_and_only_they_are_with_what_denies_them():
+    report = "Small left effusion. No pneumothorax, normal hilum"
+    prepared = {}
+    for choice in ("left_out", "only"):
+        prepared[choice] = set(WordPresence(D, finding_phrases=choice).prepare([report])[0].tolist())
+    assert prepared["left_out"] == {term(t) for t in ("small", "no", "normal", "hilum", "normal hilum")}
+    assert prepared["only"] == {
+        term(t) for t in ("left", "effusion", "left effusion", "no", "pneumothorax", "no pneumothorax")
+    }
+    preparations = [WordPresence(D, finding_phrases=choice).preparation for choice in ("kept", "left_out", "only")]
+    assert len({str(preparation) for preparation in preparations}) == 3  # a store of one does not serve another
+
+
 def test_the_embedding_is_the_mean_of_token_embeddings_standardised():
     likelihood = ReportEmbedding(D, reader=Letters())
     prepared = likelihood.prepare(REPORTS)
@@ -209,6 +241,11 @@ def test_the_embedding_is_the_mean_of_token_embeddings_standardised():
     likelihood.observe_reports(prepared)
     torch.testing.assert_close(likelihood.mean, torch.cat(prepared).mean(0))
     assert likelihood(torch.zeros(1, D)).event_shape == (1, 3)
+
+
+def test_an_embedding_of_token_numbers_is_refused():
+    with pytest.raises(UserError, match=r"reader: found WordEncoder, which gives token numbers.*with cache true$"):
+        ReportEmbedding(D, reader=WordEncoder(vocabulary_size=50))
 
 
 # ------------------------------------------------------------------------------- terms of the objective

@@ -21,7 +21,15 @@ from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.study_data import StudyData
-from vkd_pyro.distributions import KL, MLP, BernoulliLikelihood, DiagonalNormal, Divergence, LowRankProbitLikelihood
+from vkd_pyro.distributions import (
+    KL,
+    MLP,
+    BalancedKL,
+    BernoulliLikelihood,
+    DiagonalNormal,
+    Divergence,
+    LowRankProbitLikelihood,
+)
 from vkd_pyro.elbo import TraceVKD_ELBO
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import LanguageModelEncoder, WordEncoder
@@ -525,6 +533,12 @@ def test_a_schedule_that_leaves_the_posterior_free_is_warned_of(tmp_path):
         UserWarning, match=r"Switch keeps beta at 0 in the first epoch, .*anchor_weight, e\.g\. to 0\.01"
     ):
         train(tmp_path / "free", beta_schedule=Switch(epochs=1.0))
+    for objective, setting in (
+        (TraceVKD_ELBO(kl_scale=0.0), "method.objective.kl_scale"),
+        (TraceVKD_ELBO(divergence=BalancedKL(posterior_weight=0.0)), "method.objective.divergence.posterior_weight"),
+    ):
+        with pytest.warns(UserWarning, match=rf"{setting}: 0, so nothing holds the scale .*\); set .*anchor_weight"):
+            train(tmp_path / setting, objective=objective)
     train(tmp_path / "anchored", objective=TraceVKD_ELBO(anchor_weight=0.01), beta_schedule=Switch(epochs=1.0))
     assert "train/anchor" in pd.read_csv(tmp_path / "anchored" / "metrics.csv")
 

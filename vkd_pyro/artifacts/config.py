@@ -30,7 +30,16 @@ CORPORA = (
     "data.corpora.manifest",
     "synthetic.corpus",
 )
-
+ENCODERS = (
+    "encoders.efficientnet_lite",
+    "encoders.frozen",
+    "encoders.last_blocks",
+    "encoders.latent_semantic",
+    "encoders.lora",
+    "encoders.timm_models",
+    "encoders.torchvision_models",
+    "encoders.transformers_models",
+)
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 """The configs that ship with the package."""
@@ -58,7 +67,9 @@ def add_data(parser: ArgumentParser) -> None:
 
 def add_method(parser: ArgumentParser, required: bool = True, linked: bool = True) -> None:
     """A `Method` by its class, as --method NoReport and --method.latent_dim; its findings are those of the data."""
-    from vkd_pyro.methods import Method  # and all that ship, so that --help lists them
+    for name in ENCODERS:  # so that each is found by its name, and --help lists it
+        import_module(f"vkd_pyro.{name}")
+    from vkd_pyro.methods import Method  # and all that ship, likewise
 
     if not linked:  # where there is no data
         parser.add_subclass_arguments(Method, "method", required=required, skip={"findings"})

@@ -14,7 +14,7 @@ from vkd_pyro.cli.train import CONFIG, OTHERS, PARTS, train_parser
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import written
 
-OPTIONS = ("output", "features", *OF_EXECUTOR)
+OPTIONS = ("output", "features", "reuse", *OF_EXECUTOR)
 
 
 def prepare_parser() -> ArgumentParser:
@@ -34,6 +34,13 @@ def prepare_parser() -> ArgumentParser:
         metavar="V",
         help="also write features of each image and of V - 1 augmented versions of it, by the config's image encoder, "
         "FrozenImageEncoder or LastBlocksEncoder; train from them with --data.loading.features true",
+    )
+    parser.add_argument(
+        "--reuse",
+        type=Path,
+        metavar="STORE",
+        help="another store of the same studies: its images, and its features and reports where they would be made "
+        "alike, are taken from there; for another report encoder or likelihood on the same features",
     )
     add_executor(parser)
     add_data(parser)
@@ -64,6 +71,7 @@ def main(arguments: list[str]) -> None:
             observation=observation,
             features=features,
             executor=executor,
+            reuse=settings.reuse,
         )
     say(f"prepared: {settings.output}: {', '.join(f'{counts[n]:,} {n}' for n in ('studies', 'images', 'reports'))}")
     for reason, count in counts["left_out"].items():

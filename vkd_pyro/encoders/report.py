@@ -4,6 +4,7 @@ import abc
 import hashlib
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -289,7 +290,7 @@ class WordEncoder(ReportEncoder):
         return full_precision(self.output((self.embeddings(report) * counted).sum(1) / counted.sum(1)))
 
     def _tokenize(self, report: str) -> Tensor:
-        words = re.findall(r"[a-z0-9]+|\.", report.lower())[: self.max_tokens]
+        words = re.findall(r"[^\W_]+|\.", unicodedata.normalize("NFC", report).lower())[: self.max_tokens]
         pairs = (f"{one} {other}" for one, other in pairwise(words))
         return torch.tensor([0, *(1 + _stable_hash(term) % (self.vocabulary_size - 1) for term in (*words, *pairs))])
 

@@ -129,15 +129,20 @@ class LatentUse:
         if units:
             lines.append(f"active units of z: {units}")
         if not math.isnan(self.mutual_information):
-            lines.append(
-                f"I(z; y_k), z of the report, summed over findings: at least {self.mutual_information:.2f} nats"
-            )
+            lines.append(f"I(z; y_k), z of the report, summed over findings: {at_least(self.mutual_information)}")
         if not math.isnan(self.z_change):
             lines.append(
                 f"z moves a probability by {self.z_spread:.3f} between draws, "
                 f"by {self.z_change:.3f} when it is another study's"
             )
         return "\n".join(lines)
+
+
+def at_least(bound: float) -> str:
+    """A lower bound of mutual information, in words: one that was found below 0 says no more than that it is not."""
+    if round(bound, 2) > 0:
+        return f"at least {bound:.2f} nats"
+    return f"at least 0 nats (the bound, {bound:.2f}, says no more)" if round(bound, 2) else "at least 0 nats"
 
 
 def warning_of(columns: dict[str, float]) -> str | None:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vkd_pyro import metrics
-from vkd_pyro.evaluation.collapse import LatentUse
+from vkd_pyro.evaluation.collapse import LatentUse, at_least
 from vkd_pyro.utils.notebook import notebook_html
 
 Array = NDArray[np.float64]
@@ -183,7 +183,7 @@ class Evaluation:
                 f"{joint['marginal_nll']:.3f}"
             )
         if not np.isnan(joint["answer_information"]):
-            lines.append(f"I(z; y | x_I): at least {joint['answer_information']:.2f} nats")
+            lines.append(f"I(z; y | x_I): {at_least(joint['answer_information'])}")
         lines += str(self.latent_use).splitlines()
         if with_report:
             lines.append("* of the classifier that reads the report: not available at inference")

@@ -43,7 +43,8 @@ class VKD(Method):
         tied: one head for p(y | z) and q(y | z): the likelihood is the auxiliary, which is then not made. Wants a
             likelihood that can do without the image's features: `likelihood_inputs` "z", or `head.residual`. Then
             KL(q(y | x_T) || p(y | x_I)) <= KL(q(z | x_T) || p(z | x_I)) where it sees z alone, by data processing.
-        keep_report_likelihood: leave it in the bundle; it is dropped there else.
+        keep_report_likelihood: leave it in the bundle; it is dropped there else. What it kept of the training reports
+            goes with it: of words, hashes that can be guessed, and how frequent each is.
         objective: what is minimised; `TraceVKD_ELBO()`, the paper's Eq. 8, by default.
 
     Raises:

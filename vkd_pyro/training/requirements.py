@@ -165,17 +165,24 @@ def check_known_labels(data: StudyData) -> None:
 
 
 def warn_of_a_free_posterior(method: Method, beta_schedule: BetaSchedule, steps_per_epoch: int) -> None:
-    """Warns where beta is 0 for an epoch or more, and nothing else keeps the scale of the posterior."""
+    """Warns where the posterior has no weight of the KL for an epoch or more, and nothing else keeps its scale."""
     objective = getattr(method, "objective", None)
     if not isinstance(objective, TraceVKD_ELBO) or objective.anchor_weight or method.guide is None:
         return
-    if not any(beta_schedule(step, steps_per_epoch) for step in range(1, steps_per_epoch + 1)):
-        warnings.warn(
-            f"beta_schedule: {type(beta_schedule).__name__} keeps beta at 0 in the first epoch, so nothing holds the "
-            "scale of the posterior q(z | x_T) then; set method.objective.anchor_weight, e.g. to 0.01, or let the "
-            "report's branch learn first by training.report_warm_up in place of the schedule",
-            stacklevel=2,
-        )
+    remedy = "; set method.objective.anchor_weight, e.g. to 0.01"
+    if not objective.kl_scale:
+        setting, when = "method.objective.kl_scale: 0", ""
+    elif not getattr(objective.divergence, "posterior_weight", 1):
+        setting, when = "method.objective.divergence.posterior_weight: 0", ""
+    elif not any(beta_schedule(step, steps_per_epoch) for step in range(1, steps_per_epoch + 1)):
+        setting, when = f"beta_schedule: {type(beta_schedule).__name__} keeps beta at 0 in the first epoch", " then"
+        remedy += ", or let the report's branch learn first by training.report_warm_up in place of the schedule"
+    else:
+        return
+    warnings.warn(
+        f"{setting}, so nothing holds the scale of the posterior q(z | x_T){when}{remedy}",
+        stacklevel=2,
+    )
 
 
 def warn_of_absent_findings(data: StudyData) -> None:

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,7 @@ def prepare(
     observation: Preparation | None = None,
     features: ImageFeatures | None = None,
     executor: Executor | None = None,
+    reuse: str | Path | None = None,
 ) -> dict[str, Any]:
     """Writes a store, or goes on with one that was interrupted; returns the content of its `store.json`.
 
@@ -60,10 +64,11 @@ def prepare(
         observation: prepares the reports for a report likelihood; None leaves that out.
         features: makes features of the images; None leaves them out.
         executor: who writes the shards; this process if nothing is said. The store is the same.
+        reuse: another store of the same studies: what it holds that would be made alike is taken from there.
 
     Raises:
         UserError: the folder holds something else, another process writes to it, images cannot be read, or too many
-            have hardly any gray levels.
+            have hardly any gray levels; `reuse` is of other studies, or other images of them.
     """
     folder, policy, executor = Path(folder), bad_images or BadImages(), executor or ThisProcess()
     selected = selection.read()
@@ -78,6 +83,8 @@ def prepare(
     }
     with _claimed(folder, plan):
         complete = (folder / COMPLETE).is_file()
+        if reuse is not None and not complete:
+            _take_from(Path(reuse), folder, plan)
         _check_images(folder, selected, policy, complete)
         if complete:
             return _counts(read_json(folder / COMPLETE))
@@ -107,6 +114,25 @@ def _claimed(folder: Path, plan: dict[str, Any]) -> Iterator[None]:
             write_signed_json(folder / PLAN, plan)
         _check_same_plan(folder, plan)
         yield
+
+
+def _take_from(other: Path, folder: Path, plan: dict[str, Any]) -> None:
+    """The shards of another store that would be written alike: links, or copies where the file system has no links."""
+    found, wanted = read_json(other / PLAN), json.loads(json.dumps(plan))
+    prepared = set(PREPARED_FOR.values())
+    check_same(other, found["made from"], {n: v for n, v in wanted["made from"].items() if n not in prepared})
+    if found["content"] != wanted["content"]:
+        raise UserError(f"{other}: the corpus has changed since this store was made; leave out --reuse")
+    kinds = ["images"]
+    kinds += [kind for kind, name in PREPARED_FOR.items() if found["made from"].get(name) == wanted["made from"][name]]
+    for kind, number in product(kinds, range(plan["shards"])):
+        path, source = shard_path(folder, number, kind), shard_path(other, number, kind)
+        if source.is_file() and not source.is_symlink() and not path.exists():
+            try:
+                os.link(source, path)
+            except OSError:
+                with written(path) as unfinished:
+                    shutil.copyfile(source, unfinished)
 
 
 def _others(folder: Path) -> Iterator[Path]:

@@ -29,11 +29,12 @@ class ReportEmbedding(ReportLikelihood):
 
     def __init__(self, latent_dim: int, features_dim: int = 0, *, reader: nn.Module) -> None:
         super().__init__(latent_dim, features_dim)
+        found = f"method.report_likelihood.reader: found {type(reader).__name__}"
+        expected = "expected a report encoder that gives token embeddings: LanguageModelEncoder with cache true"
         if not hasattr(reader, "prepare"):
-            raise UserError(
-                f"method.report_likelihood.reader: found {type(reader).__name__}, expected a report encoder that gives "
-                "token embeddings: LanguageModelEncoder"
-            )
+            raise UserError(f"{found}, {expected}")
+        if not reader.prepare([""])[0].is_floating_point():  # type: ignore[operator]  # torch takes it for a tensor
+            raise UserError(f"{found}, which gives token numbers, whose mean says nothing; {expected}")
         self.reader: Any = reader.requires_grad_(False)
         width = int(self.reader.features_dim)  # type: ignore[arg-type]  # of a part that torch takes for a tensor
         self.outputs = LinearOutputs(latent_dim, features_dim, width)

@@ -20,6 +20,12 @@ STOP_WORDS = ("a", "an", "and", "are", "at", "be", "by", "for", "from", "in", "i
 """Words that say nothing of a chest. Those that deny or hedge are not among them. XXXX stands for what was removed."""
 
 FindingPhrases = Literal["kept", "left_out", "only"]
+FINDING_WORDS = frozenset(word for names in phrases.FINDINGS.values() for name in names for word in name.split())
+"""The words of the labeller's phrases."""
+DENIALS = frozenset(
+    ("absent", "cleared", "free", "negative", "neither", "never", "no", "nor", "not", "resolved", "without")
+)
+"""Words that deny a finding, which `only` keeps beside those that name one."""
 
 
 class _Terms(dist.TorchDistribution):
@@ -110,22 +116,19 @@ class _WordLikelihood(ReportLikelihood):
     @property
     def preparation(self) -> dict[str, Any]:
         """What the terms of a report depend on; the vocabulary is learned from them."""
-        return {"observed": type(self).__name__, "stop_words": list(self.stop_words)}
+        choice = {} if self.finding_phrases == "kept" else {"finding_phrases": self.finding_phrases}
+        return {"observed": type(self).__name__, "stop_words": list(self.stop_words)} | choice
+
+    def terms_of(self, report: str) -> Tensor:
+        """The terms of a report that are observed, in their order, with repeats, int64 [T]."""
+        left_out = FINDING_WORDS if self.finding_phrases == "left_out" else frozenset[str]()
+        only = FINDING_WORDS | DENIALS if self.finding_phrases == "only" else None
+        return terms_of(report, left_out.union(self.stop_words), only)
 
     def logits(self, z: Tensor, features: Tensor | None = None) -> Tensor:
         """One number a term, float [..., B, V]; unused places of the vocabulary are never there."""
         unused = self.vocabulary.terms == NO_TERM
         return self.outputs(z, features).masked_fill(unused, -1e4)
-
-    def _learn(self, reports: Sequence[Tensor]) -> Tensor:
-        """Learns the vocabulary. Returns: in how many reports each of its terms is, float [V]."""
-        if self.finding_phrases == "kept":
-            return self.vocabulary.learn(reports)
-        named = {number for names in phrases.FINDINGS.values() for name in names for number in terms_of(name).tolist()}
-        if self.finding_phrases == "left_out":
-            return self.vocabulary.learn(reports, left_out=named)
-        others = {number for report in reports for number in report.tolist()} - named
-        return self.vocabulary.learn(reports, left_out=others)
 
 
 class WordPresence(_WordLikelihood):
@@ -139,18 +142,18 @@ class WordPresence(_WordLikelihood):
         vocabulary_size: V, the terms that most training reports have.
         min_count: training reports that a term must be in.
         stop_words: words that are passed over.
-        finding_phrases: words and pairs of the phrases that name a finding (those of the labeller): "kept" as any
-            other, "left_out", or "only" those.
+        finding_phrases: words of the phrases that name a finding (those of the labeller): "kept" as any other;
+            "left_out", alone and in pairs; or "only" those and the words that deny them.
     """
 
     def prepare(self, reports: Sequence[str]) -> list[Tensor]:
         """The different terms of each report, int64 [T]."""
-        return [terms_of(report, self.stop_words).unique() for report in reports]
+        return [self.terms_of(report).unique() for report in reports]
 
     def observe_reports(self, reports: Iterable[Tensor]) -> None:
         """Learns the vocabulary, and begins with how frequent each term is."""
         reports = list(reports)
-        share = (self._learn(reports) + 0.5) / (len(reports) + 1)
+        share = (self.vocabulary.learn(reports) + 0.5) / (len(reports) + 1)
         with torch.no_grad():
             self.outputs.of_z.bias.copy_(share.logit())
 
@@ -169,11 +172,11 @@ class WordCounts(_WordLikelihood):
 
     def prepare(self, reports: Sequence[str]) -> list[Tensor]:
         """The terms of each report, as often as they occur, int64 [T]."""
-        return [terms_of(report, self.stop_words) for report in reports]
+        return [self.terms_of(report) for report in reports]
 
     def observe_reports(self, reports: Iterable[Tensor]) -> None:
         """Learns the vocabulary, and begins with how frequent each term is."""
-        counts = self._learn(list(reports)) + 0.5
+        counts = self.vocabulary.learn(list(reports)) + 0.5
         with torch.no_grad():
             self.outputs.of_z.bias.copy_((counts / counts.sum()).log())
 
