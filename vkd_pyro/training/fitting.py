@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -166,6 +167,12 @@ def finish(
     calibration = calibrate(method.to(training.device), data, posthoc)
     card = write_card(method, data, nll, training.monitor)
     description = json.loads(json.dumps(data.description(), default=str))
+    if getattr(method, "keep_report_likelihood", False):
+        warnings.warn(
+            "method.keep_report_likelihood: true, so the bundle holds what the report likelihood learned of the "
+            "reports; of words, hashes that a list of names would tell. Hand it to nobody who may not read the reports",
+            stacklevel=2,
+        )
     save_bundle(run / BUNDLE, method.image_model, method.findings, data.transform, card, description, calibration)
     warn_if_ignored(run / METRICS, method)
     return method.eval()
