@@ -150,10 +150,12 @@ def study_outputs(
         outputs |= _of_report(read, said, batch, labels, num_samples) if read else {}
     samples = said.samples if fusion == "none" else mean_over_studies(said.samples, group)
     abnormal = abnormalities(method.findings)
-    outputs |= _of_samples(samples) | _of_answers(samples, labels, abnormal, seed)
+    outputs |= _of_samples(samples) | _of_marginals(samples, labels, abnormal)
     likelihood: Any = getattr(model, "likelihood", None)
     independent = likelihood is None or likelihood.independent_given_z
-    if not independent:
+    if independent:
+        outputs |= _of_independent(samples, labels, abnormal, seed)
+    else:
         z, joined = cast(Tensor, said.z), None if fusion == "none" else group
         outputs |= _of_dependent(likelihood, z, features, labels, abnormal, joined)
     arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
@@ -211,21 +213,27 @@ def _of_samples(samples: Tensor) -> dict[str, Tensor]:
     return found | dict(zip(("low", "high"), samples.quantile(tails, dim=0), strict=True))
 
 
-def _of_answers(samples: Tensor, labels: Tensor, abnormal: list[int], seed: int) -> dict[str, Tensor]:
-    """What is said of all findings of a study together, independent given z; [S, B, K], [B, K] -> [B] each."""
+def _of_marginals(samples: Tensor, labels: Tensor, abnormal: list[int]) -> dict[str, Tensor]:
+    """What the product of the marginals says of all findings of a study; [S, B, K], [B, K] -> [B] each."""
+    return {
+        "marginal_log_prob": marginal_log_prob(samples, labels),
+        "any_marginal": at_least_one(samples[..., abnormal], joint=False),
+    }
+
+
+def _of_independent(samples: Tensor, labels: Tensor, abnormal: list[int], seed: int) -> dict[str, Tensor]:
+    """What is said of them together where they are independent given z, [B] each."""
     return {
         "joint_log_prob": joint_log_prob(samples, labels),
-        "marginal_log_prob": marginal_log_prob(samples, labels),
         "answer_information": answer_information(samples, seed),
         "any_joint": at_least_one(samples[..., abnormal]),
-        "any_marginal": at_least_one(samples[..., abnormal], joint=False),
     }
 
 
 def _of_dependent(
     likelihood: Likelihood, z: Tensor, features: Tensor, labels: Tensor, abnormal: list[int], group: Tensor | None
 ) -> dict[str, Tensor]:
-    """What `_of_answers` has otherwise where labels depend on each other given z, [B] each."""
+    """The same where they depend on each other given z, [B] each."""
     return {
         "joint_log_prob": dependent_log_prob(likelihood, z, features, labels, group),
         "answer_information": torch.full_like(labels[:, 0], torch.nan),
