@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ Commands = Sequence[tuple[Path, list[str]]]
 LAUNCHERS = ("local", "slurm", "ray")
 MINUTES = 24 * 60
 """Of a job, unless timeout_min says something else; submitit's own limit is five minutes."""
+GONE = 90.0
+"""Seconds after which a job that is not in SLURM's queue has left no result: a shared file system shows files late."""
 
 
 @dataclass(frozen=True)
@@ -191,17 +193,43 @@ def by_submitit(commands: Commands, jobs: int, options: dict[str, Any], folder: 
         raise UserError(f"--launcher slurm: {' '.join(str(error).split())}") from error
     with executor.batch():
         queued = [executor.submit(subprocess.call, in_a_job(*one), cwd=os.getcwd()) for one in commands]
+    left = dict(enumerate(queued))
     try:
-        for job in submitit.helpers.as_completed(queued, poll_frequency=1):
+        for number, has_result in ended(left, executor.cluster == "slurm"):
             try:
-                code = int(job.result())
-            except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError):
-                code = 1  # it was killed, or out of time
-            yield queued.index(job), code
+                code = int(left[number].result()) if has_result else 1  # it was killed, or out of time
+            except submitit.core.utils.FailedJobError:
+                code = 1
+            del left[number]
+            yield number, code
     finally:
-        for job in queued:
-            if not job.done():
-                job.cancel()
+        for job in left.values():
+            job.cancel()
+
+
+def ended(left: dict[int, Any], by_slurm: bool) -> Iterator[tuple[int, bool]]:
+    """The number of each job as it ends, and whether it left a result; who is told of one takes it out of `left`.
+
+    A job that was killed leaves none. SLURM's queue is asked in place of the accounting that submitit looks at, which
+    not each cluster keeps. A job that is queued again has left the result of its interruption, and is in the queue.
+    """
+    last_seen = dict.fromkeys(left, time.monotonic())
+    while left:
+        listed = in_slurms_queue(left.values()) if by_slurm else {job.job_id for job in left.values() if not job.done()}
+        for number, job in tuple(left.items()):
+            if job.job_id in listed:
+                last_seen[number] = time.monotonic()
+                continue
+            has_result = job.paths.result_pickle.exists()
+            if has_result or time.monotonic() - last_seen[number] > (GONE if by_slurm else 0):
+                yield number, has_result
+        time.sleep(5 if by_slurm else 1)
+
+
+def in_slurms_queue(jobs: Iterable[Any]) -> set[str]:
+    """The jobs of this user that wait or run; all these where SLURM does not answer."""
+    asked = subprocess.run(["squeue", "--me", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=False)
+    return set(asked.stdout.split()) if asked.returncode == 0 else {job.job_id for job in jobs}
 
 
 def by_ray(commands: Commands, jobs: int, options: dict[str, Any]) -> Iterator[tuple[int, int]]:

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,3 +78,31 @@ def test_mistakes_are_one_line(options, message, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))  # no srun
     with pytest.raises(UserError, match=message):
         Launcher("slurm", 1, options, tmp_path / "jobs").carry_out([(tmp_path / "run", ["configs"])])
+
+
+def test_a_job_of_slurm_has_ended_when_it_is_out_of_the_queue_with_or_without_a_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(launching, "GONE", 0.0)
+    monkeypatch.setattr(launching.time, "sleep", lambda seconds: None)
+    queue = [{"7_0", "7_1"}, {"7_0"}, {"7_0"}, set()]  # 7_0 was interrupted, and queued again; 7_1 was killed
+    monkeypatch.setattr(launching, "in_slurms_queue", lambda jobs: queue.pop(0))
+    jobs = {
+        number: SimpleNamespace(job_id=f"7_{number}", paths=SimpleNamespace(result_pickle=tmp_path / f"{number}"))
+        for number in range(2)
+    }
+    (tmp_path / "0").touch()
+    found = []
+    for number, has_result in launching.ended(jobs, by_slurm=True):
+        found.append((number, has_result, len(queue)))
+        del jobs[number]
+    assert found == [(1, False, 2), (0, True, 0)]
+
+
+def test_where_slurm_does_not_answer_every_job_is_taken_to_be_in_its_queue(tmp_path, monkeypatch):
+    answer = tmp_path / "squeue"
+    answer.write_text("#!/bin/sh\necho 7_0\necho 7_1\nexit ${STATUS}\n")
+    answer.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    jobs = [SimpleNamespace(job_id="8")]
+    for status, expected in (("0", {"7_0", "7_1"}), ("1", {"8"})):
+        monkeypatch.setenv("STATUS", status)
+        assert launching.in_slurms_queue(jobs) == expected

@@ -6,12 +6,17 @@ import sys
 import pandas as pd
 import pytest
 import yaml
+from lightning.pytorch.loggers import Logger
 
+from tests.conftest import TinyCorpus, study_data
 from tests.test_cli import CONFIG, refusal, vkd
+from vkd_pyro import evaluate, fit
+from vkd_pyro.encoders.image import ConvEncoder
+from vkd_pyro.methods import ImageOnly
 from vkd_pyro.training import loggers
-from vkd_pyro.training.loggers import MLflow, TensorBoard, WandB
+from vkd_pyro.training.loggers import MLflow, RunLogger, TensorBoard, WandB
 from vkd_pyro.training.settings import Training
-from vkd_pyro.training.tracking import hyperparameters
+from vkd_pyro.training.tracking import hyperparameters, log_evaluation, opened
 from vkd_pyro.utils.errors import UserError
 
 pytestmark = [
@@ -142,3 +147,64 @@ def test_a_run_that_fails_early_leaves_no_tracking(tmp_path):
     given = ("train", "--config", tmp_path / "tiny.yaml", "--run", tmp_path / "run", "--training.loggers+=TensorBoard")
     assert "diverged" in refusal(*given, "--training.optimizer=SGD", "--training.optimizer.lr=1e30")
     assert not (tmp_path / "run").exists()
+
+
+class Unreachable(Logger):
+    """Of a server that answers so many times."""
+
+    name, version = "unreachable", "0"
+
+    def __init__(self, answers: int) -> None:
+        self.answers, self.calls = answers, 0
+
+    def log_hyperparams(self, params) -> None: ...
+
+    def log_metrics(self, metrics, step=None) -> None:
+        self.calls += 1
+        if self.calls > self.answers:
+            raise ConnectionError("no answer")
+
+    def finalize(self, status) -> None:
+        raise ConnectionError("no answer")
+
+
+class ToUnreachable(RunLogger):
+    package = "json"
+
+    def __init__(self, answers: int) -> None:
+        self.logger = Unreachable(answers)
+
+    def begin(self, run, key):
+        return self.logger, "key"
+
+    def close(self, logger) -> None: ...
+
+    def add(self, logger, name, figures, table) -> None: ...
+
+
+def test_a_training_outlives_its_tracker_and_an_evaluation_says_that_it_was_not_taken(tmp_path):
+    maker = ToUnreachable(answers=1)
+    training = Training(max_epochs=3, loggers=(maker,))
+    data = study_data(TinyCorpus(), batch_size=8)
+    method = ImageOnly(data.findings, ConvEncoder((4, 8)))
+    with pytest.warns(UserWarning, match=r"loggers: ToUnreachable has failed \(no answer\); training goes on") as told:
+        fit(method, data, tmp_path / "run", training=training, progress=False)
+    assert len([one for one in told if "has failed" in str(one.message)]) == 1
+    assert maker.logger.calls == 2
+    assert len(pd.read_csv(tmp_path / "run" / "metrics.csv")) == 3
+    (tmp_path / "run" / "config.yaml").write_text("training: {}\n")
+    evaluation, folder = evaluate(method, data, "validation"), tmp_path / "run" / "evaluation" / "validation"
+    with pytest.raises(
+        UserError, match=r"ToUnreachable did not take the evaluation: no answer; it is whole in .*again"
+    ):
+        log_evaluation([ToUnreachable(answers=0)], tmp_path / "run", evaluation, folder)
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_answer_is_one_line_before_training(tmp_path):
+    logger = MLflow(tracking_uri="http://127.0.0.1:9")
+    with (
+        pytest.raises(UserError, match=r"^training.loggers: MLflow cannot be opened: .*127\.0\.0\.1"),
+        opened([logger], tmp_path, {}),
+    ):
+        pass

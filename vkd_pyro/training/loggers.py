@@ -19,6 +19,9 @@ from lightning.pytorch.loggers import Logger
 from vkd_pyro.artifacts.run import TRACKING
 from vkd_pyro.utils.errors import UserError
 
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+"""With a server that does not answer: MLflow's own would hold a training up for many minutes, without a word."""
+
 
 class RunLogger(ABC):
     """Makes a logger of Lightning for a run; a subclass names the package that it needs."""
@@ -108,6 +111,8 @@ class MLflow(RunLogger):
     def begin(self, run: Path, key: str | None) -> tuple[Logger, str]:
         """As `RunLogger.begin`."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it counts its use, and sends that, unless told
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
         from lightning.pytorch.loggers import MLFlowLogger
 
         folder = (run / TRACKING).resolve()

@@ -5,7 +5,8 @@ They get numbers, settings, figures and the table of findings: no report, no ima
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,39 @@ def opened(loggers: Sequence[RunLogger], run: Path, settings: Mapping[str, Any])
         run: folder of the run.
         settings: told to a logger that does not know the run yet.
 
+    One that fails later is warned of and told no more, for a training outlives its tracker: metrics.csv has it all.
+
     Raises:
         UserError: a logger cannot be opened, such as one whose server does not answer.
     """
     with opened_each(loggers, run, settings) as pairs:
+        for maker, logger in pairs:
+            _forgive(logger, type(maker).__name__)
         yield [logger for _, logger in pairs]
+
+
+def _forgive(logger: Any, kind: str) -> None:
+    """Lets a logger of Lightning fail once, with a warning, and be silent from then on."""
+    failed = False
+
+    def forgiving(tell: Callable[..., None]) -> Callable[..., None]:
+        def told(*arguments: Any, **named: Any) -> None:
+            nonlocal failed
+            try:
+                if not failed:
+                    tell(*arguments, **named)
+            except Exception as error:  # each library has its own
+                failed = True
+                warnings.warn(
+                    f"training.loggers: {kind} has failed ({one_line(error)[:200]}); training goes on without it, and "
+                    "metrics.csv has what it was not told",
+                    stacklevel=1,  # of the line that called, in Lightning, nothing is shown
+                )
+
+        return told
+
+    for name in ("log_metrics", "finalize"):
+        setattr(logger, name, forgiving(getattr(logger, name)))
 
 
 @contextmanager
@@ -120,5 +149,11 @@ def log_evaluation(loggers: Sequence[RunLogger], run: Path, evaluation: Evaluati
     figures = {path.stem: path for path in sorted((folder / "figures").glob("*.png"))}
     with opened_each(loggers, run, hyperparameters(read_text(config_of(run)))) as pairs:
         for maker, logger in pairs:
-            logger.log_metrics({f"{folder.name}/{key}": value for key, value in numbers.items()}, step=0)
-            maker.add(logger, folder.name, figures, findings)
+            try:
+                logger.log_metrics({f"{folder.name}/{key}": value for key, value in numbers.items()}, step=0)
+                maker.add(logger, folder.name, figures, findings)
+            except Exception as error:  # each library has its own
+                raise UserError(
+                    f"training.loggers: {type(maker).__name__} did not take the evaluation: {one_line(error)[:300]}; "
+                    f"it is whole in {folder}, and the same command sends it again"
+                ) from error
