@@ -58,11 +58,11 @@ def _image_table(
     images = [image for study in block.content for image in study.images]
     pixels = np.zeros((len(images), transform.size**2), np.uint8)
 
-    def read(rows: slice) -> list[str]:
+    def read(rows: slice) -> list[tuple[str, bool]]:
         return [_read(image, row, transform, policy) for image, row in zip(images[rows], pixels[rows], strict=True)]
 
     parts = [slice(start, start + PART) for start in range(0, len(images), PART)]
-    problems = list(chain(*pool.map(read, parts)))
+    problems, flat = zip(*chain(*pool.map(read, parts)), strict=True)
     sound = [not problem for problem in problems]
     _, readable = pa.array(sound).buffers()
     columns = {
@@ -70,7 +70,7 @@ def _image_table(
         "image": pa.array([j for _, j in places], pa.int32()),
         "pixels": pa.Array.from_buffers(pa.binary(pixels.shape[1]), len(places), [readable, pa.py_buffer(pixels)]),
         "problem": pa.array(problems, pa.string()),
-        "flat": pa.array([ok and is_flat(row) for ok, row in zip(sound, pixels, strict=True)], pa.bool_()),
+        "flat": pa.array(flat, pa.bool_()),
         "source": pa.array(map(image_source, images), pa.string()),
     }
     return pa.table(columns)
@@ -78,15 +78,18 @@ def _image_table(
 
 def _read(
     image: Path | NDArray[np.uint8], pixels: NDArray[np.uint8], transform: ImageTransform, policy: BadImages
-) -> str:
-    """Reads an image into a row of pixels, uint8 [size * size]. Returns: what is wrong with it, or ""."""
+) -> tuple[str, bool]:
+    """Reads an image into a row of pixels, uint8 [size * size].
+
+    Returns: what is wrong with it, or ""; whether it has hardly any gray levels.
+    """
     try:
         pixels[:] = transform(image).numpy().ravel()
     except UserError as error:
         if policy.policy == "error":
             raise
-        return str(error)
-    return ""
+        return str(error), False
+    return "", is_flat(pixels)
 
 
 def write_reports(blocks: Iterable[Block[str | None]], preparation: Preparation) -> None:
