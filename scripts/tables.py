@@ -21,6 +21,7 @@ RESULTS = (
     *("synthetic", "synthetic_tenth", "openi_pretrained", "openi_pretrained_tenth", "openi"),
     *("uncertainty_openi", "labeller_openi"),
     *("openi_cpu_tenth", "openi_pretrained_3percent", "openi_pretrained_30percent", "openi_pretrained_controls"),
+    "openi_pretrained_left_out",
     *("labeller_sentences", "coverage", "recalibration", "serving"),
     *("openi_pretrained_tuned", "tuning", "openi_finetuned_tenth", "openi_finetuned", "openi_finetuned_tenth_by_auc"),
     *("speed_openi", "benchmark", "scale", "scaling"),
@@ -57,6 +58,7 @@ COLUMNS = {
     "openi_pretrained_3percent": PRETRAINED_COLUMNS,
     "openi_pretrained_30percent": PRETRAINED_COLUMNS,
     "openi_pretrained_controls": (*PRETRAINED_COLUMNS[:8], "Δ macro30"),
+    "openi_pretrained_left_out": (*PRETRAINED_COLUMNS[:8], "Δ macro30"),
 }
 """What is shown of a wide table; of others everything."""
 
@@ -119,6 +121,7 @@ def result(name: str) -> str:
 def short(name: str) -> str:
     """The name of a row or column of `experiment.py` without what all its rows have in common."""
     share = r"data\.task\.label_share=[\d.]+(-data\.task\.label_draw=\{seed\})?"
+    name = re.sub(r"-data\.loading\.store=[\w-]+(?=-method)", "", name)
     named = re.sub(f"-{share}", "", re.sub(f"/{share}-", "/vkd, ", re.sub(f"/{share}$", "/vkd", name)))
     named = re.sub(r"\b(\w+)-\1$", r"\1", named)  # methods/NAME with tuned/NAME on top
     return re.sub(r"^(openi_(pretrained|finetuned|cpu)|synthetic)/", "", named)
