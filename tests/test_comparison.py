@@ -71,6 +71,20 @@ def test_findings_with_few_positives_take_no_part():
     assert interval.estimate == pytest.approx(rest[0] - rest[1])
 
 
+def test_a_finding_with_few_absent_keeps_its_area_in_resamples_without_them():
+    """A differs nowhere, B by 1 wherever it is defined: the mean is 1/2 in every resample, also in those without B."""
+    labels = np.zeros((200, 2))
+    labels[:60, 0] = labels[3:, 1] = 1
+    right = labels.copy()
+    wrong = np.stack([labels[:, 0], 1 - labels[:, 1]], axis=1)
+    template = make_evaluation(size=200)
+    ours, theirs = (
+        replace(template, findings=("A", "B"), labels=labels, probabilities=p * 0.8 + 0.1) for p in (right, wrong)
+    )
+    found = paired_difference([ours], [theirs], num_resamples=300)
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
 def test_without_a_common_finding_there_is_no_macro():
     few = [make_evaluation(seed, size=60) for seed in (0, 1)]
     assert (np.nansum(few[0].labels, axis=0) < 30).all()

@@ -15,6 +15,7 @@ from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import prepare
 from vkd_pyro.data.store.features import ImageFeatures
+from vkd_pyro.data.store.shards import image_source, is_source
 from vkd_pyro.distributions import WordPresence
 from vkd_pyro.encoders.frozen import FrozenImageEncoder
 from vkd_pyro.encoders.image import ConvEncoder
@@ -160,6 +161,41 @@ def test_another_report_likelihood_reuses_images_and_features(store, tmp_path):
     assert (tmp_path / "other" / "00000.images.arrow").samefile(store / "00000.images.arrow")
     made_of = [(folder / "00000.features.arrow").read_bytes() for folder in (store, tmp_path / "other")]
     assert made_of[0] != made_of[1]  # of another network, so made anew
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_features_of_an_image_that_was_mended_are_made_anew(tmp_path, resumed):
+    root = write_files(tmp_path / "files")
+    whole = (root / "study-0004.png").read_bytes()
+    (root / "study-0004.png").write_bytes(b"no image")
+    selection, features = Selection(Files(root), 32), ImageFeatures(frozen())
+    prepare(selection, None, tmp_path / "skipped", SKIP, False, features=features)
+    (root / "study-0004.png").write_bytes(whole)
+    prepare(selection, None, tmp_path / "anew", SKIP, False, features=features)
+    if resumed:
+        (tmp_path / "skipped" / "store.json").unlink()  # as if it had been interrupted
+    again, reuse = (tmp_path / "skipped", None) if resumed else (tmp_path / "mended", tmp_path / "skipped")
+    assert prepare(selection, None, again, SKIP, False, features=features, reuse=reuse)["studies"] == 30
+    for name in ("00000.images.arrow", "00000.features.arrow"):
+        assert (again / name).read_bytes() == (tmp_path / "anew" / name).read_bytes(), name
+
+
+def test_a_refused_reuse_leaves_nothing(store, tmp_path):
+    with pytest.raises(UserError, match="this store was made with image transform"):
+        prepare(Selection(Uneven(), 48), None, tmp_path / "out", progress=False, reuse=store)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_of_the_same_size_in_the_place_of_another_is_noticed(tmp_path):
+    one, other = tmp_path / "one.png", tmp_path / "other.png"
+    one.write_bytes(b"\x89PNG" + bytes(300_000) + b"1")
+    other.write_bytes(b"\x89PNG" + bytes(300_000) + b"2")
+    source = image_source(one)
+    assert is_source(one, source)
+    assert not is_source(other, source)
+    assert is_source(other, "300005"), "of a store that knows sizes alone"
+    assert not is_source(other, "300006")
+    assert image_source(tmp_path / "none.png") == ""
 
 
 def test_a_store_of_other_images_is_not_reused(store, tmp_path):

@@ -14,7 +14,7 @@ from tests.test_cli import refusal, vkd
 from tests.test_predict import DATA, trained
 from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
 from vkd_pyro.evaluation.evaluate import evaluate
-from vkd_pyro.evaluation.site import recalibrate, site_data
+from vkd_pyro.evaluation.site import _Said, recalibrate, site_data
 from vkd_pyro.metrics.drift import drift, holm
 from vkd_pyro.posthoc import Identity, Isotonic, Platt, Temperature
 from vkd_pyro.posthoc.lines import Lines
@@ -222,6 +222,16 @@ def test_what_it_is_worth_is_said_and_kept(fitted):
     assert "| log loss |" in card
     assert "Fitted to 300 studies" in card
     assert not any(name in (folder / "config.json").read_text() for name in ("one-1", "site-1"))
+
+
+def test_a_change_is_of_the_studies_and_findings_of_which_both_say_something():
+    """The old bundle has no threshold for the second finding: its sensitivity, 0 there, is in neither number."""
+    labels = np.ones((4, 2))
+    before = _Said(labels, labels, np.array([[1, np.nan], [1, np.nan], [0, np.nan], [1, np.nan]]), labels, labels)
+    after = _Said(labels, labels, np.array([[1.0, 0], [1, 0], [1, 0], [1, 0]]), labels, labels)
+    counts = np.ones((1, 4), np.int64)
+    assert after.sensitivity()(counts) == 0.5
+    assert [one.sensitivity()(counts).item() for one in (before.beside(after), after.beside(before))] == [0.75, 1.0]
 
 
 def test_of_a_finding_without_a_threshold_none_is_said_to_be_moved(fitted):

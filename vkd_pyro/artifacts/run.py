@@ -193,11 +193,25 @@ def evaluation_parser() -> ArgumentParser:
     return parser
 
 
-def load_data(changes: list[str], bundle: Bundle) -> StudyData:
-    """Data that options of `vkd train` name (--config, --data.*), with the findings and image size of a bundle."""
+def data_parser() -> ArgumentParser:
+    """Reads the data of a config alone."""
     parser = new_parser("evaluate", "")
     parser.add_argument("--config", action="config")
     add_data(parser)
+    return parser
+
+
+def data_of(path: Path, allow: Sequence[str] = ()) -> StudyData:
+    """The data that a run was trained on; arguments and errors as of `load_run`."""
+    known = {"data": read_yaml(config_of(path))["data"]}
+    judge(known, data_parser, allow, path / CONFIG)
+    data: StudyData = data_parser().instantiate(parse(data_parser(), ["--config", yaml.safe_dump(known)])).data
+    return data
+
+
+def load_data(changes: list[str], bundle: Bundle) -> StudyData:
+    """Data that options of `vkd train` name (--config, --data.*), with the findings and image size of a bundle."""
+    parser = data_parser()
     settings = parse(parser, changes)
     as_trained(settings, bundle)
     return parser.instantiate(settings).data

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -96,7 +95,7 @@ def main(arguments: list[str]) -> None:
     from vkd_pyro.evaluation.evaluate import evaluate_run
     from vkd_pyro.evaluation.tables import prevalences
 
-    trained = evaluated(settings.run, changes, settings.allow_module, settings.trusted_key)
+    trained = evaluated(settings.run, changes, settings.allow_module, settings.trusted_key, settings.split)
     prevalence = prevalences(settings.prevalence, trained.method.findings)
     folder = output_folder(settings, changes, trained.data.corpus.name)
     localized = localized_of(trained, settings) if settings.heatmaps else None
@@ -235,10 +234,10 @@ def write_numbers(evaluation: Any, folder: Path, localized: Any = None) -> None:
     """Without a page; that of an earlier evaluation would contradict the numbers, and goes."""
     from vkd_pyro.evaluation.saved import save_evaluation
     from vkd_pyro.reporting.sections import plain
+    from vkd_pyro.reporting.write import remove_page
 
     more = {} if localized is None else {"heatmaps": plain(localized.parts())}
-    (folder / "index.html").unlink(missing_ok=True)
-    shutil.rmtree(folder / "figures", ignore_errors=True)
+    remove_page(folder)
     save_evaluation(evaluation, folder, evaluation.summary() | more)
     say(f"written: {folder}/evaluation.json, predictions.parquet")
 

@@ -5,12 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from vkd_pyro import metrics
 from vkd_pyro.evaluation.evaluation import MIN_POSITIVES, Evaluation
-from vkd_pyro.evaluation.tables.areas import resampled_micro_auroc
+from vkd_pyro.evaluation.tables.areas import resampled_areas, resampled_micro_auroc
 from vkd_pyro.metrics import Interval
 from vkd_pyro.utils.errors import UserError
 
@@ -129,6 +128,8 @@ def _difference(
 ) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
     """The difference of two predictions, [N, K], in resamples of the rows; NaN where no finding takes part."""
     chosen = np.nansum(first.labels, axis=0) >= (MIN_POSITIVES if metric == "macro" else 0)
+    if metric == "macro":
+        chosen &= ~np.isnan(metrics.auroc_per_finding(a, first.labels, first.models))
     function = _resampled_macro if metric == "macro" else resampled_micro_auroc
     labels = first.labels[:, chosen]
 
@@ -148,5 +149,4 @@ def _resampled_macro(
     counts: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """Macro AUC in resamples of the rows, [R]; args [N, K], [N, K], [N] or None, [R, N]."""
-    pairs = zip(probabilities.T, labels.T, strict=True)
-    return pd.DataFrame([metrics.resampled_auroc(p, y, counts, models) for p, y in pairs]).mean().to_numpy()
+    return resampled_areas(probabilities, labels, models, counts).mean(axis=0)

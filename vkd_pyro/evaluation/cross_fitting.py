@@ -1,5 +1,6 @@
 """Cross-fitting: the evaluations of all folds, each by the model that never saw its patients, as one."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -15,13 +16,16 @@ def join_folds(parts: Sequence[Evaluation]) -> Evaluation:
     """The evaluations of disjoint sets of patients, by a model each, as one; the use of z is averaged over studies.
 
     Raises:
-        UserError: they are of other findings, or have studies or patients in common.
+        UserError: they are of other findings, data, or ways to evaluate, of networks of another shape, or have studies
+            or patients in common.
     """
     first = parts[0]
     if len(parts) == 1:
         return first
     if any(part.findings != first.findings for part in parts):
         raise UserError("folds: the evaluations are of other findings")
+    for part in parts[1:]:
+        _check_alike(first, part)
     studies = [study for part in parts for study in set(part.study_ids)]
     patients = [patient for part in parts for patient in set(part.patient_ids)]
     if len(studies) > len(set(studies)) or len(patients) > len(set(patients)):
@@ -41,6 +45,21 @@ def join_folds(parts: Sequence[Evaluation]) -> Evaluation:
         latent_use=_mean_use(parts),
         models=np.repeat(np.arange(len(parts)), [len(part.study_ids) for part in parts]),
     )
+
+
+def _check_alike(first: Evaluation, other: Evaluation) -> None:
+    """Raises `UserError` where two folds cannot be of one cross-fitting."""
+    ours, theirs = (
+        {name: each.data.get(name) for name in ("corpus", "eval_policy")}
+        | {name: each.how.get(name) for name in ("split", "level", "fusion", "num_samples")}
+        | {"latent dimensions": np.shape(each.latent_use.kl_per_dimension)}
+        for each in (first, other)
+    )
+    for name, value in json.loads(json.dumps(ours, default=str)).items():  # as once saved
+        if value != (found := json.loads(json.dumps(theirs, default=str))[name]):
+            raise UserError(
+                f"folds: the evaluations are of another {name}, {value} and {found}; train and evaluate all folds alike"
+            )
 
 
 def _mean_use(parts: Sequence[Evaluation]) -> LatentUse:

@@ -58,7 +58,7 @@ class Recalibrated:
     Attributes:
         calibration: to be used at the site.
         chosen: the adaptation, of studies and of single images.
-        counts: studies, patients and images that it was fitted to.
+        counts: studies, patients and images with labels, that it was fitted to.
         changes: what it is worth.
         fitted: findings whose threshold is of this site.
         kept: of each other finding, what its threshold is in place of one of this site, and why.
@@ -121,7 +121,7 @@ def recalibrate(
     counts = {
         "studies": int(labelled.sum()),
         "patients": len(set(whose[labelled])),
-        "images": len(images.study_ids),
+        "images": int(known_images.sum()),
     }
     said = f"{counts['studies']} studies of the site"
     new = Calibration(study, image, reference, said)
@@ -215,7 +215,8 @@ def _changes(
     of_images: NDArray[np.str_],
     resamples: int,
 ) -> tuple[Change, ...]:
-    """Each measure before and after, on patients whom the fit of their fold had not seen."""
+    """Each measure before and after, on patients whom the fit of their fold had not seen: of the same studies and
+    findings, those of which both say something."""
     before, after = _Said.nothing(rows.labels), _Said.nothing(rows.labels)
     before.put(np.ones(len(patients), bool), old.study, rows.probabilities)
     flagged = np.zeros((2, len(images.study_ids)))
@@ -227,6 +228,7 @@ def _changes(
         out = np.isin(of_images, np.unique(patients[held_out]))
         reference = old.reference.refitted(signals(images.some(~out)))
         flagged[1, out] = reference.score(signals(images.some(out))).flagged
+    before, after = before.beside(after), after.beside(before)
     measures: dict[str, Callable[[_Said], Statistic]] = {
         "log loss": _Said.log_loss,
         "ECE": _Said.calibration_error,
@@ -268,6 +270,12 @@ class _Said:
         self.honest[chosen] = honest
         self.yes[chosen] = np.where(np.isnan(thresholds), np.nan, honest >= thresholds)
         self.absent[chosen], self.present[chosen] = (np.where(defined, sets[..., c], np.nan) for c in (0, 1))
+
+    def beside(self, other: "_Said") -> "_Said":
+        """The same where both have something to say: a finding without a threshold before is in no difference."""
+        parts = ("honest", "yes", "absent", "present")
+        found = {name: (getattr(self, name), getattr(other, name)) for name in parts}
+        return replace(self, **{name: np.where(np.isnan(its), np.nan, own) for name, (own, its) in found.items()})
 
     def log_loss(self) -> Statistic:
         p = np.clip(self.honest, 1e-7, 1 - 1e-7)

@@ -8,7 +8,7 @@ uncertainty about y is all in the first two; with V = 1 the epistemic part is 0
 (Depeweg et al. 2018, arXiv 1710.07283, with two sources for one).
 
 Each is estimated from S draws without the bias of the order of 1/S (`entropy_of_mean`), so a total may differ from the
-entropy of the mean by as much.
+entropy of the mean by as much, and of few draws that differ much be above ln 2.
 
 Samples are p(y_k = 1 | x, z^(s), v), float [V, S, N, K] in [0, 1]: S draws of z of each network. NaN gives NaN.
 A study's numbers are its own, so many studies may be given in parts. Each function raises UserError for samples that

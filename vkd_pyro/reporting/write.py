@@ -1,5 +1,6 @@
 """What an evaluation leaves in its folder: page, figures, numbers; and what is computed for the page alone."""
 
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -43,6 +44,7 @@ def save_all(
     assessed = Assessment.of(evaluation, num_resamples, prevalence)
     page = page_of(evaluation, assessed, extras)
     private_folder(folder)
+    remove_page(folder)
     more = {name: part.summary() for name, part in (("cohort", extras.cohort), ("method", extras.method)) if part}
     if extras.against is not None:
         more["against"] = {"name": extras.against[0], f"macro{MIN_POSITIVES}": plain(extras.against[1])}
@@ -62,6 +64,14 @@ def save_all(
     write_checklists(lists, page, folder / "checklist.html")
     write_json(folder / "checklist.json", [each.summary() for each in lists])
     return assessed
+
+
+def remove_page(folder: Path) -> None:
+    """Removes what an earlier `save_all` wrote beside the numbers: it would contradict others."""
+    for name in ("index.html", "failures.csv", "checklist.html", "checklist.json"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("figures", "tables"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def mismatch_of(method: Method, data: StudyData, split: str) -> Mismatch | None:

@@ -1,6 +1,7 @@
 """Shards of a store: the images of some studies, and their prepared reports."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
@@ -19,16 +20,33 @@ from vkd_pyro.data.selection import BadImages
 from vkd_pyro.data.store.layout import Block, write_arrow
 from vkd_pyro.data.study import Study
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.reading import open_plain
 
 PART = 16
 """Images that a thread reads at a time."""
+END = 1 << 16
+"""Bytes at each end of a file that tell it from others: headers with their UIDs, and pixels; all were read twice."""
 
 
 def image_source(image: Path | NDArray[np.uint8]) -> str:
-    """What tells an image from another of the same name: a file's size, blank where there is none; an array's hash."""
+    """What tells an image from another of the same name: a file's size and a hash of both its ends, blank where it
+    cannot be read; an array's hash."""
     if not isinstance(image, Path):
         return hashlib.sha256(image.tobytes()).hexdigest()
-    return str(image.stat().st_size) if image.is_file() else ""
+    try:
+        with open_plain(image) as file:
+            size, digest = os.fstat(file.fileno()).st_size, hashlib.sha256(file.read(END))
+            file.seek(max(size - END, 0))
+            digest.update(file.read(END))
+    except (OSError, UserError):  # which reading the picture has said
+        return ""
+    return f"{size}:{digest.hexdigest()[:32]}"
+
+
+def is_source(image: Path | NDArray[np.uint8], source: str) -> bool:
+    """Whether an image is the one that `image_source` was asked of; in stores of earlier versions by its size alone."""
+    found = image_source(image)
+    return found == source or (source.isdecimal() and found.split(":")[0] == source)
 
 
 def write_images(blocks: Iterable[Block[Study]], transform: ImageTransform, policy: BadImages) -> None:

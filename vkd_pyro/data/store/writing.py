@@ -35,7 +35,7 @@ from vkd_pyro.data.store.layout import (
     shard_path,
     write_arrow,
 )
-from vkd_pyro.data.store.shards import image_source, write_images, write_reports
+from vkd_pyro.data.store.shards import is_source, write_images, write_reports
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.executors import Executor, ThisProcess
 from vkd_pyro.utils.files import UNFINISHED, private_folder, remove_unfinished, sha256_of, write_signed_json, written
@@ -81,6 +81,8 @@ def prepare(
         "content": _content_hash(selected),
         "shards": number_of_shards(len(selected.studies)),
     }
+    if reuse is not None:
+        _check_reused(Path(reuse), plan)
     with _claimed(folder, plan):
         complete = (folder / COMPLETE).is_file()
         if reuse is not None and not complete:
@@ -116,15 +118,18 @@ def _claimed(folder: Path, plan: dict[str, Any]) -> Iterator[None]:
         yield
 
 
+def _check_reused(other: Path, plan: dict[str, Any]) -> None:
+    """Raises `UserError` unless another store is of the same studies and images."""
+    found, prepared = read_json(other / PLAN), set(PREPARED_FOR.values())
+    check_same(other, found["made from"], {n: v for n, v in plan["made from"].items() if n not in prepared})
+    if found["content"] != plan["content"]:
+        raise UserError(f"{other}: the corpus has changed since this store was made; leave out --reuse")
+
+
 def _take_from(other: Path, folder: Path, plan: dict[str, Any]) -> None:
     """The shards of another store that would be written alike: links, or copies where the file system has no links."""
-    found, wanted = read_json(other / PLAN), json.loads(json.dumps(plan))
-    prepared = set(PREPARED_FOR.values())
-    check_same(other, found["made from"], {n: v for n, v in wanted["made from"].items() if n not in prepared})
-    if found["content"] != wanted["content"]:
-        raise UserError(f"{other}: the corpus has changed since this store was made; leave out --reuse")
-    kinds = ["images"]
-    kinds += [kind for kind, name in PREPARED_FOR.items() if found["made from"].get(name) == wanted["made from"][name]]
+    found, wanted = (each["made from"] for each in (read_json(other / PLAN), json.loads(json.dumps(plan))))
+    kinds = ["images", *(kind for kind, name in PREPARED_FOR.items() if found.get(name) == wanted[name])]
     for kind, number in product(kinds, range(plan["shards"])):
         path, source = shard_path(folder, number, kind), shard_path(other, number, kind)
         if source.is_file() and not source.is_symlink() and not path.exists():
@@ -167,7 +172,7 @@ def _check_images(folder: Path, selected: Selected, policy: BadImages, complete:
         again = False
         for number, image, problem, source in zip(*columns.values(), strict=True):
             study = selected.studies[number]
-            changed = image_source(study.images[image]) != source
+            changed = not is_source(study.images[image], source)
             if changed and (complete or not problem):
                 raise UserError(
                     f"{folder}: an image of study {study.study_id} has changed since this store was begun; "
@@ -175,6 +180,7 @@ def _check_images(folder: Path, selected: Selected, policy: BadImages, complete:
                 )
             again |= bool(problem) and (changed or policy.policy == "error")
         if again and not complete:
+            shard_path(folder, int(path.name.split(".")[0]), "features").unlink(missing_ok=True)  # made of these images
             path.unlink()
 
 
