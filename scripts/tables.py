@@ -24,6 +24,7 @@ RESULTS = (
     "openi_pretrained_left_out",
     *("labeller_sentences", "coverage", "recalibration", "serving"),
     *("openi_pretrained_tuned", "tuning", "openi_finetuned_tenth", "openi_finetuned", "openi_finetuned_tenth_by_auc"),
+    "openi_finetuned_multitask",
     *("speed_openi", "benchmark", "scale", "scaling"),
 )
 
@@ -48,12 +49,13 @@ COLUMNS = {
     "synthetic_tenth": SYNTHETIC_COLUMNS,
     "speed_openi": SPEED_COLUMNS,
     "openi": OPENI_COLUMNS,
-    "openi_pretrained": PRETRAINED_COLUMNS,
-    "openi_pretrained_tenth": PRETRAINED_COLUMNS,
+    "openi_pretrained": SEEDS_COLUMNS,
+    "openi_pretrained_tenth": SEEDS_COLUMNS,
     "openi_cpu_tenth": PRETRAINED_COLUMNS,
     "openi_pretrained_tuned": SEEDS_COLUMNS,
     "openi_finetuned_tenth": PRETRAINED_COLUMNS,
     "openi_finetuned": PRETRAINED_COLUMNS,
+    "openi_finetuned_multitask": PRETRAINED_COLUMNS[:8],
     "openi_finetuned_tenth_by_auc": (*PRETRAINED_COLUMNS[:8], "Δ macro30"),
     "openi_pretrained_3percent": PRETRAINED_COLUMNS,
     "openi_pretrained_30percent": PRETRAINED_COLUMNS,
