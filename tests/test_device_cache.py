@@ -208,7 +208,7 @@ class Reader(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
-@pytest.mark.filterwarnings("ignore:(?s).*treespec, LeafSpec")
+@pytest.mark.filterwarnings("ignore:(?s).*treespec, LeafSpec", "ignore:The `srun` command is available")
 def test_a_trainer_draws_each_epoch_in_its_order(tmp_path):
     dataset = dataset_of(augmentation=Augmentation())
     batches = TrainingBatches(ShuffledSampler(len(dataset), seed=3), 4, ALONE)
