@@ -56,8 +56,12 @@ def evaluated(
 
 def _warn_of_trained_patients(run: Any, split: str, allow: Sequence[str]) -> None:
     """Warns where other data of the same corpus, such as another fold, has patients of the run's training."""
-    from vkd_pyro.artifacts.run import data_of
+    from vkd_pyro.artifacts.config import read_yaml
+    from vkd_pyro.artifacts.run import config_of, data_of
 
+    trained_on = read_yaml(config_of(run.path))["data"]["selection"]["corpus"]["class_path"]
+    if trained_on.split(".")[-1] != type(run.data.corpus).__name__:
+        return  # without reading it
     try:
         own = data_of(run.path, allow)
     except (UserError, OSError):

@@ -10,6 +10,7 @@ import numpy as np
 from vkd_pyro.evaluation.collapse import LatentUse
 from vkd_pyro.evaluation.evaluation import Evaluation
 from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.serialization import difference
 
 
 def join_folds(parts: Sequence[Evaluation]) -> Evaluation:
@@ -50,16 +51,17 @@ def join_folds(parts: Sequence[Evaluation]) -> Evaluation:
 def _check_alike(first: Evaluation, other: Evaluation) -> None:
     """Raises `UserError` where two folds cannot be of one cross-fitting."""
     ours, theirs = (
-        {name: each.data.get(name) for name in ("corpus", "eval_policy")}
+        {name: json.loads(json.dumps(each.data.get(name))) for name in ("corpus", "eval_policy")}  # as once saved
         | {name: each.how.get(name) for name in ("split", "level", "fusion", "num_samples")}
-        | {"latent dimensions": np.shape(each.latent_use.kl_per_dimension)}
+        | {"latent dimensions": list(each.latent_use.kl_per_dimension.shape)}
         for each in (first, other)
     )
-    for name, value in json.loads(json.dumps(ours, default=str)).items():  # as once saved
-        if value != (found := json.loads(json.dumps(theirs, default=str))[name]):
-            raise UserError(
-                f"folds: the evaluations are of another {name}, {value} and {found}; train and evaluate all folds alike"
-            )
+    where, one, another = difference(ours, theirs)
+    if where:
+        raise UserError(
+            f"folds: the evaluations are of another {'.'.join(where)}, {one} and {another}; train and evaluate all "
+            "folds alike"
+        )
 
 
 def _mean_use(parts: Sequence[Evaluation]) -> LatentUse:

@@ -76,11 +76,11 @@ def _image_table(
     images = [image for study in block.content for image in study.images]
     pixels = np.zeros((len(images), transform.size**2), np.uint8)
 
-    def read(rows: slice) -> list[tuple[str, bool]]:
+    def read(rows: slice) -> list[tuple[str, bool, str]]:
         return [_read(image, row, transform, policy) for image, row in zip(images[rows], pixels[rows], strict=True)]
 
     parts = [slice(start, start + PART) for start in range(0, len(images), PART)]
-    problems, flat = zip(*chain(*pool.map(read, parts)), strict=True)
+    problems, flat, sources = zip(*chain(*pool.map(read, parts)), strict=True)
     sound = [not problem for problem in problems]
     _, readable = pa.array(sound).buffers()
     columns = {
@@ -89,25 +89,25 @@ def _image_table(
         "pixels": pa.Array.from_buffers(pa.binary(pixels.shape[1]), len(places), [readable, pa.py_buffer(pixels)]),
         "problem": pa.array(problems, pa.string()),
         "flat": pa.array(flat, pa.bool_()),
-        "source": pa.array(map(image_source, images), pa.string()),
+        "source": pa.array(sources, pa.string()),
     }
     return pa.table(columns)
 
 
 def _read(
     image: Path | NDArray[np.uint8], pixels: NDArray[np.uint8], transform: ImageTransform, policy: BadImages
-) -> tuple[str, bool]:
+) -> tuple[str, bool, str]:
     """Reads an image into a row of pixels, uint8 [size * size].
 
-    Returns: what is wrong with it, or ""; whether it has hardly any gray levels.
+    Returns: what is wrong with it, or ""; whether it has hardly any gray levels; its source.
     """
     try:
         pixels[:] = transform(image).numpy().ravel()
     except UserError as error:
         if policy.policy == "error":
             raise
-        return str(error), False
-    return "", is_flat(pixels)
+        return str(error), False, image_source(image)
+    return "", is_flat(pixels), image_source(image)
 
 
 def write_reports(blocks: Iterable[Block[str | None]], preparation: Preparation) -> None:

@@ -5,12 +5,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -168,11 +170,15 @@ def _check_images(folder: Path, selected: Selected, policy: BadImages, complete:
     """
     for path in sorted(folder.glob("*.images.arrow")):
         check_content(path)
-        columns = open_arrow(path, "study", "image", "problem", "source").to_pydict()
+        numbers, places, problems, sources = (
+            open_arrow(path, "study", "image", "problem", "source").to_pydict().values()
+        )
+        studies = [selected.studies[number] for number in numbers]
+        images = [study.images[place] for study, place in zip(studies, places, strict=True)]
+        with ThreadPoolExecutor() as pool:
+            same = list(pool.map(is_source, images, sources))
         again = False
-        for number, image, problem, source in zip(*columns.values(), strict=True):
-            study = selected.studies[number]
-            changed = not is_source(study.images[image], source)
+        for study, problem, changed in zip(studies, problems, np.logical_not(same), strict=True):
             if changed and (complete or not problem):
                 raise UserError(
                     f"{folder}: an image of study {study.study_id} has changed since this store was begun; "
