@@ -33,7 +33,7 @@ from torch.optim import Adam
 from vkd_pyro import VKD, Loading, Selection, StudyData
 from vkd_pyro.artifacts.checkpoints import save_checked
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.data.store import prepare
 from vkd_pyro.encoders.image import ImageEncoder, TorchvisionEncoder
 from vkd_pyro.encoders.report import WordEncoder

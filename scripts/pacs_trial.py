@@ -35,7 +35,7 @@ from pydicom.uid import (
 
 from vkd_pyro import VKD, StudyData
 from vkd_pyro.artifacts.bundle import save_bundle
-from vkd_pyro.data.images.transforms import read_gray
+from vkd_pyro.data.images.image_transform import read_gray
 from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.encoders.image import ConvEncoder

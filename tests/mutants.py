@@ -21,7 +21,7 @@ import torch
 from tests.test_bundle import FINDINGS, TRANSFORM, make_model
 from vkd_pyro.artifacts.bundle import save_bundle
 from vkd_pyro.artifacts.checkpoints import save_checked
-from vkd_pyro.artifacts.export import export_bundle
+from vkd_pyro.artifacts.export.writing import export_bundle
 from vkd_pyro.posthoc import (
     BySensitivity,
     Calibration,

@@ -17,7 +17,8 @@ from vkd_pyro.data.selection import Selection
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.encoders.report import WordEncoder
 from vkd_pyro.evaluation.arviz_export import SampleWriter
-from vkd_pyro.prediction.predictive import Prediction, predict
+from vkd_pyro.prediction.prediction import Prediction
+from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.reporting.write import save_samples
 from vkd_pyro.utils.errors import UserError
 

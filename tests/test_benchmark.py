@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.distributions import MLP, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder
 from vkd_pyro.methods.vkd import VKD

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from vkd_pyro.artifacts.bundle import Bundle, load_bundle, save_bundle
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.distributions import MLP, BernoulliLikelihood, DiagonalNormal, Head
 from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
 from vkd_pyro.model import ImageClassifier, Model
 from vkd_pyro.prediction import predict_files
-from vkd_pyro.prediction.predictive import UncertaintySources
+from vkd_pyro.prediction.prediction import UncertaintySources
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import hash_of
 from vkd_pyro.utils.serialization import describe
@@ -128,7 +128,7 @@ FRESH = """
 import json, sys
 from vkd_pyro.artifacts.bundle import load_bundle
 from vkd_pyro.prediction import predict_files
-from vkd_pyro.prediction.predictive import UncertaintySources
+from vkd_pyro.prediction.prediction import UncertaintySources
 predicted = predict_files(load_bundle(sys.argv[1]), sys.argv[2:], UncertaintySources(num_samples=7, seed=3))
 bits = "".join(each.probabilities.tobytes().hex() for each in predicted)
 imported = [name for name in ("transformers", "tokenizers", "lightning", "jsonargparse") if name in sys.modules]

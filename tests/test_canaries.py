@@ -204,7 +204,7 @@ def test_a_service_says_nothing_of_what_it_is_asked(hospital, bundle_folder, cap
     from starlette.testclient import TestClient
 
     from vkd_pyro import load_bundle
-    from vkd_pyro.prediction.predictive import UncertaintySources
+    from vkd_pyro.prediction.prediction import UncertaintySources
     from vkd_pyro.serving.http.service import Service
 
     caplog.set_level(logging.DEBUG)

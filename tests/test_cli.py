@@ -21,11 +21,11 @@ from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
 from vkd_pyro.artifacts.config import parse
 from vkd_pyro.cli import main
 from vkd_pyro.cli.train import train_parser
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.encoders.image import TorchvisionEncoder
 from vkd_pyro.model import ImageClassifier
 from vkd_pyro.prediction import predict_files
-from vkd_pyro.prediction.predictive import UncertaintySources
+from vkd_pyro.prediction.prediction import UncertaintySources
 
 CONFIG = """
 data:
@@ -588,12 +588,14 @@ def test_a_network_of_torchvision_brings_no_more_than_torchvision(tmp_path, imag
     assert imported([*SLOW_TO_IMPORT, "torchvision"], "predict", tmp_path / "bundle", images[0]) == ["torchvision"]
 
 
-def test_an_export_is_predicted_without_torchvision(run, tmp_path, images):
+def test_an_export_is_predicted_without_pytorch(run, tmp_path, images):
     pytest.importorskip("openvino")
     code, _, err = vkd("export", run / "bundle", "--output", tmp_path / "export")
     assert code == 0, err
-    slow = [*SLOW_TO_IMPORT, "torchvision", "openvino"]
+    slow = [*SLOW_TO_IMPORT, "torch", "pyro", "torchvision", "openvino"]
     assert imported(slow, "predict", tmp_path / "export", images[0]) == ["openvino"]
+    asked = ("--output", tmp_path / "said.csv", "--query", "Upper Square & ~Lower Square", "--group", "none")
+    assert imported(slow, "predict", tmp_path / "export", images[0], *asked) == ["openvino"]
 
 
 @pytest.mark.parametrize("said", [("{}=null",), ("{}", "null")], ids=["joined", "apart"])

@@ -23,7 +23,7 @@ from vkd_pyro.data.corpora.manifest import Manifest
 from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.doctor import examine
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import Store, prepare
 from vkd_pyro.encoders.report import WordEncoder

@@ -18,7 +18,8 @@ from tests.conftest import TinyCorpus, study_data
 from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.corpora.openi import MESH_TO_FINDING, OpenI, mesh_labels
 from vkd_pyro.data.images import transforms
-from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
+from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.loading.dataset import ShuffledSampler, StudyDataset, derive_seed

@@ -9,7 +9,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from vkd_pyro.data.batch import Batch, collate
-from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
+from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.loading import device_cache
 from vkd_pyro.data.loading.dataset import (
     ALONE,

@@ -19,7 +19,7 @@ from vkd_pyro.data.corpora.mimic_cxr import MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.doctor import Check, Diagnosis, examine
 from vkd_pyro.data.doctor.training import SIZE
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.selection import Selection
 from vkd_pyro.data.store import prepare

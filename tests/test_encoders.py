@@ -23,9 +23,9 @@ from vkd_pyro.encoders.image import (
     SmallResNetEncoder,
     TorchvisionEncoder,
     encode,
-    images_at_once,
 )
 from vkd_pyro.encoders.report import LanguageModelEncoder, MeanPooling, TransformerBlock, WordEncoder
+from vkd_pyro.utils.at_once import images_at_once
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import build, describe
 

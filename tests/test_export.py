@@ -17,11 +17,14 @@ from PIL import Image
 from tests.test_bundle import FINDINGS, TRANSFORM, make_classifier, make_model
 from tests.test_cli import refusal, vkd
 from tests.test_predict import DATA, trained
-from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
-from vkd_pyro.artifacts.export import export_bundle, load_export, load_predictor
+from vkd_pyro.artifacts.bundle import load_bundle, sampled, save_bundle
+from vkd_pyro.artifacts.export import load_export, load_predictor
+from vkd_pyro.artifacts.export.engine import library
 from vkd_pyro.artifacts.export.graph_model import GraphModel
-from vkd_pyro.artifacts.export.graphs import compiled, graphs_of, library
-from vkd_pyro.artifacts.export.noise import drawn, from_noise, parts_of
+from vkd_pyro.artifacts.export.noise import Generator, drawn
+from vkd_pyro.artifacts.export.reparametrisation import from_noise, parts_of
+from vkd_pyro.artifacts.export.tracing import by_openvino, graphs_of
+from vkd_pyro.artifacts.export.writing import export_bundle
 from vkd_pyro.distributions import (
     MLP,
     BernoulliLikelihood,
@@ -42,7 +45,7 @@ from vkd_pyro.distributions.draws import common_draws
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder, TorchvisionEncoder
 from vkd_pyro.model import Model
 from vkd_pyro.prediction import predict_files
-from vkd_pyro.prediction.predictive import UncertaintySources
+from vkd_pyro.prediction.prediction import UncertaintySources
 from vkd_pyro.training.posthoc import calibrate
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import hash_of
@@ -65,25 +68,22 @@ def model_of(prior) -> Model:
     return Model(ConvEncoder((8, 16)), prior, likelihood).eval()
 
 
-def by_openvino(model) -> GraphModel:
+def graph_model(model) -> GraphModel:
     graphs = graphs_of(model, 16)
-    return GraphModel(compiled(graphs.encoder), compiled(graphs.head), graphs.noise)
+    return GraphModel(by_openvino(graphs.encoder), by_openvino(graphs.head), graphs.noise)
 
 
 def differences(model, engine, number: int, num_samples: int = 7) -> list[float]:
     """The largest of features, prior means and samples."""
     images = torch.rand(number, 1, 16, 16, generator=torch.Generator().manual_seed(number))
     with torch.no_grad():
-        features = [one.encode(images) for one in (model, engine)]
-        expected, found = (
-            one.posterior_predictive(seen, num_samples, 3) for one, seen in zip((model, engine), features, strict=True)
-        )
+        features = model.encode(images)
+        expected = sampled(model.posterior_predictive(features, num_samples, 3), features)
+    found = engine.posterior_predictive(engine.encode(images.numpy()), num_samples, 3)
     assert found.samples.shape == (num_samples, number, len(FINDINGS))
-    assert (found.latent is None) == (expected.latent is None)
-    pairs = [features, (expected.samples, found.samples)]
-    if expected.latent is not None:
-        pairs.append((expected.latent.mean, found.latent.mean))
-    return [float((a - b).abs().max()) for a, b in pairs]
+    assert (found.latents is None) == (expected.latents is None)
+    names = ["features", "samples", *(["latents"] if expected.latents is not None else [])]
+    return [float(np.abs(getattr(expected, name) - getattr(found, name)).max()) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +130,25 @@ def edit(folder: Path, **changes) -> None:
 # ---------------------------------------------------------------------------------------------- noise
 
 
+@pytest.mark.parametrize("seed", [0, 3, -7, 2**32 + 5, 2**40 + 1])
+def test_noise_is_the_numbers_of_pytorch(seed):
+    torch.manual_seed(seed)
+    generator = Generator(seed)
+    for number in (3, 5, 16, 2, 1, 1, 40, 7, 0, 100, 9, 17, 1000):
+        assert np.allclose(generator.normal(number), torch.randn(number), rtol=0, atol=1e-6)
+        uniform = torch.empty(number).uniform_(torch.finfo(torch.float32).eps - 1, 1)
+        assert np.array_equal(generator.uniform(number), uniform)
+
+
 @pytest.mark.parametrize("prior", FAMILIES, ids=lambda one: f"{type(one).__name__}-{one.latent_dim}")
 def test_noise_is_that_of_the_common_draws(prior):
     features = torch.rand(5, 16)
     with torch.no_grad():
         z = prior.eval()(features)
         expected = common_draws(z, lambda rows: prior(features[rows]), 6, 3, torch.device("cpu"))
-        torch.testing.assert_close(from_noise(z, drawn(parts_of(prior), 6, 3)), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            from_noise(z, torch.from_numpy(drawn(parts_of(prior), 6, 3))), expected, rtol=1e-5, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("prior", [NormalMixture, StudentT, VampPrior, FullNormal, Flow, SplineFlow, StandardNormal])
@@ -159,12 +171,12 @@ def test_a_refused_bundle_is_one_line_and_nothing_is_written(tmp_path):
 def test_openvino_computes_what_the_model_does(prior):
     model = model_of(prior)
     model.likelihood = LowRankProbitLikelihood(4, 3, features_dim=16, head=Head(8)).eval()
-    assert max(differences(model, by_openvino(model), 3)) < 1e-5
+    assert max(differences(model, graph_model(model), 3)) < 1e-5
 
 
 TELLS_NOBODY = """
 import sys
-from vkd_pyro.artifacts.export.graphs import library
+from vkd_pyro.artifacts.export.engine import library
 library("openvino")
 assert sys.modules["openvino_telemetry"] is None
 assert sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__ == "openvino.tools.ovc.telemetry_stub"
@@ -208,7 +220,7 @@ def test_an_operation_that_openvino_does_not_know_is_named():
     model = make_classifier()
     model.image_encoder = Bessel()
     with pytest.raises(UserError, match=r"^export: OpenVINO cannot convert the model \(.*bessel_j0.*\); try --format"):
-        compiled(graphs_of(model, 16).encoder)
+        by_openvino(graphs_of(model, 16).encoder)
 
 
 # --------------------------------------------------------------------------------------------- folder
@@ -288,7 +300,7 @@ def test_findings_that_were_reordered_are_refused(exported, tmp_path):
 
 
 def test_graphs_that_say_something_else_are_not_written(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr("vkd_pyro.artifacts.export.folder.MAX_DIFFERENCE", -1)
+    monkeypatch.setattr("vkd_pyro.artifacts.export.writing.MAX_DIFFERENCE", -1)
     with pytest.raises(UserError, match=r"probabilities differ by .* expected at most -1; nothing was written"):
         export_bundle(bundle, tmp_path / "export", "torch")
     assert list(tmp_path.iterdir()) == []
@@ -298,7 +310,7 @@ def test_nothing_stands_there_when_writing_failed(bundle, tmp_path, monkeypatch)
     def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("vkd_pyro.artifacts.export.folder.write_graph", fail)
+    monkeypatch.setattr("vkd_pyro.artifacts.export.writing.write_graph", fail)
     assert "no space left" in refusal("export", bundle, "--output", tmp_path / "export")
     assert list(tmp_path.iterdir()) == []
 

@@ -17,7 +17,7 @@ from torch.autograd.functional import jacobian as jacobian_of
 
 from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.distributions import (
     KL,
     MLP,

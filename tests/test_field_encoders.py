@@ -12,7 +12,7 @@ import transformers
 
 from vkd_pyro import load_bundle
 from vkd_pyro.artifacts.bundle import save_bundle
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.encoders.timm_models import TimmEncoder
 from vkd_pyro.encoders.transformers_models import TransformersEncoder
 from vkd_pyro.explanations.images import last_convolution

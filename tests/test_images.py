@@ -17,7 +17,7 @@ from vkd_pyro.data.images import raster
 from vkd_pyro.data.images.dicom import pixels as dicom_pixels
 from vkd_pyro.data.images.dicom.header import DicomHeader, is_dicom, mismatches, read_header
 from vkd_pyro.data.images.dicom.pixels import read_dicom
-from vkd_pyro.data.images.transforms import MAX_PIXELS, ImageTransform, read_gray
+from vkd_pyro.data.images.image_transform import MAX_PIXELS, ImageTransform, read_gray
 from vkd_pyro.utils.errors import UserError
 
 pydicom = pytest.importorskip("pydicom", minversion="3")

@@ -23,7 +23,7 @@ from torch.utils.data import get_worker_info
 from tests.conftest import TinyCorpus, study_data
 from tests.test_cli import CONFIG, vkd
 from vkd_pyro.artifacts.run import check_not_live, check_ready, claimed
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.distributions import MLP, DiagonalNormal
 from vkd_pyro.encoders.image import ConvEncoder
 from vkd_pyro.methods.no_report import NoReport

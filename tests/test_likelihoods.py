@@ -21,7 +21,7 @@ from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
 from vkd_pyro.cli.train import build as build_settings
 from vkd_pyro.cli.train import train_parser
 from vkd_pyro.data.batch import Batch
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection

@@ -17,7 +17,7 @@ from vkd_pyro import metrics
 from vkd_pyro.cli.evaluate import write_numbers
 from vkd_pyro.data import rle
 from vkd_pyro.data.corpora.vindr_cxr import VinDrCXR
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.data.regions import Region
 from vkd_pyro.evaluation import heatmaps as scoring
 from vkd_pyro.evaluation.heatmaps import MapScores, has_regions, score_maps

@@ -14,7 +14,7 @@ import torch
 from tests.test_training import SETTINGS, make_data, make_image_only, make_vkd
 from vkd_pyro.artifacts.run import load_checkpoint
 from vkd_pyro.evaluation.evaluate import evaluate
-from vkd_pyro.prediction.predictive import SHOWN, Prediction
+from vkd_pyro.prediction.prediction import SHOWN, Prediction
 from vkd_pyro.schedules import Constant
 from vkd_pyro.training import callbacks
 from vkd_pyro.training.fitting import finish, fit

@@ -18,7 +18,7 @@ from vkd_pyro.data.corpora.common.padchest_terms import labels_of_terms
 from vkd_pyro.data.corpora.padchest import PadChest
 from vkd_pyro.data.corpora.vindr_cxr import VinDrCXR
 from vkd_pyro.data.doctor import examine
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.selection import BadImages, Selection
 from vkd_pyro.data.study_data import StudyData

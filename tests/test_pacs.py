@@ -16,10 +16,10 @@ from pydicom.sr.codedict import codes
 from tests.pacs_trial import images, pacs_trial, radiograph, write_bundle
 from tests.test_cli import refusal
 from vkd_pyro import __version__, load_bundle
-from vkd_pyro.artifacts.export.folder import Export
+from vkd_pyro.artifacts.export import Export
 from vkd_pyro.data.labels.findings import CHESTXRAY14_FINDINGS, CHEXPERT_FINDINGS
 from vkd_pyro.prediction import predict_files
-from vkd_pyro.prediction.predictive import UncertaintySources
+from vkd_pyro.prediction.prediction import UncertaintySources
 from vkd_pyro.serving.pacs import codes as terms
 from vkd_pyro.serving.pacs.answering import Answered, Answerer, NotAnswered
 from vkd_pyro.serving.pacs.identifiers import file_name, in_logs, is_uid, report_uid, uid_of

@@ -23,8 +23,8 @@ from tests.test_images import (
 )
 from vkd_pyro.data.images.dicom.header import is_dicom, mismatches, read_header
 from vkd_pyro.data.images.files import MAX_BYTES
+from vkd_pyro.data.images.image_transform import ImageTransform, read_gray
 from vkd_pyro.data.images.levels import gray_levels, is_flat
-from vkd_pyro.data.images.transforms import ImageTransform, read_gray
 from vkd_pyro.utils.errors import UserError
 
 pydicom = pytest.importorskip("pydicom", minversion="3")

@@ -6,7 +6,8 @@ import torch
 
 from tests.conftest import TinyCorpus
 from tests.test_training import make_no_report, train
-from vkd_pyro.artifacts.bundle import OOD, load_bundle, save_bundle
+from vkd_pyro.artifacts.bundle import load_bundle, save_bundle
+from vkd_pyro.artifacts.folders import OOD
 from vkd_pyro.artifacts.run import load_checkpoint
 from vkd_pyro.data.loading import Loading
 from vkd_pyro.data.selection import Selection

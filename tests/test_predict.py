@@ -32,7 +32,8 @@ from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.model import ImageClassifier
 from vkd_pyro.prediction import Predicted, Unread, find_images, overlays, predict_files, studies_of
 from vkd_pyro.prediction.overlays import Overlays
-from vkd_pyro.prediction.predictive import UncertaintySources, predict
+from vkd_pyro.prediction.prediction import UncertaintySources
+from vkd_pyro.prediction.predictive import predict
 from vkd_pyro.prediction.tables import nested, rows
 from vkd_pyro.training.posthoc import calibrate
 from vkd_pyro.utils.errors import UserError

@@ -26,7 +26,8 @@ from vkd_pyro.evaluation.outputs import study_outputs
 from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.metrics import latent_uncertainty
 from vkd_pyro.model import Model
-from vkd_pyro.prediction.predictive import Prediction, Summary, dropout_mask, predict
+from vkd_pyro.prediction.prediction import Prediction, Summary
+from vkd_pyro.prediction.predictive import dropout_mask, predict
 from vkd_pyro.utils.errors import UserError
 
 CPU = torch.device("cpu")

@@ -24,7 +24,7 @@ from vkd_pyro.evaluation.joint import at_least_one
 from vkd_pyro.evaluation.saved import load_evaluation, save_evaluation
 from vkd_pyro.methods import VKD
 from vkd_pyro.model import Model
-from vkd_pyro.prediction.predictive import Prediction
+from vkd_pyro.prediction.prediction import Prediction
 from vkd_pyro.prediction.queries import parse
 from vkd_pyro.reporting.sections import Assessment, Extras, page_of
 from vkd_pyro.utils.errors import UserError

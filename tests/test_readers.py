@@ -21,7 +21,7 @@ from vkd_pyro.data.corpora.manifest import Manifest
 from vkd_pyro.data.corpora.mimic_cxr import PREFIX, MimicCXR
 from vkd_pyro.data.corpora.openi import OpenI
 from vkd_pyro.data.doctor import examine
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.data.labels.findings import CHESTXRAY14_FINDINGS, CHESTXRAY14_SHARED, CHEXPERT_FINDINGS
 from vkd_pyro.data.labels.outside import read_outside_labels
 from vkd_pyro.data.labels.policy import LabelPolicy

@@ -26,8 +26,9 @@ from tests.test_cli import refusal, vkd
 from tests.test_predict import DATA
 from vkd_pyro import load_bundle
 from vkd_pyro.artifacts.bundle import Bundle
-from vkd_pyro.artifacts.export import Export, export_bundle, load_export
-from vkd_pyro.prediction.predictive import UncertaintySources
+from vkd_pyro.artifacts.export import Export, load_export
+from vkd_pyro.artifacts.export.writing import export_bundle
+from vkd_pyro.prediction.prediction import UncertaintySources
 from vkd_pyro.utils.errors import UserError
 
 for needed in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "httpx"):

@@ -67,6 +67,7 @@ def opened(browser, address, width=1280, **options):
     page.on("console", lambda told: failures.append(told.text) if "Content Security Policy" in told.text else None)
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
+    page.wait_for_selector("#work:visible, #access:visible")  # before it knows the model, it takes no files
     try:
         yield page
         assert failures == []

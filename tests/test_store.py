@@ -26,7 +26,8 @@ from tests.conftest import TinyCorpus, study_data
 from tests.test_cli import CONFIG, vkd
 from tests.test_encoders import write_bert
 from vkd_pyro.data.doctor import examine
-from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
+from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.labels.policy import LabelPolicy
 from vkd_pyro.data.reports import ReportText
 from vkd_pyro.data.selection import BadImages, Selection, reindex_labels

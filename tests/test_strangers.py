@@ -23,10 +23,11 @@ from tests.test_fuzz import SEEN, WATCHING
 from vkd_pyro.artifacts import parts
 from vkd_pyro.artifacts.bundle import MAX_WEIGHTS, check_rebuildable, findings_of, load_bundle, save_bundle
 from vkd_pyro.artifacts.config import judge, read_yaml
-from vkd_pyro.artifacts.export import export_bundle, load_export
-from vkd_pyro.artifacts.export.graphs import check_alone
+from vkd_pyro.artifacts.export import load_export
+from vkd_pyro.artifacts.export.engine import check_alone
+from vkd_pyro.artifacts.export.writing import export_bundle
 from vkd_pyro.artifacts.run import evaluation_parser
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.encoders.image import ConvEncoder, ImageEncoder, TorchvisionEncoder
 from vkd_pyro.evaluation.outputs import outputs_of_images, signals
 from vkd_pyro.methods.image_only import ImageOnly

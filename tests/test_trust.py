@@ -14,7 +14,8 @@ from tests.test_cli import refusal, vkd
 from tests.test_predict import DATA, trained
 from vkd_pyro import load_bundle
 from vkd_pyro.artifacts.bundle import save_bundle
-from vkd_pyro.artifacts.export import export_bundle, load_predictor
+from vkd_pyro.artifacts.export import load_predictor
+from vkd_pyro.artifacts.export.writing import export_bundle
 from vkd_pyro.artifacts.hub import fetched, parsed
 from vkd_pyro.artifacts.signing import MAKE_KEYS, SIGNATURE, sign, verify
 from vkd_pyro.training.card import write_card

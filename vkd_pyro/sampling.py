@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from vkd_pyro.distributions import Distribution, Family, Likelihood, common_draws
-
-DRAWS_AT_ONCE = 8192
-"""Draws of z, over all images, for which a likelihood is asked at once: some 50 MB at a width of 1,536."""
+from vkd_pyro.utils.at_once import DRAWS_AT_ONCE
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ from benchmark.steps import training_step
 from benchmark.timing import Action, Row, compare, threads
 from vkd_pyro import VKD, Loading, Selection, StudyData, Task
 from vkd_pyro.data.corpora.openi import OpenI
-from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
+from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.selection import BadImages
 from vkd_pyro.data.store import prepare
 from vkd_pyro.data.store.layout import SHARD, missing_blocks

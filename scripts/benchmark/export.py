@@ -13,13 +13,14 @@ from torchvision.transforms import Compose
 
 from benchmark.networks import FINDINGS, images_only
 from benchmark.timing import Action, Named, Row, in_turn
-from vkd_pyro.artifacts.bundle import save_bundle
-from vkd_pyro.artifacts.export import export_bundle, load_predictor
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.artifacts.bundle import sampled, save_bundle
+from vkd_pyro.artifacts.export import load_predictor
+from vkd_pyro.artifacts.export.writing import export_bundle
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.encoders.image import TorchvisionEncoder
 from vkd_pyro.model import ImageModel
 from vkd_pyro.prediction import find_images, predict_files
-from vkd_pyro.prediction.predictive import joined
+from vkd_pyro.prediction.prediction import joined
 
 EXPORTS = ("OpenVINO, fp32", "OpenVINO, bf16")
 
@@ -77,18 +78,13 @@ def predicting_files(folders: dict[str, Path], paths: list[Path]) -> list[Named]
     return [(name, action(folder)) for name, folder in folders.items()]
 
 
-@torch.no_grad()
-def predict_batch(model: ImageModel, images: Tensor) -> None:
-    """Encode, 100 draws, summary; by a model, or by the graphs of one."""
-    joined([model.posterior_predictive(model.encode(images), 100)], FINDINGS).summary()
-
-
 def predicting_arrays(folders: dict[str, Path], images: Tensor) -> list[Named]:
-    """The same, of images that are in memory, 32 at a time."""
+    """Encode, 100 draws, summary, of images that are in memory, 32 at a time."""
 
     def action(folder: Path) -> Action:
-        model = load_predictor(folder).model
-        return lambda: [predict_batch(model, part) for part in images.split(32)]
+        predictor = load_predictor(folder)
+        parts = [part.numpy() for part in images.split(32)]
+        return lambda: [joined([predictor.sample(part, 100)], FINDINGS).summary() for part in parts]
 
     return [(name, action(folder)) for name, folder in folders.items()]
 
@@ -101,7 +97,8 @@ def in_batches_of_32(model: ImageModel, paths: list[Path]) -> Named:
     def run() -> None:
         for start in range(0, len(paths), 32):
             images = torch.stack([transform(path) for path in paths[start : start + 32]]).float() / 255
-            joined([model.posterior_predictive(model.image_encoder(images), 100)], FINDINGS).summary()
+            features = model.image_encoder(images)
+            joined([sampled(model.posterior_predictive(features, 100), features)], FINDINGS).summary()
 
     return "eager PyTorch, 32 at once", run
 

@@ -16,7 +16,7 @@ from benchmark.networks import FINDINGS, images_only
 from benchmark.timing import Action, Row, compare, threads
 from vkd_pyro import predict
 from vkd_pyro.artifacts.bundle import save_bundle
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.encoders.image import ConvEncoder, TorchvisionEncoder
 
 IMAGES = (200, 2_000)

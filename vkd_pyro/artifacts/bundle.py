@@ -25,59 +25,70 @@ from typing import Any
 import safetensors.numpy
 import safetensors.torch
 import torch
+from torch import Tensor
 
-from vkd_pyro.artifacts.guard import MAX_WEIGHTS, guarded, header_of, regular_file
+from vkd_pyro.artifacts.folders import (
+    AGAIN,
+    CARD,
+    CONFIG,
+    OOD,
+    WEIGHTS,
+    check_not_bundle,
+    is_bundle,
+    read_calibration,
+    read_card,
+    verified,
+)
+from vkd_pyro.artifacts.guard import MAX_WEIGHTS, guarded, regular_file
 from vkd_pyro.artifacts.hub import fetched, on_hub
 from vkd_pyro.artifacts.parts import describe_model, load_model, merged
+from vkd_pyro.artifacts.predictor import Array, Predictor, Sampled
 from vkd_pyro.artifacts.schema import BundleSchema, ConfigSchema, checked
 from vkd_pyro.artifacts.signing import SIGNATURE, verified_copy
-from vkd_pyro.data.images.transforms import ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
-from vkd_pyro.posthoc.calibration import UNITS, Calibration, Fit
-from vkd_pyro.posthoc.ood import OODDetector
+from vkd_pyro.posthoc.calibration import Calibration
+from vkd_pyro.sampling import PosteriorPredictive
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import read_signed_json, sha256_of, write_signed_json, written_folder
 
 FORMAT_VERSION = 5
-CONFIG, WEIGHTS, OOD, CARD = "config.json", "weights.safetensors", "ood.safetensors", "README.md"
-MAX_OOD, MAX_CARD = 2**28, 2**20
-"""Bytes of these files, at most: 256 MiB (features of width 8,000), and 1 MiB."""
-
 TRIED_SIZE = 256
 """Side of an image, at most, that a model is tried with when it is loaded: some networks read no small ones."""
 
-AGAIN = "copy the bundle again"
-
 
 @dataclass(frozen=True)
-class Bundle:
+class Bundle(Predictor):
     """A loaded bundle.
 
     Attributes:
         model: in eval mode, on the CPU.
-        findings: names of the K labels.
-        transform: what images must pass before the model.
-        weights_hash: sha256 of the weights file.
-        views: of the images that it learned from.
-        calibration: what was fitted on the validation split; None where nothing was.
-        bundle_hash: sha256 over everything in the bundle.
-        card: its model card, in Markdown.
     """
 
     model: ImageModel
-    findings: tuple[str, ...]
-    transform: ImageTransform
-    weights_hash: str
-    views: tuple[str, ...] = ("frontal", "lateral")
-    calibration: Calibration | None = None
-    bundle_hash: str = ""
-    card: str = ""
 
     @property
     def method(self) -> Method:
         """The model as a method that reads no report and cannot train, to be evaluated."""
         return Method(self.findings, self.model).eval()
+
+    @torch.no_grad()
+    def sample(self, images: Array, num_samples: int, seed: int = 0) -> Sampled:
+        """As `Predictor.sample`, on the device of the model."""
+        features = self.model.encode(torch.from_numpy(images))
+        return sampled(self.model.posterior_predictive(features, num_samples, seed), features)
+
+
+def sampled(said: PosteriorPredictive, features: Tensor) -> Sampled:
+    """What a model says of images, and their features [N, F], as arrays."""
+    latents = None if said.latent is None else said.latent.mean.double().cpu().numpy()
+    z = None if said.z is None else _array(said.z)
+    return Sampled(_array(said.samples), _array(features), latents, z, said.independent)
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.float().cpu().numpy()
 
 
 def save_bundle(
@@ -207,48 +218,6 @@ def local_bundle(name: str | Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def verified(path: Path, expected: str | None, wrong: str, most: int, of: str = "bundle", fix: str = AGAIN) -> str:
-    """The sha256 of a file of a bundle, or of an export.
-
-    Raises:
-        UserError: it is not the file that was written, or not a file in the folder itself.
-    """
-    if not path.is_symlink() and not path.exists():
-        raise UserError(f"{path}: {wrong} this {of} was written with; {fix}")
-    if (size := regular_file(path, fix).stat().st_size) > most:
-        raise UserError(f"{path}: {size:,} bytes, more than the limit of {most:,}; {fix}")
-    if (found := sha256_of(path)) != expected:
-        raise UserError(f"{path}: {wrong} this {of} was written with; {fix}")
-    return found
-
-
-def read_card(folder: Path, schema: ConfigSchema, of: str = "bundle", fix: str = AGAIN) -> str:
-    """The model card of a bundle, or of an export; raises `UserError` where it was changed."""
-    verified(folder / CARD, schema.card_sha256, "not the card", MAX_CARD, of, fix)
-    with guarded(folder / CARD, fix):
-        return (folder / CARD).read_text(encoding="utf-8")
-
-
-def read_calibration(
-    folder: Path, config: dict[str, Any], allow: Sequence[str] = (), of: str = "bundle", fix: str = AGAIN
-) -> Calibration | None:
-    """What was fitted on the validation split, from a folder and its config; None where nothing was.
-
-    Raises:
-        UserError: the file of out-of-distribution score is missing, or was changed; or numbers that nothing gives.
-    """
-    if config.get("calibration") is None:
-        return None
-    path, fitted = folder / OOD, config["calibration"]
-    verified(path, config["ood_sha256"], "not the file", MAX_OOD, of, fix)
-    with guarded(path, fix):
-        header_of(path, fix, MAX_OOD)
-        reference = OODDetector.from_arrays(safetensors.numpy.load_file(path))
-    with guarded(folder / CONFIG, fix):
-        study, image = (Fit.from_json(fitted[unit], allow) for unit in UNITS)
-        return Calibration(study, image, reference, str(fitted["fitted_on"]))
-
-
 def views_of(data: Mapping[str, Any]) -> tuple[str, ...]:
     """The views that a bundle learned from, by what it keeps of its data."""
     views = data.get("views", "all")
@@ -287,19 +256,6 @@ def read_config(folder: Path) -> dict[str, Any]:
 def findings_of(folder: Path) -> tuple[str, ...]:
     """The findings of a bundle, of which nothing is built; errors as of `load_bundle`."""
     return tuple(checked(read_config(folder), BundleSchema, folder / CONFIG, AGAIN).findings)
-
-
-def is_bundle(path: Path) -> bool:
-    """Whether a folder is one, rather than a run."""
-    return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
-
-
-def check_not_bundle(path: Path, option: str = "--output") -> None:
-    """Raises `UserError` where what shall be written is a bundle, or in one."""
-    for folder in (path.resolve(), *path.resolve().parents):
-        if is_bundle(folder):
-            is_it = "is" if folder == path.resolve() else "is in"
-            raise UserError(f"{option}: {path} {is_it} a bundle, which never changes; choose another folder")
 
 
 def check_rebuildable(model: ImageModel, findings: Sequence[str] = ()) -> None:

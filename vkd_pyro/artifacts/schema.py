@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from vkd_pyro.data.images.transforms import MAX_SIZE
+from vkd_pyro.data.images.image_transform import MAX_SIZE
 from vkd_pyro.utils.errors import UserError
 
 MAX_FINDINGS = 1000

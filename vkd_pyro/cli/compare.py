@@ -6,8 +6,8 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
-from vkd_pyro.artifacts.bundle import check_not_bundle, is_bundle
 from vkd_pyro.artifacts.config import new_parser, parse
+from vkd_pyro.artifacts.folders import check_not_bundle, is_bundle
 from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
 

@@ -10,8 +10,8 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from vkd_pyro.artifacts.bundle import check_not_bundle
 from vkd_pyro.artifacts.config import add_allowed, add_trusted, new_parser, parse, parts_of_config
+from vkd_pyro.artifacts.folders import check_not_bundle
 from vkd_pyro.cli.evaluated import data_options, evaluated, names_bundle
 from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError

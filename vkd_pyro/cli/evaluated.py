@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vkd_pyro.artifacts.bundle import is_bundle
+from vkd_pyro.artifacts.folders import is_bundle
 from vkd_pyro.artifacts.hub import on_hub
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import describe

@@ -37,7 +37,7 @@ def export_parser() -> ArgumentParser:
 def main(arguments: list[str]) -> None:
     """Writes an export."""
     settings = parse(export_parser(), arguments)
-    from vkd_pyro.artifacts.export import export_bundle
+    from vkd_pyro.artifacts.export.writing import export_bundle
 
     difference = export_bundle(
         settings.bundle, settings.output, settings.format, settings.precision, settings.allow_module

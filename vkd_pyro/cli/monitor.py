@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from vkd_pyro.artifacts.bundle import check_not_bundle
 from vkd_pyro.artifacts.config import add_allowed, add_trusted, new_parser, parse
+from vkd_pyro.artifacts.folders import check_not_bundle
 from vkd_pyro.cli.terminal import say
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.text import printable

@@ -17,11 +17,11 @@ from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.text import printable
 
 if TYPE_CHECKING:
+    from vkd_pyro.artifacts.predictor import Predictor
     from vkd_pyro.prediction import Predicted, Unread
     from vkd_pyro.prediction.blocks import How
-    from vkd_pyro.prediction.files import Predictor
     from vkd_pyro.prediction.overlays import Overlays
-    from vkd_pyro.prediction.predictive import UncertaintySources
+    from vkd_pyro.prediction.prediction import UncertaintySources
 
 Write = Callable[["Predicted"], object]
 
@@ -115,7 +115,7 @@ def main(arguments: list[str]) -> int:
 
 def _how(settings: Namespace) -> "How":
     from vkd_pyro.prediction.blocks import How
-    from vkd_pyro.prediction.predictive import UncertaintySources
+    from vkd_pyro.prediction.prediction import UncertaintySources
 
     return How(
         (settings.bundle, *settings.ensemble),

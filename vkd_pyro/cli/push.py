@@ -26,7 +26,8 @@ def push_parser() -> ArgumentParser:
 def main(arguments: list[str]) -> None:
     """Says what goes where, and sends it."""
     settings = parse(push_parser(), arguments)
-    from vkd_pyro.artifacts.bundle import CARD, CONFIG, OOD, WEIGHTS, load_bundle
+    from vkd_pyro.artifacts.bundle import load_bundle
+    from vkd_pyro.artifacts.folders import CARD, CONFIG, OOD, WEIGHTS
     from vkd_pyro.artifacts.hub import push
     from vkd_pyro.artifacts.signing import SIGNATURE
 

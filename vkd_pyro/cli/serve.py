@@ -16,7 +16,7 @@ from vkd_pyro.utils.reading import read_text
 
 if TYPE_CHECKING:
     from vkd_pyro.artifacts.bundle import Bundle
-    from vkd_pyro.prediction.files import Predictor
+    from vkd_pyro.artifacts.predictor import Predictor
     from vkd_pyro.serving.http.guard import Access
 
 LEAST_TOKEN = 16
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
     except ImportError as error:
         raise UserError(f"vkd serve needs {error.name}: pip install 'vkd-pyro[serve]'") from error
     say_stage(f"loading {settings.bundle}", arguments)
-    from vkd_pyro.prediction.predictive import UncertaintySources
+    from vkd_pyro.prediction.prediction import UncertaintySources
     from vkd_pyro.serving.http.limits import Limits
     from vkd_pyro.serving.http.service import Service
 
@@ -98,7 +98,7 @@ def _loaded(settings: Namespace) -> tuple["Predictor", "Bundle | None"]:
     """What predicts, and the network for heat maps."""
     from vkd_pyro.artifacts.bundle import Bundle
     from vkd_pyro.artifacts.export import load_predictor
-    from vkd_pyro.artifacts.export.folder import converted
+    from vkd_pyro.artifacts.export.writing import converted
 
     trusted, by_torch = (settings.allow_module, settings.trusted_key), settings.engine == "torch"
     if by_torch and settings.export:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
+from vkd_pyro.data.images.image_transform import MAX_SIZE, ImageTransform
 from vkd_pyro.data.images.levels import FEWEST_LEVELS
-from vkd_pyro.data.images.transforms import MAX_SIZE, ImageTransform
 from vkd_pyro.data.labels.outside import read_outside_labels
 from vkd_pyro.data.reports import ReportText
 from vkd_pyro.data.study import Corpus, Study

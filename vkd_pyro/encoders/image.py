@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vkd_pyro.encoders.blocks import is_block, parameters_by_block
 from vkd_pyro.encoders.torchvision_models import load_image_weights, torchvision_models
+from vkd_pyro.utils.at_once import images_at_once
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.precision import full_precision
 
@@ -47,16 +48,6 @@ class ImageEncoder(nn.Module, abc.ABC):
     def merged(self) -> "ImageEncoder":
         """The same function without what only training needs: what a bundle keeps."""
         return self
-
-
-PIXELS_AT_ONCE = 4 * 224**2
-"""Bytes of the images that a CPU encodes at a time, so that its caches hold them. DenseNet-121 takes half
-the time that it takes for 32 images at once."""
-
-
-def images_at_once(height: int, width: int) -> int:
-    """How many images of this size a CPU encodes at a time."""
-    return max(1, PIXELS_AT_ONCE // (height * width))
 
 
 def encode(encoder: ImageEncoder, images: Tensor) -> Tensor:

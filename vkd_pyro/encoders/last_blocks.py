@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from vkd_pyro.encoders.frozen import projection
-from vkd_pyro.encoders.image import ImageEncoder, images_at_once
+from vkd_pyro.encoders.image import ImageEncoder
 from vkd_pyro.encoders.prefix import blank_of, first_module_of, input_of, output_from
+from vkd_pyro.utils.at_once import images_at_once
 from vkd_pyro.utils.errors import UserError, check_count, check_probability
 from vkd_pyro.utils.serialization import describe, hash_of_weights
 

@@ -18,11 +18,11 @@ from typing import Any, Literal, get_origin
 
 import numpy as np
 
-from vkd_pyro.artifacts.bundle import Bundle
-from vkd_pyro.artifacts.export import load_predictor
-from vkd_pyro.prediction.files import Predicted, Predictor, in_batches, predict_files
+from vkd_pyro.artifacts.export import Export, load_predictor
+from vkd_pyro.artifacts.predictor import Predictor
+from vkd_pyro.prediction.files import Predicted, in_batches, predict_files
 from vkd_pyro.prediction.images import Unread
-from vkd_pyro.prediction.predictive import UncertaintySources
+from vkd_pyro.prediction.prediction import UncertaintySources
 from vkd_pyro.prediction.queries import Answer
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.executors import Executor
@@ -82,16 +82,17 @@ def to_device(predictors: Sequence[Predictor], device: str) -> None:
     Raises:
         UserError: no GPU, or an export, which has none.
     """
-    import torch
-
-    there = torch.cuda.is_available()
-    if device == "cuda" and not there:
-        raise UserError("--device cuda: no GPU found; leave it out to compute on the CPU")
-    models = [predictor.model for predictor in predictors if isinstance(predictor, Bundle)]
+    models = [predictor.model for predictor in predictors if not isinstance(predictor, Export)]
     if device == "cuda" and len(models) < len(predictors):
         raise UserError("--device cuda: OpenVINO computes on the CPU; leave it out, or give bundles and --engine torch")
-    for model in models:
-        model.to("cuda" if there and device != "cpu" else "cpu")
+    if models:
+        import torch
+
+        there = torch.cuda.is_available()
+        if device == "cuda" and not there:
+            raise UserError("--device cuda: no GPU found; leave it out to compute on the CPU")
+        for model in models:
+            model.to("cuda" if there and device != "cpu" else "cpu")
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,19 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vkd_pyro import metrics
-from vkd_pyro.artifacts.bundle import Bundle
 from vkd_pyro.artifacts.export import Export
+from vkd_pyro.artifacts.predictor import Predictor, Sampled
 from vkd_pyro.posthoc.calibration import UNITS, Calibration, Fit, Unit
 from vkd_pyro.posthoc.ood import FLAGGED_SHARE, Signals
 from vkd_pyro.prediction.images import ImageFile, Unread, read_images
-from vkd_pyro.prediction.predictive import Prediction, Summary, UncertaintySources, joined, predict_with
+from vkd_pyro.prediction.prediction import Prediction, Summary, UncertaintySources, joined
 from vkd_pyro.prediction.queries import Answer, Query, parse
-from vkd_pyro.sampling import PosteriorPredictive
 from vkd_pyro.utils.errors import UserError
 
 Floats = NDArray[np.floating]
-Predictor = Bundle | Export
 Item = TypeVar("Item")
 
 
@@ -110,10 +106,8 @@ def predict_files(
         UserError: a question that cannot be read; bundles that do not go together; masks of dropout where there is
             none; masks, or augmented images, of an export.
     """
-    members, uncertainty = (
-        [bundles] if isinstance(bundles, Bundle | Export) else list(bundles),
-        uncertainty or UncertaintySources(),
-    )
+    members = [bundles] if isinstance(bundles, Predictor) else list(bundles)
+    uncertainty = uncertainty or UncertaintySources()
     check_together(members)
     if batch_size < 1:
         raise UserError(f"batch_size: found {batch_size}, expected at least 1")
@@ -202,7 +196,6 @@ def in_batches(studies: Iterable[Item], size: Callable[[Item], int], batch_size:
         yield some
 
 
-@torch.no_grad()
 def _said_of(
     members: Sequence[Predictor],
     studies: Sequence[_Study],
@@ -212,14 +205,10 @@ def _said_of(
 ) -> list[Predicted]:
     """What is said of the studies of one batch."""
     findings, calibration = members[0].findings, calibration_of(members)
-    images = torch.stack([file.pixels for study in studies for file in study.files]).float() / 255
+    images = np.stack([file.pixels for study in studies for file in study.files]).astype(np.float32) / np.float32(255)
     study_of = np.repeat(np.arange(len(studies)), [len(study.files) for study in studies])
     if calibration or _is_usual(uncertainty):
-        features = [member.model.encode(images) for member in members]
-        said = [
-            member.model.posterior_predictive(one, uncertainty.num_samples, uncertainty.seed)
-            for member, one in zip(members, features, strict=True)
-        ]
+        said = [member.sample(images, uncertainty.num_samples, uncertainty.seed) for member in members]
         by_image = joined(said, findings, ensemble=len(members) > 1)
         prediction = usual = by_image.mean_over(study_of)
     if not _is_usual(uncertainty):
@@ -229,7 +218,7 @@ def _said_of(
         interval = summary if prediction.sources else None
         units = np.array([study.unit for study in studies])
         judged = _judged(calibration, units, usual.probabilities, interval)
-        judged |= _novelty(calibration, study_of, _signals(features[0], said[0], by_image))
+        judged |= _novelty(calibration, study_of, _signals(said[0], by_image))
     else:
         judged = _unjudged(summary)
     arrays = vars(summary) | judged
@@ -253,21 +242,25 @@ def _is_usual(uncertainty: UncertaintySources) -> bool:
     return not (uncertainty.num_masks or uncertainty.num_augmentations)
 
 
-def _by_other_networks(members: Sequence[Predictor], images: Tensor, uncertainty: UncertaintySources) -> Prediction:
+def _by_other_networks(
+    members: Sequence[Predictor], images: NDArray[np.float32], uncertainty: UncertaintySources
+) -> Prediction:
     """What masks of dropout, or augmented images, say: only PyTorch has the networks for it."""
-    models = [member.model for member in members if isinstance(member, Bundle)]
+    import torch
+
+    from vkd_pyro.prediction.predictive import predict_with
+
+    models = [member.model for member in members]
     device = next(models[0].parameters()).device
-    return predict_with(uncertainty, models, images.to(device), members[0].findings)
+    return predict_with(uncertainty, models, torch.from_numpy(images).to(device), members[0].findings)
 
 
 # ------------------------------------------------------------------------------ what calibration says
 
 
-def _signals(features: Tensor, said: PosteriorPredictive, usual: Prediction) -> Signals:
+def _signals(said: Sampled, usual: Prediction) -> Signals:
     """What an `OODDetector` looks at, as `evaluation.outputs.signals` has it."""
-    latents = None if said.latent is None else said.latent.mean.double().cpu().numpy()
-    uncertainty = metrics.entropy(usual.probabilities).sum(axis=-1)
-    return Signals(features.float().cpu().numpy(), latents, uncertainty)
+    return Signals(said.features, said.latents, metrics.entropy(usual.probabilities).sum(axis=-1))
 
 
 def _judged(

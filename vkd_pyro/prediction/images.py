@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from vkd_pyro.data.images.dicom.header import is_dicom, mismatches, read_header
 from vkd_pyro.data.images.files import opened
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.data.images.raster import is_raster
-from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import sha256_of
 from vkd_pyro.utils.text import printable
@@ -114,7 +115,7 @@ class ImageFile:
 
     image: Path
     sha256: str
-    pixels: Tensor
+    pixels: NDArray[np.uint8]
     mismatch: str
 
 
@@ -147,7 +148,7 @@ def read_image(
         mismatch = "; ".join(mismatches(read_header(path), views)) if is_dicom(path) else ""
         if mismatch and on_mismatch == "error":
             return Unread(path, f"{mismatch}; to predict all the same, --on_mismatch warn")
-        pixels = transform(path)
+        pixels = transform.array(path)
         return ImageFile(path, sha256_of(path), pixels, mismatch)
     except (UserError, OSError) as error:
         return Unread(path, one_line(error).removeprefix(f"{path}: "))

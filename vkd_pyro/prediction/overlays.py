@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vkd_pyro.artifacts.bundle import Bundle
-from vkd_pyro.data.images.transforms import read_gray
+from vkd_pyro.data.images.image_transform import read_gray
 from vkd_pyro.explanations import library
 from vkd_pyro.explanations.images import cells, grad_cam, labelled_overlay
 from vkd_pyro.prediction.files import Predicted

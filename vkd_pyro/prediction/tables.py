@@ -15,7 +15,7 @@ import numpy as np
 from vkd_pyro import __version__
 from vkd_pyro.prediction.files import Predicted
 from vkd_pyro.prediction.images import Unread
-from vkd_pyro.prediction.predictive import UncertaintySources
+from vkd_pyro.prediction.prediction import UncertaintySources
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import written
 from vkd_pyro.utils.text import printable

@@ -7,7 +7,6 @@ A graph draws nothing: what is random is handed to it, so every engine gives the
 image-only model has no noise and no z: features -> p(y_k = 1 | x_I) [N, K].
 """
 
-from vkd_pyro.artifacts.export.folder import Export as Export
-from vkd_pyro.artifacts.export.folder import export_bundle as export_bundle
-from vkd_pyro.artifacts.export.folder import load_export as load_export
-from vkd_pyro.artifacts.export.folder import load_predictor as load_predictor
+from vkd_pyro.artifacts.export.loading import load_predictor as load_predictor
+from vkd_pyro.artifacts.export.reading import Export as Export
+from vkd_pyro.artifacts.export.reading import load_export as load_export

@@ -1,29 +1,20 @@
-"""z as a function of noise, for the families where it is one: what a graph without a random generator can draw.
+"""The noise of z, without PyTorch: the numbers that its generator gives for a seed, so that an export says what the
+bundle says.
 
-================  ====================================  =======================================
-family            z                                     noise
-================  ====================================  =======================================
-`DiagonalNormal`  loc + scale e                         e normal [D]
-`LowRankNormal`   loc + W e_1 + scale e_2               e_1 normal [r], e_2 normal [D]
-`Laplace`         loc - scale sign(e) log(1 - |e|)      e uniform in (-1, 1) [D]
-================  ====================================  =======================================
-
-A mixture chooses a component, and Student's t rejects: of those z is no such function. `FullNormal` and flows have
-steps that OpenVINO does not know (a matrix filled by index; a mean from draws of its own).
+PyTorch takes 32 random bits at a time from a Mersenne twister. Uniform numbers have 24 of them; normal ones are pairs
+by Box and Muller (1958, "A note on the generation of random normal deviates"), of fewer than `FEW` in float64, one pair
+after the other, else in float32, sixteen at a time.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from pyro.distributions import LowRankMultivariateNormal
-from torch import Tensor
-from torch.distributions import Laplace
+import numpy as np
+from numpy.typing import NDArray
 
-from vkd_pyro.distributions import DiagonalNormal, Distribution, Family, LowRankNormal
-from vkd_pyro.distributions import Laplace as LaplaceFamily
-from vkd_pyro.distributions.draws import seeded
-from vkd_pyro.utils.errors import UserError
+Array = NDArray[np.float32]
+
+FEW = 16
 
 
 @dataclass(frozen=True)
@@ -39,43 +30,60 @@ class Part:
     width: int
 
 
-def parts_of(prior: Family) -> tuple[Part, ...]:
-    """What noise z is made of, in the order in which it is drawn.
-
-    Raises:
-        UserError: a prior whose z is no function of such noise, or none that a graph can hold.
-    """
-    match prior:
-        case DiagonalNormal():
-            return (Part("normal", prior.latent_dim),)
-        case LowRankNormal():
-            return Part("normal", prior.rank), Part("normal", prior.latent_dim)
-        case LaplaceFamily():
-            return (Part("uniform", prior.latent_dim),)
-    raise UserError(
-        f"export: found the prior {type(prior).__name__}, of which no graph can draw; expected DiagonalNormal, "
-        "LowRankNormal or Laplace; predict with the bundle itself"
-    )
+def drawn(parts: tuple[Part, ...], num_samples: int, seed: int) -> Array:
+    """The noise that `common_draws` uses for each image under this seed; float32 [num_samples, E]."""
+    generator = Generator(seed)
+    columns = [getattr(generator, part.kind)(num_samples * part.width) for part in parts]
+    return np.concatenate([column.reshape(num_samples, -1) for column in columns], axis=1)
 
 
-def drawn(parts: tuple[Part, ...], num_samples: int, seed: int) -> Tensor:
-    """The noise that `common_draws` uses for each image under this seed; float32 [num_samples, E], on the CPU."""
-    with seeded(seed, torch.device("cpu")):
-        return torch.cat([_columns(part, num_samples) for part in parts], dim=-1)
+class Generator:
+    """PyTorch's of the CPU, of this seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._twister = np.random.RandomState(seed % 2**32)
+        self._spare: NDArray[np.float64] = np.empty(0)  # of a pair of few, the one that was not asked for
+
+    def uniform(self, number: int) -> Array:
+        """float32 [number], in (-1, 1), as `uniform_(eps - 1, 1)`."""
+        low = float(np.finfo(np.float32).eps) - 1
+        return (self._unit(number) * np.float64(1 - low) + low).astype(np.float32)  # rounded once, as it does
+
+    def normal(self, number: int) -> Array:
+        """float32 [number], standard normal, as `randn`."""
+        if number < FEW:
+            return self._few(number)
+        uniform, whole = self._unit(number), number - number % FEW
+        found = np.empty(number, np.float32)
+        found[:whole] = _sixteens(uniform[:whole])
+        if whole < number:
+            found[-FEW:] = _sixteens(self._unit(FEW))  # drawn again, over some of those before
+        return found
+
+    def _few(self, number: int) -> Array:
+        pairs = max(0, number - len(self._spare) + 1) // 2
+        high, low = self._bits(4 * pairs).astype(np.uint64).reshape(-1, 2).T
+        angle, radius = ((high << np.uint64(32) | low) % 2**53 * 2.0**-53).reshape(-1, 2).T
+        new = _polar(np.sqrt(-2 * np.log1p(-radius)), 2 * np.pi * angle)
+        found = np.concatenate([self._spare, new.T.ravel()])
+        self._spare = found[number:]
+        return found[:number].astype(np.float32)
+
+    def _unit(self, number: int) -> Array:
+        """float32 [number], in [0, 1)."""
+        return (self._bits(number) % 2**24).astype(np.float32) * np.float32(2**-24)
+
+    def _bits(self, number: int) -> NDArray[np.uint32]:
+        return np.frombuffer(self._twister.bytes(4 * number) if number else b"", "<u4")  # of no bytes it draws too
 
 
-def from_noise(z: Distribution, noise: Tensor) -> Tensor:
-    """z of its noise. Args: p(z | x_I) of one of these families, batch shape [B]; float [S, E]. Returns: [S, B, D]."""
-    e = noise.unsqueeze(1)
-    if isinstance(z, LowRankMultivariateNormal):
-        shared, own = e.split([z.cov_factor.shape[-1], z.event_shape[-1]], dim=-1)
-        factor, scale = z.cov_factor.to(e.dtype), z.cov_diag.sqrt().to(e.dtype)  # they are in float64
-        return z.loc.to(e.dtype) + (factor @ shared.unsqueeze(-1)).squeeze(-1) + scale * own
-    loc, scale = z.base_dist.loc, z.base_dist.scale
-    return loc - scale * e.sign() * torch.log1p(-e.abs()) if isinstance(z.base_dist, Laplace) else loc + scale * e
+def _sixteens(uniform: Array) -> Array:
+    """Normal numbers of as many uniform ones: the first eight of each sixteen are radii, the others angles."""
+    radius, angle = uniform.reshape(-1, 2, FEW // 2).swapaxes(0, 1)
+    pairs = _polar(np.sqrt(-2 * np.log(1 - radius)), np.float32(2 * np.pi) * angle)
+    return pairs.swapaxes(0, 1).ravel()
 
 
-def _columns(part: Part, num_samples: int) -> Tensor:
-    if part.kind == "normal":
-        return torch.randn(num_samples, part.width)
-    return torch.empty(num_samples, part.width).uniform_(torch.finfo(torch.float32).eps - 1, 1)
+def _polar(radius: NDArray, angle: NDArray) -> NDArray:
+    """Both coordinates of points, [2, ...]."""
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)])

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vkd_pyro.data.doctor.diagnosis import SHOWN, Check, failure, some
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.data.images.levels import FEWEST_LEVELS, is_flat
-from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.selection import BadImages, Selection, spread
 from vkd_pyro.data.study import Corpus, Study
 from vkd_pyro.data.study_data import StudyData

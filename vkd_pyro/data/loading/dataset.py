@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from vkd_pyro.data.batch import Example
-from vkd_pyro.data.images.transforms import Augmentation, ImageTransform
+from vkd_pyro.data.images.image_transform import ImageTransform
+from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.study import Study
 
 Draw = tuple[int, int]

@@ -12,9 +12,9 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.data.images.levels import is_flat
 from vkd_pyro.data.images.quiet import quiet_readers
-from vkd_pyro.data.images.transforms import ImageTransform
 from vkd_pyro.data.preparation import Preparation
 from vkd_pyro.data.selection import BadImages
 from vkd_pyro.data.store.layout import Block, write_arrow

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vkd_pyro.data.images.transforms import MAX_PIXELS
+from vkd_pyro.data.images.image_transform import MAX_PIXELS
 from vkd_pyro.prediction.studies import MOST_IMAGES
 from vkd_pyro.utils.errors import check_count, check_number
 

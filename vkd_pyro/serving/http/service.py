@@ -18,8 +18,8 @@ from starlette.exceptions import HTTPException
 
 from vkd_pyro import __version__
 from vkd_pyro.artifacts.bundle import Bundle
-from vkd_pyro.prediction.files import Predictor
-from vkd_pyro.prediction.predictive import UncertaintySources
+from vkd_pyro.artifacts.predictor import Predictor
+from vkd_pyro.prediction.prediction import UncertaintySources
 from vkd_pyro.prediction.queries import parse
 from vkd_pyro.prediction.tables import provenance
 from vkd_pyro.serving.http import answers

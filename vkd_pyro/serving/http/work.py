@@ -11,12 +11,13 @@ import numpy as np
 from PIL import Image
 
 from vkd_pyro.artifacts.bundle import Bundle
-from vkd_pyro.data.images.transforms import read_gray
+from vkd_pyro.artifacts.predictor import Predictor
+from vkd_pyro.data.images.image_transform import read_gray
 from vkd_pyro.explanations import library
 from vkd_pyro.explanations.images import cells, grad_cam
-from vkd_pyro.prediction.files import Predicted, Predictor, predict_files
+from vkd_pyro.prediction.files import Predicted, predict_files
 from vkd_pyro.prediction.images import Unread
-from vkd_pyro.prediction.predictive import UncertaintySources
+from vkd_pyro.prediction.prediction import UncertaintySources
 from vkd_pyro.prediction.studies import studies_of
 from vkd_pyro.serving.http.limits import Limits
 from vkd_pyro.serving.http.sizes import pixels_of

@@ -8,11 +8,11 @@ from pathlib import Path
 from pydicom import Dataset, dcmwrite
 
 from vkd_pyro.artifacts.bundle import Bundle
-from vkd_pyro.artifacts.export.folder import Export
+from vkd_pyro.artifacts.predictor import Predictor
 from vkd_pyro.prediction.files import Predicted, predict_files
 from vkd_pyro.prediction.images import Unread
 from vkd_pyro.prediction.overlays import Drawing
-from vkd_pyro.prediction.predictive import UncertaintySources
+from vkd_pyro.prediction.prediction import UncertaintySources
 from vkd_pyro.serving.pacs.identifiers import report_uid
 from vkd_pyro.serving.pacs.ledger import Complete
 from vkd_pyro.serving.pacs.secondary_capture import secondary_captures
@@ -49,7 +49,7 @@ class Answerer:
         UserError: pictures are wanted of a bundle, and cannot be drawn: see `Drawing`.
     """
 
-    def __init__(self, predictor: Bundle | Export, settings: Answering, spool: SpoolFolder) -> None:
+    def __init__(self, predictor: Predictor, settings: Answering, spool: SpoolFolder) -> None:
         self.predictor, self.settings, self.spool = predictor, settings, spool
         self.uncertainty = UncertaintySources(settings.num_samples, seed=settings.seed)
         self.algorithm = Algorithm(predictor.bundle_hash, settings.num_samples, settings.seed, settings.level)

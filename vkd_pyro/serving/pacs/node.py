@@ -12,8 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from vkd_pyro.artifacts.bundle import Bundle
-from vkd_pyro.artifacts.export.folder import Export
+from vkd_pyro.artifacts.predictor import Predictor
 from vkd_pyro.data.images.quiet import quiet_readers
 from vkd_pyro.serving.pacs.answering import Answered, Answerer
 from vkd_pyro.serving.pacs.identifiers import in_logs
@@ -50,7 +49,7 @@ class Node:
         port: that it listens on, once it runs.
     """
 
-    def __init__(self, predictor: Bundle | Export, settings: PacsSettings, send: Send | None = None) -> None:
+    def __init__(self, predictor: Predictor, settings: PacsSettings, send: Send | None = None) -> None:
         self.predictor, self.settings = predictor, settings
         self.send = send or sender(settings)
         self.port: int | None = None

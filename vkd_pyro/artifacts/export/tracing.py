@@ -1,40 +1,21 @@
 """A model as two graphs, and how each kind of file holds them."""
 
-import importlib
 import io
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pyro.distributions as dist
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from vkd_pyro.artifacts.export.noise import Part, from_noise, parts_of
+from vkd_pyro.artifacts.export.engine import Array, Compute, compiled, library
+from vkd_pyro.artifacts.export.noise import Part
+from vkd_pyro.artifacts.export.reparametrisation import from_noise, parts_of
 from vkd_pyro.model import ImageModel
-from vkd_pyro.utils.errors import UserError, one_line
-
-Format = Literal["openvino", "onnx", "torch"]
-Precision = Literal["fp32", "bf16"]
-Array = NDArray[np.float32]
-Compute = Callable[..., Sequence[Array]]
-"""A graph at work: arrays in, arrays out."""
-
-SUFFIXES = {"openvino": ".xml", "onnx": ".onnx", "torch": ".pt2"}
-FILES = {
-    "openvino": ("encoder.xml", "encoder.bin", "head.xml", "head.bin"),
-    "onnx": ("encoder.onnx", "head.onnx"),
-    "torch": ("encoder.pt2", "head.pt2"),
-}
-"""The graphs of an export, as files."""
-
-HINTS = {"fp32": "f32", "bf16": "bf16"}
+from vkd_pyro.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -139,32 +120,6 @@ def write_graph(graph: ExportedProgram, path: Path) -> None:
         path.write_bytes(content.getbuffer())
 
 
-def compiled(graph: ExportedProgram | Path, precision: Precision = "fp32", by: str = "openvino") -> Compute:
-    """A graph, or a file of one, made ready to compute on the CPU, with as many threads as PyTorch uses.
-
-    Args:
-        graph: traced; or .xml or .onnx for OpenVINO, .pt2 for PyTorch.
-        precision: of what OpenVINO computes in; weights are stored in fp32.
-        by: "openvino" or "torch".
-    """
-    if by == "torch":
-        program = torch.export.load(graph) if isinstance(graph, Path) else graph
-        return _Torch(program.module())
-    core = _core()
-    if isinstance(graph, Path):
-        (check_alone if graph.suffix == ".onnx" else check_xml)(graph)
-    model = core.read_model(graph) if isinstance(graph, Path) else _for_openvino(graph)
-    hints = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    return _OpenVino(core.compile_model(model, "CPU", hints))
-
-
-@cache
-def _core() -> Any:
-    """OpenVINO's, one for the process: when several end, they leave a signal stack behind that is no more, and the next
-    signal with a handler (Ctrl-C, the end of a loader's worker) ends the process."""
-    return library("openvino").Core()
-
-
 def _for_openvino(graph: ExportedProgram) -> Any:
     openvino = library("openvino")
     try:
@@ -172,6 +127,16 @@ def _for_openvino(graph: ExportedProgram) -> Any:
     except Exception as error:  # its own, of many kinds; the last line names the operation
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"export: OpenVINO cannot convert the model ({reason}); try --format onnx or torch") from error
+
+
+def by_openvino(graph: ExportedProgram) -> Compute:
+    """A graph, ready to compute by OpenVINO, of which nothing is written."""
+    return compiled(_for_openvino(graph))
+
+
+def by_torch(path: Path) -> Compute:
+    """A .pt2 file, ready to compute. It can run code: read none that was not written here."""
+    return _Torch(torch.export.load(path).module())
 
 
 class _Torch:
@@ -182,48 +147,3 @@ class _Torch:
     def __call__(self, *arrays: Array) -> Sequence[Array]:
         found = self.module(*map(torch.from_numpy, arrays))
         return [output.numpy() for output in (found if isinstance(found, tuple) else (found,))]
-
-
-def check_xml(path: Path) -> None:
-    """Raises `UserError` where a file is no XML: OpenVINO would try it as each format that it knows, aloud."""
-    from defusedxml import DefusedXmlException, ElementTree
-
-    try:
-        ElementTree.parse(path, forbid_dtd=True)
-    except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
-        raise UserError(f"{path}: not a graph of OpenVINO ({one_line(error)})") from error
-
-
-def check_alone(path: Path) -> None:
-    """Raises `UserError` where an ONNX file has its numbers from other files, which could be any of this machine."""
-    onnx = library("onnx")
-    waiting: list[Any] = [onnx.load(path, load_external_data=False)]
-    while waiting:
-        message = waiting.pop()
-        if isinstance(message, onnx.TensorProto) and message.data_location == onnx.TensorProto.EXTERNAL:
-            raise UserError(f"{path}: takes numbers from other files; expected one that stands alone")
-        for field, value in message.ListFields():
-            if field.message_type is not None:
-                waiting += [value] if hasattr(value, "ListFields") else list(value)
-
-
-class _OpenVino:
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def __call__(self, *arrays: Array) -> Sequence[Array]:
-        return list(self.model(list(arrays), share_inputs=True).values())
-
-
-def library(name: str) -> Any:
-    """A library that exports need, imported when it is wanted.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    # Without this package, which is its telemetry, OpenVINO tells nobody of each import and conversion.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"{name} is not installed; pip install 'vkd-pyro[export]'") from error
