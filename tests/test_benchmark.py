@@ -19,7 +19,7 @@ from vkd_pyro.methods.vkd import VKD
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
-from benchmark import busy, cuda, data, export, memory, networks, run, steps, timing
+from benchmark import busy, cuda, data, export, memory, networks, run, start, steps, timing
 
 MEASURED = json.loads((Path(__file__).parent.parent / "results" / "benchmark.json").read_text())["table"]
 """The rows of the table; those of a GPU are there, empty or not."""
@@ -299,6 +299,25 @@ def test_either_waiting_policy_is_that_of_the_process_and_the_others_end(monkeyp
     assert (row.ratio, row.slower_value, row.faster_value) == (2.0, 3.0, 1.5)
     assert row.name == "step of a small network, 1 threads, beside 1 busy processes"
     assert all(process.returncode is not None for process in seen)
+
+
+def test_a_start_by_the_bundle_is_compared_with_one_by_its_export(tmp_path, monkeypatch):
+    seen = []
+
+    def seconds(folder, image, cold):
+        seen.append((folder.name, cold))
+        return 100.0 if len(seen) <= 2 else {"bundle": 6.0, "fp32": 1.5}[folder.name]
+
+    monkeypatch.setattr(start, "seconds", seconds)
+    folders = {"vkd predict, PyTorch": Path("bundle"), "OpenVINO, fp32": Path("fp32"), "OpenVINO, bf16": Path("bf16")}
+    row = start.starting(folders, Path("a.png"), cold=True, repeats=2)
+    assert seen == [("bundle", True), ("fp32", True)] * 3
+    assert (row.name, row.slower, row.faster) == (
+        "vkd predict of one image, page cache dropped",
+        "bundle, PyTorch",
+        "export, OpenVINO",
+    )
+    assert (row.ratio, row.low, row.high) == (4.0, 4.0, 4.0)  # the first run of each is not timed
 
 
 def test_a_jpeg_is_read_both_ways(tmp_path):

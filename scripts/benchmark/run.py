@@ -15,7 +15,7 @@ import torch
 
 import benchmark
 import vkd_pyro
-from benchmark import busy, cuda, data, export, memory, prediction, steps
+from benchmark import busy, cuda, data, export, memory, prediction, start, steps
 from benchmark.timing import Row, on
 from vkd_pyro.utils.files import write_json
 
@@ -47,6 +47,7 @@ PARTS = {
     "step": Part(steps.step_rows, ("cpu", "cuda")),
     "export": Part(export.rows),
     "network": Part(steps.network_rows, ("cpu", "cuda")),
+    "start": Part(start.rows),
     "busy": Part(busy.rows),
     "gpu": Part(cuda.rows, ("cuda",)),
 }

@@ -46,8 +46,7 @@ def main(arguments: list[str]) -> None:
     from vkd_pyro.serving.pacs.settings import PacsSettings
 
     settings = PacsSettings(**{field.name: parsed[field.name] for field in fields(PacsSettings)})
-    from vkd_pyro.artifacts.bundle import Bundle
-    from vkd_pyro.artifacts.export import load_predictor
+    from vkd_pyro.artifacts.export import Export, load_predictor
 
     try:
         from vkd_pyro.serving.pacs.node import Node
@@ -56,7 +55,7 @@ def main(arguments: list[str]) -> None:
     predictor = load_predictor(parsed.bundle, parsed.engine, parsed.allow_module, parsed.trusted_key)
     if predictor.calibration is None:
         say("vkd: note: the bundle has no calibration, so every decision is unknown", file=sys.stderr)
-    if settings.answer.overlays and not isinstance(predictor, Bundle):
+    if settings.answer.overlays and isinstance(predictor, Export):
         say("vkd: note: an export has no gradients, so no pictures are sent, only reports", file=sys.stderr)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     stop = threading.Event()

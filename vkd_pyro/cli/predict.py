@@ -180,13 +180,13 @@ def _say_if_not_calibrated(bundles: Sequence["Predictor"]) -> None:
 def _overlays(settings: Namespace, bundles: Sequence["Predictor"]) -> "Overlays | None":
     if settings.overlay is None:
         return None
-    from vkd_pyro.artifacts.bundle import Bundle
+    from vkd_pyro.artifacts.export import Export
+
+    if any(isinstance(bundle, Export) for bundle in bundles):
+        raise UserError("--overlay: needs a network's gradients; give bundles and --engine torch")
     from vkd_pyro.prediction.overlays import Overlays
 
-    with_networks = [bundle for bundle in bundles if isinstance(bundle, Bundle)]
-    if len(with_networks) < len(bundles):
-        raise UserError("--overlay: needs a network's gradients; give bundles and --engine torch")
-    return Overlays(settings.overlay, with_networks, settings.overlay_findings, settings.seed)
+    return Overlays(settings.overlay, bundles, settings.overlay_findings, settings.seed)
 
 
 @contextmanager

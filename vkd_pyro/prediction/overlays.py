@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vkd_pyro.artifacts.bundle import Bundle
+from vkd_pyro.artifacts.predictor import Predictor
 from vkd_pyro.data.images.image_transform import read_gray
 from vkd_pyro.explanations import library
 from vkd_pyro.explanations.images import cells, grad_cam, labelled_overlay
@@ -37,7 +37,7 @@ class Drawing:
     In the picture stand the finding, its probability and answer, a colour bar, and how fine the map is; no name.
 
     Args:
-        bundles: one, or an ensemble, of which maps are averaged.
+        bundles: one, or an ensemble, of which maps are averaged; no exports, which have no gradients.
         findings: wanted; None takes of each image those answered yes, the most probable first, at most `MOST`.
             Without an answer (no calibration, or no threshold) the most probable finding stands for them.
         seed: of the draws.
@@ -46,7 +46,7 @@ class Drawing:
         UserError: captum or matplotlib is not installed, no such finding, or an encoder without a convolution.
     """
 
-    def __init__(self, bundles: Sequence[Bundle], findings: Sequence[str] | None, seed: int = 0) -> None:
+    def __init__(self, bundles: Sequence[Predictor], findings: Sequence[str] | None, seed: int = 0) -> None:
         self.bundles, self.findings, self.seed = bundles, findings, seed
         known = bundles[0].findings
         for finding in findings or ():
@@ -91,7 +91,7 @@ class Drawing:
         return np.mean(maps, axis=0, dtype=np.float32)
 
     @staticmethod
-    def _blank(bundle: Bundle) -> torch.Tensor:
+    def _blank(bundle: Predictor) -> torch.Tensor:
         size = bundle.transform.size
         return torch.zeros(1, 1, size, size, device=next(bundle.model.parameters()).device)
 
@@ -110,7 +110,9 @@ class Overlays:
         UserError: as `Drawing`.
     """
 
-    def __init__(self, folder: Path, bundles: Sequence[Bundle], findings: Sequence[str] | None, seed: int = 0) -> None:
+    def __init__(
+        self, folder: Path, bundles: Sequence[Predictor], findings: Sequence[str] | None, seed: int = 0
+    ) -> None:
         self.folder, self.number = folder, 0
         self._drawing = Drawing(bundles, findings, seed)
         private_folder(folder)

@@ -4,14 +4,14 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydicom import Dataset, dcmwrite
 
-from vkd_pyro.artifacts.bundle import Bundle
+from vkd_pyro.artifacts.export import Export
 from vkd_pyro.artifacts.predictor import Predictor
 from vkd_pyro.prediction.files import Predicted, predict_files
 from vkd_pyro.prediction.images import Unread
-from vkd_pyro.prediction.overlays import Drawing
 from vkd_pyro.prediction.prediction import UncertaintySources
 from vkd_pyro.serving.pacs.identifiers import report_uid
 from vkd_pyro.serving.pacs.ledger import Complete
@@ -20,6 +20,9 @@ from vkd_pyro.serving.pacs.settings import Answering
 from vkd_pyro.serving.pacs.spool import SpoolFolder
 from vkd_pyro.serving.pacs.structured_report import Algorithm, structured_report
 from vkd_pyro.serving.pacs.study_header import study_header
+
+if TYPE_CHECKING:
+    from vkd_pyro.prediction.overlays import Drawing
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,7 @@ class Answerer:
         self.predictor, self.settings, self.spool = predictor, settings, spool
         self.uncertainty = UncertaintySources(settings.num_samples, seed=settings.seed)
         self.algorithm = Algorithm(predictor.bundle_hash, settings.num_samples, settings.seed, settings.level)
-        self.drawing: Drawing | None = None
-        if settings.overlays and isinstance(predictor, Bundle):
-            self.drawing = Drawing([predictor], None, settings.seed)
+        self.drawing = _drawing(predictor, settings)
 
     def uid(self, study: Complete) -> str:
         """SOPInstanceUID of the report on a study: by the bundle, the study and its instances."""
@@ -92,6 +93,14 @@ class Answerer:
             comments.append(f"{study.gone} more images were judged in an earlier report and are not judged here")
         images = list(headers.values())
         yield structured_report(uid, number, said, images, self.algorithm, comments, study.earlier)
+
+
+def _drawing(predictor: Predictor, settings: Answering) -> "Drawing | None":
+    if isinstance(predictor, Export) or not settings.overlays:
+        return None
+    from vkd_pyro.prediction.overlays import Drawing  # with PyTorch, which an export does without
+
+    return Drawing([predictor], None, settings.seed)
 
 
 def _encoded(document: Dataset) -> bytes:

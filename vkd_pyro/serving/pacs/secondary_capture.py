@@ -16,13 +16,14 @@ from pydicom import Dataset
 
 from vkd_pyro import __version__
 from vkd_pyro.prediction.files import Predicted
-from vkd_pyro.prediction.overlays import Drawing
 from vkd_pyro.serving.pacs.identifiers import uid_of
 from vkd_pyro.serving.pacs.structured_report import NAME, Algorithm
 from vkd_pyro.serving.pacs.study_header import copy_study_tags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from vkd_pyro.prediction.overlays import Drawing
 
 DESCRIPTION = "Where findings are seen, by vkd_pyro, for research"
 SERIES_NUMBER = 9902
@@ -31,7 +32,7 @@ PER_ANSWER = 1000
 
 
 def secondary_captures(
-    drawing: Drawing, said: Predicted, headers: Mapping[Path, Dataset], report: str, number: int, algorithm: Algorithm
+    drawing: "Drawing", said: Predicted, headers: Mapping[Path, Dataset], report: str, number: int, algorithm: Algorithm
 ) -> Iterator[Dataset]:
     """The overlays of a study, an image each: of each X-ray those findings that `drawing` shows.
 
