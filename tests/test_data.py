@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as tv
 from tests.conftest import TinyCorpus, study_data
 from vkd_pyro.data.batch import Example, collate
 from vkd_pyro.data.corpora.openi import MESH_TO_FINDING, OpenI, mesh_labels
-from vkd_pyro.data.images import transforms
+from vkd_pyro.data.images import image_transform
 from vkd_pyro.data.images.image_transform import ImageTransform
 from vkd_pyro.data.images.transforms import Augmentation
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
@@ -460,10 +460,10 @@ def test_a_folder_is_no_image(tmp_path):
 
 def test_an_image_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
     Image.fromarray(GRAY).save(tmp_path / "image.png")
-    monkeypatch.setattr(transforms, "MAX_PIXELS", GRAY.size - 1)
+    monkeypatch.setattr(image_transform, "MAX_PIXELS", GRAY.size - 1)
     with pytest.raises(UserError, match=r"image.png: 20 x 24 pixels, more than the limit of 479"):
         ImageTransform(16)(tmp_path / "image.png")
-    monkeypatch.setattr(transforms, "MAX_PIXELS", GRAY.size)
+    monkeypatch.setattr(image_transform, "MAX_PIXELS", GRAY.size)
     assert ImageTransform(16)(tmp_path / "image.png").shape == (1, 16, 16)
 
 

@@ -86,6 +86,27 @@ REPORTS = {
         "FINDINGS: No effusion.\nIMPRESSION: Normal.\n\nADDENDUM: There is a small pneumothorax.",
         {"Pleural Effusion": ABSENT, "Pneumothorax": PRESENT},
     ),
+    "one line without full stops": (
+        "INDICATION: ___F with cough // ?pneumothorax  COMPARISON: ___  FINDINGS: Small effusion IMPRESSION: No edema",
+        {"Pleural Effusion": PRESENT, "Edema": ABSENT},
+    ),
+    "one line in small letters": (
+        "indication: cough. findings: small effusion. impression: no edema.",
+        {"Pleural Effusion": PRESENT, "Edema": ABSENT},
+    ),
+    "an indication at the end": ("FINDINGS: Small effusion INDICATION: pneumothorax", {"Pleural Effusion": PRESENT}),
+    "a comparison in what is seen": (
+        "FINDINGS: Comparison: none. Small effusion. Views: two. No edema. IMPRESSION: Cardiomegaly.",
+        {"Pleural Effusion": PRESENT, "Edema": ABSENT, "Cardiomegaly": PRESENT},
+    ),
+    "a comparison and no other heading": (
+        "Comparison: 2010. The heart is enlarged. Small effusion.",
+        {"Cardiomegaly": PRESENT, "Pleural Effusion": PRESENT},
+    ),
+    "recommendations": (
+        "IMPRESSION: Small effusion.\n\nRECOMMENDATION(S): CT to exclude a nodule.",
+        {"Pleural Effusion": PRESENT},
+    ),
     "an addendum that takes back": (
         "IMPRESSION: Small pneumothorax.\n\nADDENDUM: The pneumothorax is a skin fold.",
         {"Pneumothorax": UNCERTAIN},
@@ -99,6 +120,34 @@ def test_a_report_in_a_cell_or_a_file_is_labelled_the_same(report_of, text, righ
     assert labels(report_of("a.txt", a=text)) == found
     assert found == right
     assert labels(text) == right, "the labeller alone"
+
+
+LINES = "INDICATION: Rule out pneumothorax.", "FINDINGS: Heart enlarged", "No edema", "Small left effusion"
+
+
+@pytest.mark.parametrize(
+    "between",
+    ["\n", "\r\n", "\r", "\\n", "\\r\\n", "<br>", "<br />", "</p><p>", "\v", "\f", "\x85", "\u2028", "|", " | ",
+     "\\.br\\", "&#10;", "_x000D_"],
+)  # fmt: skip
+def test_lines_are_lines_however_a_table_keeps_them(between):
+    text = between.join(LINES)
+    right = {"Cardiomegaly": PRESENT, "Edema": ABSENT, "Pleural Effusion": PRESENT}
+    assert labels(text) == right
+    assert labels(ReportText()([read_report(text)])[0]) == right
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["There isn\u2019t an effusion", "No&nbsp;effusion", "<b>FINDINGS:</b> No effusion", "No e\ufb00usion",
+     "FINDINGS\uff1a No effusion"],
+)  # fmt: skip
+def test_characters_and_markup_of_elsewhere_are_read(text):
+    assert labels(text)["Pleural Effusion"] == ABSENT
+
+
+def test_what_a_report_is_masked_in_keeps_its_places():
+    assert Labeller().mask(["No&nbsp;effusion<br>Heart enlarged"]) == ["No&nbsp;___<br>___"]
 
 
 def test_other_sections_may_be_asked_for():

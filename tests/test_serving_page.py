@@ -312,10 +312,10 @@ def reach(page, selector, most=60):
 
 
 def test_all_by_keyboard(page, xrays):
-    reach(page, "#files")
-    outline = page.locator("#drop label").evaluate("label => getComputedStyle(label).outlineStyle")
-    assert outline == "solid"  # where the keyboard is can be seen
-    with page.expect_file_chooser() as chooser:
+    with page.expect_file_chooser() as chooser:  # from the first Tab on: the browser is told late to wait for it
+        reach(page, "#files")
+        outline = page.locator("#drop label").evaluate("label => getComputedStyle(label).outlineStyle")
+        assert outline == "solid"  # where the keyboard is can be seen
         page.keyboard.press("Enter")
     chooser.value.set_files(xrays / "a.png")
     page.wait_for_selector("#said:visible")

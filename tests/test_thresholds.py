@@ -126,7 +126,7 @@ def test_where_there_is_no_threshold_it_says_why(validation):
     assert np.isnan(by_cost.sensitivity).tolist() == [True, False, False]
 
 
-def test_answers_are_referred_where_the_interval_straddles_the_threshold():
+def test_answers_are_referred_where_draws_disagree():
     points = OperatingPoints.from_json(
         {
             "rule": {"class_path": "vkd_pyro.posthoc.thresholds.ByCost", "init_args": {}},
@@ -144,24 +144,28 @@ def test_answers_are_referred_where_the_interval_straddles_the_threshold():
         ["no", "no", "unknown"],
         ["unknown", "yes", "unknown"],
     ]
-    low = [[0.5, 0.05, 0.8], [0.4, 0.1, 0.8], [0.1, 0.0, NAN], [NAN, NAN, 0.1]]
-    high = [[0.7, 0.1, 0.9], [0.7, 0.3, 0.9], [0.49, 0.0, NAN], [NAN, 0.4, 0.1]]
-    assert points.answers(p, low, high).tolist() == [
+    share = [[0.7, 0.4, 0.8], [0.6, 1.0, 0.8], [0.3, 0.0, NAN], [NAN, NAN, 0.1]]
+    assert points.answers(p, share).tolist() == [
         ["yes", "refer", "unknown"],
         ["refer", "yes", "unknown"],
         ["no", "no", "unknown"],
         ["unknown", "unknown", "unknown"],
     ]
-    one = points.answers([0.6, 0.05, NAN], [0.2, 0.2, 0.8], [0.4, 0.3, 0.9])  # beyond its interval, as a mean may be
+    one = points.answers([0.6, 0.05, NAN], [0.1, 0.9, 0.8])  # most draws say the contrary of their mean
     assert one.tolist() == ["refer", "refer", "unknown"]
-    assert points.answers([NAN] * 3, [0.6] * 3, [0.7] * 3).tolist() == ["unknown"] * 3
+    assert points.answers([NAN] * 3, [0.6] * 3).tolist() == ["unknown"] * 3
+    thirds = [[0.6, 0.6, 0.6], [0.6, 0.0, 0.6], [0.0, 0.0, NAN]]  # three draws: of a two say yes, of b one
+    assert points.yes_share(thirds)[:2].tolist() == [2 / 3, 1 / 3]
+    assert np.isnan(points.yes_share(thirds)[2])
+    assert points.answers([0.5, 0.05, 0.5], points.yes_share(thirds)).tolist() == ["yes", "no", "unknown"]
 
 
-def test_a_wide_interval_refers_all_and_none_refers_nothing(validation):
+def test_draws_that_disagree_refer_all_and_none_refers_nothing(validation):
     p, y = validation
     points = OperatingPoints.fit(p, y, ABC, BySensitivity(0.8))
-    assert (points.answers(p, np.zeros_like(p), np.ones_like(p)) == "refer").all()
-    np.testing.assert_array_equal(points.answers(p, p, p), np.where(p >= points.thresholds, "yes", "no"))
+    assert (points.answers(p, np.full_like(p, 0.5)) == "refer").all()
+    alike = points.answers(p, points.yes_share(np.stack([p, p, p])))
+    np.testing.assert_array_equal(alike, np.where(p >= points.thresholds, "yes", "no"))
 
 
 @pytest.mark.parametrize("rule", [BySensitivity(0.9), BySpecificity(0.95), ByCost(5)])

@@ -329,8 +329,8 @@ def _legend(one: "Predicted", level: float, fitted_on: str) -> str:
         "raw": "the probability as the model gives it, and its uncertainty in nats, at most 0.69",
         "from z": f"which share of that uncertainty z carries{networks}; the rest lies in the finding itself",
         "threshold": f"of {fitted_on}",
-        "answer": "yes: the interval is at or above the threshold; no: below it; refer: the threshold lies within; "
-        "unknown: there is none",
+        "answer": "yes: at or above the threshold; no: below it; refer: less than two thirds of the draws say the "
+        "same; unknown: there is no threshold",
     }
     if uncalibrated.any():
         lines["probability"] = "; ".join(filter(None, (lines["probability"], "* not recalibrated")))

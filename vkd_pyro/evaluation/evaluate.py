@@ -41,7 +41,8 @@ def evaluate(
         calibration: of the bundle, of which what was fitted to studies, or to images, is taken by the level; without,
             nothing is recalibrated, answered or called out-of-distribution.
     """
-    images = outputs_of_split(method, data, split, num_samples, level, fusion, seed, replicated=True)
+    fit = _fit_of(calibration, level)
+    images = outputs_of_split(method, data, split, num_samples, level, fusion, seed, replicated=True, fit=fit)
     how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
     return evaluation_of(images, data, how, method.findings, calibration)
 
@@ -55,11 +56,13 @@ def evaluate_run(
     seed: int = 0,
 ) -> tuple[Evaluation, StudyOutputs]:
     """A run on a split, as its bundle was calibrated, and the outputs it was made of; args as of `evaluate`."""
-    images = outputs_of_split(run.method, run.data, split, num_samples, level, fusion, seed, replicated=True)
+    calibration = run.bundle.calibration
+    fit = _fit_of(calibration, level)
+    images = outputs_of_split(run.method, run.data, split, num_samples, level, fusion, seed, replicated=True, fit=fit)
     how = {"split": split, "level": level, "fusion": fusion, "num_samples": num_samples, "seed": seed}
     how["bundle"] = run.bundle.bundle_hash
     rows = images if level == "image" else images.mean_over_images()
-    return evaluation_of(images, run.data, how, run.method.findings, run.bundle.calibration), rows
+    return evaluation_of(images, run.data, how, run.method.findings, calibration), rows
 
 
 def outputs_of_split(
@@ -71,8 +74,9 @@ def outputs_of_split(
     fusion: Literal["mean", "product"] = "mean",
     seed: int = 0,
     replicated: bool = False,
+    fit: Fit | None = None,
 ) -> StudyOutputs:
-    """What a method says of a split, a row an image, with label vectors drawn if asked; args as of `evaluate`."""
+    """What a method says of a split, a row an image; args as of `evaluate` and `outputs_of_images`."""
     if tuple(data.findings) != method.findings:
         raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(method.findings)}")
     data.check_features(method.model.image_encoder)
@@ -80,7 +84,7 @@ def outputs_of_split(
     fused: Fusion = "none" if level == "image" else fusion
     with torch.random.fork_rng(devices=[]):  # a loader draws its own seed from the caller's generator
         encoder = method.report_encoder
-        return outputs_of_images(method, data, split, num_samples, encoder, fused, seed, replicated=replicated)
+        return outputs_of_images(method, data, split, num_samples, encoder, fused, seed, replicated=replicated, fit=fit)
 
 
 def evaluation_of(
@@ -93,7 +97,7 @@ def evaluation_of(
     """The evaluation of what a network said of images: a row a study, or, at that level, an image."""
     unit: Unit = "image" if how["level"] == "image" else "study"
     rows = images if unit == "image" else images.mean_over_images()
-    fit = None if calibration is None else calibration.of(unit)
+    fit = _fit_of(calibration, unit)
     studies = {study.study_id: study for study in data.studies(how["split"])}
     of_rows = [studies[study] for study in rows.study_ids]
     return Evaluation(
@@ -122,6 +126,10 @@ def evaluation_of(
     )
 
 
+def _fit_of(calibration: Calibration | None, unit: Unit) -> Fit | None:
+    return None if calibration is None else calibration.of(unit)
+
+
 def _calibration_of(calibration: Calibration | None, unit: Unit) -> dict[str, Any]:
     """What an evaluation says of it; what is usual is for `vkd monitor`."""
     if calibration is None:
@@ -135,7 +143,8 @@ def _said(rows: StudyOutputs, fit: Fit | None) -> dict[str, Any]:
     if fit is None:
         nothing, unknown = np.full_like(rows.probabilities, np.nan), np.full(rows.probabilities.shape, "unknown")
         return {"calibrated": nothing, "answers": unknown, "conformal": unknown}
-    judged = fit.judge(rows.probabilities, None if np.isnan(rows.low).all() else (rows.low, rows.high))
+    drawn = not np.isnan(rows.low).all()
+    judged = fit.judge(rows.probabilities, (rows.low, rows.high) if drawn else None, rows.yes_share if drawn else None)
     return {name: getattr(judged, name) for name in ("calibrated", "answers", "conformal")}
 
 

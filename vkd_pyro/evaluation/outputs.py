@@ -28,6 +28,7 @@ from vkd_pyro.evaluation.joint import (
 from vkd_pyro.evaluation.replicas import replicate
 from vkd_pyro.methods.base import Method
 from vkd_pyro.model import ImageModel
+from vkd_pyro.posthoc.calibration import Fit
 from vkd_pyro.posthoc.ood import Signals
 from vkd_pyro.sampling import PosteriorPredictive, mean_over_studies, probabilities_given
 from vkd_pyro.utils.errors import UserError
@@ -52,6 +53,7 @@ class StudyOutputs:
         labels: [N, K]; 1, 0, NaN unknown.
         probabilities: [N, K], from the image.
         low, high: [N, K], the interval that holds p(y_k = 1 | x_I, z) for 95 % of z; NaN for a single draw.
+        yes_share: [N, K], the share of draws of z that say yes, by a calibration; NaN without, or for a single draw.
         latent_uncertainty: [N, K], I(y_k; z | x_I) in nats: the uncertainty that z carries; NaN for a single draw.
         report_probabilities: [N, K], from the report, by q(y | z); or by a teacher.
         report_log_probs: [N, K], E log q(y_k | z) of the label as it is, z ~ q(z | x_T); NaN where it is unknown.
@@ -76,6 +78,7 @@ class StudyOutputs:
     probabilities: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    yes_share: NDArray[np.float64]
     latent_uncertainty: NDArray[np.float64]
     report_probabilities: NDArray[np.float64]
     report_log_probs: NDArray[np.float64]
@@ -122,13 +125,19 @@ class StudyOutputs:
 
 @torch.no_grad()
 def study_outputs(
-    method: Method, batch: Batch, num_samples: int, seed: int, fusion: Fusion = "mean", replicated: bool = False
+    method: Method,
+    batch: Batch,
+    num_samples: int,
+    seed: int,
+    fusion: Fusion = "mean",
+    replicated: bool = False,
+    fit: Fit | None = None,
 ) -> StudyOutputs:
     """Predictions of both classifiers, and both distributions of z, for one batch; the method in eval mode.
 
     With fusion "product", all images of a study share the product of their priors. Fused, the batch holds whole
     studies, whose rows are alike in what is said of the study. No row depends on the other studies of the batch, but
-    for `z_change`. With `replicated`, label vectors are drawn too.
+    for `z_change`. With `replicated`, label vectors are drawn too; with a fit, draws are judged by its thresholds.
     """
     model, device = method.model, batch.images.device
     group = torch.as_tensor(pd.factorize(np.array(batch.study_ids))[0], device=device)
@@ -159,7 +168,9 @@ def study_outputs(
         z, joined = cast(Tensor, said.z), None if fusion == "none" else group
         outputs |= _of_dependent(likelihood, z, features, labels, abnormal, joined)
     arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
-    arrays["replicas"] = np.full((len(batch), 1), np.nan)
+    arrays |= {"replicas": np.full((len(batch), 1), np.nan), "yes_share": np.full(labels.shape, np.nan)}
+    if fit is not None and len(samples) > 1:
+        arrays["yes_share"] = fit.yes_share(samples.float().cpu().numpy())
     if replicated and independent:
         arrays["replicas"] = replicate(samples.double().cpu().numpy(), batch.study_ids, seed)
     return StudyOutputs(study_ids=np.array(batch.study_ids), **arrays | {"features": features.float().cpu().numpy()})
@@ -186,6 +197,7 @@ def outputs_of_images(
     seed: int = 0,
     max_images: int | None = None,
     replicated: bool = False,
+    fit: Fit | None = None,
 ) -> StudyOutputs:
     """What model and guide say of a split, not augmented, a row an image; fused, the rows of a study are alike.
 
@@ -194,10 +206,11 @@ def outputs_of_images(
         preparation: of reports; without, none is read.
         max_images: about how many at most, spread over the split; None for all.
         replicated: whether label vectors are drawn, for posterior predictive checks.
+        fit: of the rows, by whose thresholds each draw is judged.
     """
     device = next(method.model.parameters()).device
     loader = data.evaluation_loader(split, preparation, max_images)
-    how = num_samples, seed, fusion, replicated
+    how = num_samples, seed, fusion, replicated, fit
     parts = [study_outputs(method, cast(Batch, batch).to(device), *how) for batch in loader]
     return StudyOutputs.concatenate(parts)
 

@@ -28,7 +28,7 @@ class Judged:
     Attributes:
         calibrated: honest probabilities.
         low, high: the same of the ends of intervals; NaN where none were given.
-        answers: by the operating points: "yes", "no", "refer" where an interval straddles the threshold, or "unknown".
+        answers: by the operating points: "yes", "no", "refer" where draws disagree, or "unknown".
         conformal: the sets of answers, in the same words, and "neither" where a set is empty.
     """
 
@@ -55,12 +55,21 @@ class Fit:
     conformal: Conformal
     usual: UsualProbabilities
 
-    def judge(self, probabilities: ArrayLike, interval: tuple[ArrayLike, ArrayLike] | None = None) -> Judged:
-        """What all maps make of probabilities, [N, K], and of the two ends of their intervals where there are any."""
+    def yes_share(self, samples: ArrayLike) -> NDArray[np.float64]:
+        """The share of the model's draws, [D, N, K], whose recalibrated probability is a yes, [N, K]."""
+        return self.operating_points.yes_share(self.recalibration(samples))
+
+    def judge(
+        self,
+        probabilities: ArrayLike,
+        interval: tuple[ArrayLike, ArrayLike] | None = None,
+        yes_share: ArrayLike | None = None,
+    ) -> Judged:
+        """What all maps make of probabilities, [N, K]; of the ends of their intervals, and of `yes_share` of their
+        draws, where there are any."""
         calibrated = self.recalibration(probabilities)
-        ends = [self.recalibration(end) for end in interval or ()]
-        low, high = ends or [np.full_like(calibrated, np.nan)] * 2
-        answers = self.operating_points.answers(calibrated, *ends)
+        low, high = [self.recalibration(end) for end in interval or ()] or [np.full_like(calibrated, np.nan)] * 2
+        answers = self.operating_points.answers(calibrated, yes_share)
         return Judged(calibrated, low, high, answers, self.conformal.answers(calibrated))
 
     @property

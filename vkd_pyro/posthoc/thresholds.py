@@ -19,6 +19,10 @@ from vkd_pyro.posthoc.known import MIN_PER_CLASS, Array, as_probabilities, check
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.serialization import build, describe
 
+AGREEMENT = 2 / 3
+"""Share of the draws that must answer as their mean does; else it is referred. Where z knows much, draws differ widely:
+nearly every interval of 95 % then holds the threshold, which says little."""
+
 # ------------------------------------------------------------------------------------------- rules
 
 
@@ -226,25 +230,32 @@ class OperatingPoints:
         """Why there is no threshold, by finding."""
         return {point.finding: point.undefined for point in self.points if point.undefined}
 
-    def answers(
-        self, probabilities: ArrayLike, low: ArrayLike | None = None, high: ArrayLike | None = None
-    ) -> NDArray[np.str_]:
+    def yes_share(self, draws: ArrayLike) -> Array:
+        """The share of draws, [D, ..., K], that are at or above the threshold, [..., K]; NaN where one is undefined."""
+        p = as_probabilities(draws, self.findings)
+        return np.where(
+            np.isnan(self.thresholds) | np.isnan(p).any(axis=0), np.nan, (p >= self.thresholds).mean(axis=0)
+        )
+
+    def answers(self, probabilities: ArrayLike, yes_share: ArrayLike | None = None) -> NDArray[np.str_]:
         """What to say of each study and finding, [..., K].
 
-        "yes" where probability and interval are at or above the threshold, "no" where they are below, "refer" where
-        the interval straddles it: there, the uncertainty changes the answer. "unknown" without a threshold, a
-        probability, or an end of an interval that was given. An interval over draws of z refers for latent uncertainty
-        only; `Conformal` refers for a stated rate of error.
+        "yes" where the probability is at or above the threshold, "no" where it is below, "refer" where less than
+        `AGREEMENT` of its draws say the same: there, what is not known changes the answer. "unknown" without a
+        threshold, a probability, or a share that was given. Draws of z refer for latent uncertainty only; `Conformal`
+        refers for a stated rate of error.
 
-        Args: probabilities [..., K]; the ends of their intervals, [..., K]; without, nothing is referred.
+        Args: probabilities [..., K]; `yes_share` of their draws, [..., K]; without, nothing is referred.
 
         Raises:
             UserError: probabilities outside [0, 1], or of another number of findings.
         """
-        p, low, high = (as_probabilities(probabilities if x is None else x, self.findings) for x in (None, low, high))
-        low, high, thresholds = np.minimum(p, low), np.maximum(p, high), self.thresholds
-        unknown = np.isnan(low) | np.isnan(high) | np.isnan(thresholds)
-        return np.select([unknown, low >= thresholds, high < thresholds], ["unknown", "yes", "no"], "refer")
+        p = as_probabilities(probabilities, self.findings)
+        yes = p >= self.thresholds
+        share = yes.astype(float) if yes_share is None else as_probabilities(yes_share, self.findings)
+        unknown = np.isnan(p) | np.isnan(share) | np.isnan(self.thresholds)
+        referred = np.where(yes, share, 1 - share) < AGREEMENT
+        return np.select([unknown, referred, yes], ["unknown", "refer", "yes"], "no")
 
     def to_json(self) -> dict[str, Any]:
         """For JSON; what is undefined is null, with the reason."""

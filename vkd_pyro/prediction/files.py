@@ -42,7 +42,7 @@ class Predicted:
         calibrated: p(y_k = 1 | x_I), recalibrated on the validation split; NaN where it could not be fitted.
         calibrated_low, calibrated_high: the interval, recalibrated.
         thresholds: of recalibrated probabilities, from which on the answer is yes; NaN where there is none.
-        answers: "yes", "no", "refer" (the interval straddles the threshold), "unknown".
+        answers: "yes", "no", "refer" (less than two thirds of the draws say the same), "unknown".
         conformal: "yes", "no", "refer" (either may be), "neither" (none may), "unknown".
         undefined: why there is no threshold or conformal set, so that an answer is unknown; "" where there are both.
         ood: how unlike the images that the model learned from: 0 is usual, 1 is rare; NaN unknown. Of a study that of
@@ -215,9 +215,8 @@ def _said_of(
         prediction = _by_other_networks(members, images, uncertainty).mean_over(study_of)
     summary = prediction.summary(level)
     if calibration:
-        interval = summary if prediction.sources else None
         units = np.array([study.unit for study in studies])
-        judged = _judged(calibration, units, usual.probabilities, interval)
+        judged = _judged(calibration, units, usual.probabilities, summary, prediction)
         judged |= _novelty(calibration, study_of, _signals(said[0], by_image))
     else:
         judged = _unjudged(summary)
@@ -264,7 +263,7 @@ def _signals(said: Sampled, usual: Prediction) -> Signals:
 
 
 def _judged(
-    calibration: Calibration, units: NDArray[np.str_], probabilities: Floats, interval: Summary | None
+    calibration: Calibration, units: NDArray[np.str_], probabilities: Floats, summary: Summary, prediction: Prediction
 ) -> dict[str, NDArray[Any]]:
     """What `Predicted` owes to the fits of a calibration, a row each study.
 
@@ -272,15 +271,18 @@ def _judged(
         calibration: of the model.
         units: of each row, which fit is its own, [N].
         probabilities: [N, K], of the prediction that was calibrated.
-        interval: of what was asked, which may have more sources of uncertainty; None where it has none.
+        summary, prediction: of what was asked, which may have more sources of uncertainty, or none.
     """
-    found = {unit: _by_fit(calibration.of(unit), probabilities, interval) for unit in UNITS}
+    found = {unit: _by_fit(calibration.of(unit), probabilities, summary, prediction) for unit in UNITS}
     is_study = (units == "study")[:, None]
     return {name: np.where(is_study, found["study"][name], found["image"][name]) for name in found["study"]}
 
 
-def _by_fit(fit: Fit, probabilities: Floats, interval: Summary | None) -> dict[str, NDArray[Any]]:
-    judged = fit.judge(probabilities, None if interval is None else (interval.low, interval.high))
+def _by_fit(fit: Fit, probabilities: Floats, summary: Summary, prediction: Prediction) -> dict[str, NDArray[Any]]:
+    judged = fit.judge(probabilities)
+    if prediction.sources:
+        draws = prediction.samples.reshape(-1, *prediction.samples.shape[2:])
+        judged = fit.judge(probabilities, (summary.low, summary.high), fit.yes_share(draws))
     as_given = np.array([name in fit.recalibration.not_fitted for name in fit.recalibration.findings])
     fitted = {"calibrated": judged.calibrated, "calibrated_low": judged.low, "calibrated_high": judged.high}
     return {name: np.where(as_given, np.nan, array) for name, array in fitted.items()} | {

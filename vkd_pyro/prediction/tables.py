@@ -56,8 +56,9 @@ COLUMNS: dict[str, type] = OF_IMAGE | OF_FINDING | OF_NOVELTY | PROVENANCE
 """Columns, nearly named as the attributes of `Predicted`; `images` is their number, `unit` says whether what was fitted
 to studies, or to images, judged them, uncertainty is in nats, and `level` is of the intervals.
 
-`answer` compares the calibrated interval to `threshold`: yes at or above it, no below, refer where it lies within,
-unknown without a threshold. `conformal` is of another rule, and `undefined` says why either is unknown."""
+`answer` compares `calibrated` to `threshold`: yes at or above it, no below, refer where less than two thirds of the
+draws say the same, unknown without a threshold. `conformal` is of another rule, and `undefined` says why either is
+unknown."""
 
 FORMATS = (".csv", ".json", ".parquet")
 ROW_GROUP = 10_000

@@ -25,7 +25,7 @@ def decisions(e: Evaluation, assessed: Assessment) -> Section | None:
     sets: list[list[Cell]] = [[str(finding), *map(float, row)] for finding, row in assessed.conformal.iterrows()]
     return Section(
         "decisions",
-        lead="Yes from the threshold on, no below, refer where the interval of the probability over z straddles it.",
+        lead="Yes from the threshold on, no below, refer where less than two thirds of the draws of z say the same.",
         tables=[
             Table(
                 "Operating points",

@@ -32,11 +32,11 @@ export function shown(prediction) {
 }
 
 function why(said) {
-  const what = said.low === null ? "probability" : "interval";
+  const draws = said.low === null ? "" : ", and at least two thirds of the draws of z say so";
   return {
-    yes: `The ${what} is at or above the threshold.`,
-    refer: "The threshold lies within the interval.",
-    no: `The ${what} is below the threshold.`,
+    yes: `The probability is at or above the threshold${draws}.`,
+    refer: "Less than two thirds of the draws of z say the same.",
+    no: `The probability is below the threshold${draws}.`,
     unknown: sentence((said.undefined ?? "").split("; no conformal set")[0]),
   }[said.answer];
 }
