@@ -31,8 +31,23 @@ NAMES = re.compile(r"(?:Swan|Ganz|Dobb?hoff|Hickman|Kerley|Dr|Impella|Port|Foley
 
 LINE = re.compile(r"[^\r\n]+")
 
+BREAK = re.compile(
+    r"<\s*/?\s*(?:br|p|div|li|tr|h\d)\b[^<>]{0,99}>|\\r\\n|\\n|\\\.br\\|_x000[Dd]_|&#(?:10|13|x0?[aAdD]);|\||"
+    r"[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]"
+)
+"""What breaks a line where a report was kept in a cell of a table, in a message or in a page."""
+MARKUP = re.compile(r"<\s*/?\s*(?:b|i|u|em|strong|span|font|ul|ol|html|body)\b[^<>]{0,99}>|&nbsp;|&#160;|\*\*")
+PLAIN = str.maketrans("\u2018\u2019\u02bc\u00b4\uff1a", "'''':")
+"""Apostrophes and the colon, as they are typed elsewhere."""
+
 NARROWEST, FULL = 60, 0.75
 """A page's least width in letters, and the share of it from which on a line is full."""
+
+
+def plain(text: str) -> str:
+    """The text with its lines broken as in a file, and without markup; each character keeps its place."""
+    broken = BREAK.sub(lambda found: "\n".ljust(len(found[0])), text)
+    return MARKUP.sub(lambda found: " " * len(found[0]), broken).translate(PLAIN)
 
 
 def unwrapped(text: str) -> str:

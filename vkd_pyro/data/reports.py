@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vkd_pyro.data.labels.labeller import Labeller
-from vkd_pyro.data.lines import PARAGRAPH, unwrapped
+from vkd_pyro.data.lines import PARAGRAPH, plain, unwrapped
 from vkd_pyro.data.sections import ADDENDUM, FINDINGS, IMPRESSION, READ, sections_of
 from vkd_pyro.utils.errors import UserError
 
@@ -49,7 +49,7 @@ def split_sections(text: str) -> dict[str, str]:
     several addenda are joined.
     Where there is neither "findings" nor "impression", the final paragraph is "last_paragraph".
     """
-    text = "\n" + text
+    text = "\n" + plain(text)
     headers = list(HEADER.finditer(text))
     ends = [*(header.start() for header in headers[1:]), len(text)]
     sections: dict[str, str] = {}
@@ -75,6 +75,7 @@ def read_report(text: str) -> dict[str, str]:
     """
     if says_nothing(text):
         return {}
+    text = plain(text)
     found = [(section.name, unwrapped(text[section.start : section.end])) for section in sections_of(text)]
     names = {name for name, _ in found}
     if not names - {""}:

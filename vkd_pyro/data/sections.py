@@ -1,6 +1,7 @@
 """Headings in the text of a report, wherever it comes from: INDICATION: ... FINDINGS: ... IMPRESSION: ...
 
-A heading is a known name before a colon at the beginning of a line; within a line it begins a sentence with a capital.
+A heading is a known name before a colon at the beginning of a line. Within a line it begins a sentence with a capital;
+the commonest stand without a full stop before them too, as in "INDICATION: Cough FINDINGS: Effusion".
 Names that are not known ("LUNGS:", "PNEUMOTHORAX:") head no section: they say of what the sentence is.
 """
 
@@ -19,13 +20,16 @@ NAMES: dict[str, str] = {
     r"(?:final|preliminary) (?:findings|impression)|comments?)",
     IMPRESSION: r"(?:(?:findings (?:and|&) |findings ?/ ?)?(?:impressions?|imp)|conclusions?|opinion|interpretation|"
     r"summary|diagnostic impression|radiologic(?:al)? (?:diagnosis|impression)|assessment|final diagnosis)",
-    ADDENDUM: r"(?:addend(?:um|a)(?: (?:#?\d+|by [\w. ]{1,30}|to (?:the )?(?:above )?report))?|correction|"
+    ADDENDUM: r"(?:addend(?:um|a)(?: (?:#?\d+|begins?|by [\w. ]{1,30}|to (?:the )?(?:above )?report))?|correction|"
     r"amend(?:ment|ed report)|revised report)",
-    "indication": r"(?:(?:clinical )?indications?(?: for (?:exam|examination|study))?|reason(?: for)?(?: this| the)?"
+    "indication": r"(?:clinical|(?:underlying )?medical condition|"
+    r"(?:clinical )?indications?(?: for (?:exam|examination|study))?|reason(?: for)?(?: this| the)?"
     r"(?: exam| examination| study| test| visit| order)?|clinical (?:information|data|details|statement|question|"
-    r"context|diagnosis|concern|background|symptoms|presentation)|(?:admitting|preop|preoperative|working) diagnosis|"
+    r"context|diagnosis|concern|background|symptoms|presentation)|(?:admitting|preop|preoperative|working|ordering|"
+    r"pre-?procedure) diagnosis|"
     r"signs? and symptoms?|symptoms?|(?:clinical )?question|request(?:ed)?(?: for)?|complaint|chief complaint)",
-    "history": r"(?:(?:clinical |patient |medical |past medical |brief |relevant )?(?:history|hx))",
+    "history": r"(?:(?:clinical |patient |medical |past medical |brief |relevant )?(?:history|hx)|"
+    r"history of present illness|hpi)",
     "comparison": r"(?:comparisons?(?: (?:study|studies|exam|examination|film|films|made|date|dates))?|"
     r"compared? (?:to|with)|"
     r"prior (?:studies|study|exams?|films?|imaging)|priors?)",
@@ -34,9 +38,19 @@ NAMES: dict[str, str] = {
     "examination": r"(?:exams?|examinations?|study|studies|type of (?:exam|study)|exam type|exam date|study date|date|"
     r"patient(?: name)?|name|mrn|dob|age|sex|accession(?: number)?|referring (?:physician|doctor)|"
     r"ordering (?:physician|"
-    r"provider)|radiologist|dictated by|signed by|electronically signed by|recommendations?|notifications?)",
+    r"provider)|radiologist|dictated by|signed by|electronically signed by|recommendation(?:s|\(s\))?|"
+    r"notification(?:s|\(s\))?)",
 }
 """Section -> what heads it, in small letters."""
+
+COMMON = (
+    r"(?:findings|impression|conclusion|indications?|comparisons?|technique|examination|reason for (?:exam|examination|"
+    r"study)|(?:clinical )?(?:history|information))"
+)
+"""Names that head a section wherever a colon follows."""
+
+BRIEF = ("comparison", "technique", "examination")
+"""Sections of a sentence; what follows it in the same line is of the section around them."""
 
 IMAGED = r"(?:[a-z0-9 ,/&()-]{0,50}\b(?:chest|cxr)\b[a-z0-9 ,/&()-]{0,50})"
 """What was imaged heads what was seen: "CHEST, 2 VIEWS:"."""
@@ -51,7 +65,8 @@ _ANY = "|".join(NAMES.values())
 _LINE = re.compile(
     rf"(?:^|(?<=\n))[ \t*#]*({_ANY}|{IMAGED})[ \t]*(?::|[-\u2013\u2014][ \t]|(?=[ \t]*(?:\r?\n|$)))", re.IGNORECASE
 )
-_INLINE = re.compile(rf"(?<=[.!?;:\])])[ \t]+({_ANY})[ \t]*:", re.IGNORECASE)
+_INLINE = re.compile(rf"(?<=[.!?;:\])])[ \t]*({_ANY})[ \t]*:|(?<=\s)({COMMON})[ \t]*:", re.IGNORECASE)
+_SENTENCE = re.compile(r"[.!?](?=\s+\S)")
 
 
 @dataclass(frozen=True)
@@ -73,19 +88,42 @@ def sections_of(text: str) -> list[Section]:
     """The sections in their order; one without a name where there is no heading.
 
     Where no heading announces what is seen, an indication or the like ends with its paragraph, and what follows has no
-    name.
+    name. A comparison within a line ends with its sentence, and what follows is of the section before.
     """
-    found = sorted({m.start(1): m for m in (*_LINE.finditer(text), *_inline(text))}.values(), key=lambda m: m.start(1))
-    heads = [(name, m) for m in found if (name := _name(m))]
-    ends = [m.start(1) for _, m in heads] + [len(text)]
+    heads = _heads(text)
+    ends = [match.start() for _, match in heads] + [len(text)]
     sections = [Section("", 0, ends[0])]
-    seen = any(name in READ for name, _ in heads)
+    seen, around = any(name in READ for name, _ in heads), ""
     for (name, match), end in zip(heads, ends[1:], strict=True):
-        if not seen and (over := _first_statement(text, match.end(), end)):
-            sections += [Section(name, match.end(), over), Section("", over, end)]
-        else:
-            sections.append(Section(name, match.end(), end))
+        start, over, following = match.end(), None, ""
+        if not seen:
+            over = _first_statement(text, start, end)
+        if over is None and name in BRIEF and (not seen or (around in READ and _within_line(text, match))):
+            over, following = _first_sentence(text, start, end), around
+        sections.append(Section(name, start, end if over is None else over))
+        sections += [] if over is None else [Section(following, over, end)]
+        around = name if name in READ else around if following else ""
     return [section for section in sections if text[section.start : section.end].strip()]
+
+
+def _heads(text: str) -> list[tuple[str, re.Match[str]]]:
+    """The headings in their order, each with the section that it begins."""
+    found = {match.start(): match for match in (*_inline(text), *_LINE.finditer(text))}
+    heads = []
+    for _, match in sorted(found.items()):
+        if (name := _name(match)) and not (heads and match.start() < heads[-1][1].end()):
+            heads.append((name, match))
+    return heads
+
+
+def _within_line(text: str, match: re.Match[str]) -> bool:
+    return bool(text[: match.start()].rpartition("\n")[2].strip())
+
+
+def _first_sentence(text: str, start: int, end: int) -> int | None:
+    """Where the second sentence begins; None where there is none."""
+    found = _SENTENCE.search(text, start, end)
+    return found.end() if found and text[found.end() : end].strip() else None
 
 
 def _first_statement(text: str, start: int, end: int) -> int | None:
@@ -101,12 +139,20 @@ def _first_statement(text: str, start: int, end: int) -> int | None:
 
 
 def _inline(text: str) -> list[re.Match[str]]:
-    return [match for match in _INLINE.finditer(text) if match[1][0].isupper()]
+    """Headings within a line: with a capital, or in small letters where the report begins with such a heading."""
+    first = _LINE.match(text)
+    small = first is not None and bool(_name(first))
+    return [match for match in _INLINE.finditer(text) if small or _words(match)[0].isupper()]
+
+
+def _words(match: re.Match[str]) -> str:
+    """The name that stands in a heading."""
+    return next(filter(None, match.groups()))
 
 
 def _name(match: re.Match[str]) -> str:
     """The section that a heading begins; "" where it only looks like one."""
-    words, colon = " ".join(match[1].lower().split()), match[0].rstrip().endswith(":")
+    words, colon = " ".join(_words(match).lower().split()), match[0].rstrip().endswith(":")
     for name, pattern in NAMES.items():
         if re.fullmatch(pattern, words):
             # Without a colon only what is a heading and nothing else: "Impression", in a line of its own.

@@ -174,7 +174,7 @@ TERMS: frozenset[str] = _words(
     infiltrates infiltration airspace interstitial reticular nodule nodules nodular lesion lesions malignancy metastases
     metastatic congestion vascular engorgement cephalization pneumonic infection pneumonitis collapse collapsed pleural
     thickening plaque plaques fracture fractures fractured mediastinal mediastinum cardiomediastinal widening widened
-    empyema hemothorax hydrothorax
+    empyema hemothorax hydrothorax hemopneumothorax absence versus clear angles
     cardiac silhouette enlarged enlargement heart lungs pulmonary vasculature costophrenic unremarkable normal
     catheter catheters endotracheal nasogastric tracheostomy pacemaker defibrillator
     without evidence possible possibly probable probably likely unlikely cannot exclude excluded suspected suspicious
@@ -186,6 +186,7 @@ TERMS: frozenset[str] = _words(
 
 RIGHT_WORDS: frozenset[str] = _words(
     """
+    angled ankles clean cleat learn tangles verses
     absence absents aerospace airspaces airways assent atelectases bilateral bilaterally cannon cannot cardia cardial
     cardigan cardinal cleaned clearer clears cleaved collages collapses collapsing collared collated concealing
     conceding conception concerned concerns concession concurring confection confession confusion congesting congestive

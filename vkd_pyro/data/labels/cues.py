@@ -5,11 +5,6 @@ capital in place of each name: F a finding, D a device, O an organ, J a judgemen
 artefact. What is written first among those of a role is not preferred; the longest match at a place counts.
 """
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 ABSENT_BEFORE, ABSENT_AFTER, ABSENT_BESIDE = "absent before", "absent after", "absent beside"
 UNCERTAIN_BEFORE, UNCERTAIN_AFTER, UNCERTAIN_BESIDE = "uncertain before", "uncertain after", "uncertain beside"
 PRESENT_BEFORE, PRESENT_AFTER, PRESENT_BESIDE = "present before", "present after", "present beside"
@@ -29,8 +24,8 @@ _SEEN = (
     r"(?:seen|present|identified|evident|visuali[sz]ed|visible|demonstrated|apparent|appreciated|detected|observed|"
     r"noted|found|recogni[sz]ed|discern(?:ed|ible)|perceived|shown|there|delineated|imaged)"
 )
-_GONE = r"(?:resolved|cleared|disappeared|gone(?: away)?|vanished|absent|subsided|evacuated)"
-_GOING = r"(?:resolution|clearing|clearance|disappearance)"
+_GONE = r"(?:resolved|cleared|disappeared|gone(?: away)?|vanished|absent|subsided|evacuated|drained|re ?expanded)"
+_GOING = r"(?:resolution|clearing|clearance|disappearance|evacuation)"
 _EXCLUDE = (
     r"(?:exclude[ds]?|excluding|rule[ds]? out|ruling out|discount(?:ed)?|dismiss(?:ed)?|eliminated?|"
     r"refuted?|disprove[nd]?|rule)"
@@ -74,6 +69,7 @@ CUES: dict[str, list[str]] = {
         r"(?:argues?|arguing|speaks?|evidence|militates?) against|(?:not|in)consistent with|no longer (?:is|"
         r"are) there(?: any)?",
         r"(?:fails?|failed) to (?:show|demonstrate|reveal|identify)",
+        r"(?:little|scant) evidence (?:of|for)",
         r"(?:low|little|no) (?:suspicion|probability|likelihood|concern) (?:for|of)|doubt",
         r"unlikely (?:to )?(?:be|represent|reflect|represents|reflects|due to|related to)",
     ],
@@ -98,7 +94,7 @@ CUES: dict[str, list[str]] = {
         r"reaccumulated|developed|develop|occurred|"
         r"reappeared|reappear|formed|reformed|come back)",
         r"(?:no|without) (?:evidence of |sign of |signs of )?(?:recurrence|reaccumulation)(?! of)",
-        r"none|nil|nonexistent",
+        r"none(?! (?:displaced|new|acute|larger|of))|nil|nonexistent",
         r"(?:is|are|was|were) (?:not (?:a )?(?:real|true|genuine)|spurious|false|fictitious)(?: finding)?",
         rf"(?:is|are|was|were) not the {_ADVERBS}(?:likely |probable )?(?:cause|source|explanation|etiology|reason)",
         r"(?:is|are|was|were|represents?|corresponds? to|reflects?|proved to be|turned out to be|equals) "
@@ -113,21 +109,24 @@ CUES: dict[str, list[str]] = {
     ],
     UNCERTAIN_BEFORE: [
         r"may|might|could|perhaps|maybe|apparent|apparently|presumably|borderline|whether|if|query|queries|consider",
-        rf"(?:may|might|could|would|perhaps|possibly|probably|likely|presumably|potentially|suspected to|"
+        rf"(?:may|might|could|would|perhaps|(?:most |very |more |quite )?(?:possibly|probably|likely)|presumably|"
+        rf"potentially|suspected to|"
         rf"favou?red to|felt "
         rf"to|thought to)(?: have)? {_ADVERBS}(?:due to|secondary to|related to|from|because of|caused by|"
         rf"attributed to|"
         r"attributable to|accounted for by|with)",
         rf"{_MAY} be seen (?:with|in)",
         r"(?:suspicious|suspicion|concern|concerns|concerning|concerned|worrisome|worry|worried) (?:for|of|about)",
-        r"suggest|suggests|suggested|suggesting|suggestive of|suggestion of|hint of|favou?rs?|favou?ring",
+        r"(?:worrisome|concerning|suspicious) appearance for",
+        r"suggest|suggests|suggesting|suggestive of|suggestion of|hint of|favou?rs?|favou?ring",
         r"(?:to |please |must |kindly )?(?:exclude|excluding|rule out|rule|ruling out)",
         r"(?:evaluate|evaluated|evaluating|evaluation|assess|assessed|assessing|assessment|check|checking|look|looking|"
         r"screen|screening|monitor|workup|work up|search|searching|surveillance|correlate|correlation|correlated|"
         r"correlating|symptoms|signs and symptoms|indeterminate|equivocal|insensitive|nonspecific|limited) (?:[a-z]+ly "
         r"|for |with |clinical |signs |of |symptoms |and )*(?:for|of)",
         r"evaluate|assess|follow up|followup",
-        r"question|question of|questions|in question|possibility of|possibilities include|chance of|likelihood of",
+        r"question|question of|questions|in question|possibility of|chance of|likelihood of",
+        r"(?:possibilities|etiologies|causes|diagnoses|differential) includes?",
         r"differential|differential diagnosis|differential considerations|considerations|thought to|felt to|"
         r"believed to",
         r"(?:known |clinical |prior |past |remote |recent |medical )*history of|known history",
@@ -161,16 +160,22 @@ CUES: dict[str, list[str]] = {
         rf"accounted for by) {_ADVERBS}(?:patient )?(?:{_TECHNICAL}|A)",
         r"(?:likely|probably|possibly|perhaps|may be|could be|may represent|could represent|favou?red to be|felt to be|"
         r"most likely) (?:represents? |reflects? |just |only |due to )?(?:(?:a|an|the|left|right) )*A",
-        r"not (?:well|optimally|adequately|fully|completely|entirely|clearly) (?:seen|visuali[sz]ed|evaluated|"
+        r"(?:is |are |was |were )?not (?:well|optimally|adequately|fully|completely|entirely|clearly) (?:seen|"
+        r"visuali[sz]ed|evaluated|"
         r"assessed|"
         r"defined|demonstrated)",
         r"(?:is|are) (?:limited|suboptimal|compromised)",
         r"more likely(?= than)",
+        r"(?:could|may|might|can|would) (?:also |well )?(?:have|give|produce|cause|look) (?:like )?(?:this|a|an|the|"
+        r"such)"
+        r"(?: [a-z]+){0,2} ?(?:appearance|pattern|picture|this)?(?![^ ])",
+        r"(?:is|are) (?:the )?(?:favou?red|most likely|likely|leading|working|presumptive) (?:diagnosis|cause|etiology|"
+        r"explanation)",
     ],
     UNCERTAIN_BESIDE: [
         r"likely present|suspected clinically|possible|possibly|probable|probably|likely|suspected|questionable|"
         r"questioned|equivocal|uncertain|unclear|"
-        r"indeterminate|suspect|suspects|presumed|considered|potential|potentially|favou?red|less likely|"
+        r"indeterminate|suspect|suspects|presumed|considered|potential|potentially|favou?red|suggested|less likely|"
         r"less probable|more likely|most likely|conceivable|\?",
         r"if any|if present",
         r"in the (?:appropriate|right|proper|correct|given|same) (?:clinical )?(?:setting|context|situation|scenario)",
@@ -219,7 +224,7 @@ CUES: dict[str, list[str]] = {
     ],
     REMOVED_AFTER: [
         rf"(?:is |are |was |were )?(?:no longer|not) {_ADVERBS}(?:in place|in situ|in position)",
-        r"(?:(?:has|have|had|was|were|is|are|been|since|now|also|all|both) )+out|out(?=$| [,;])|removal",
+        r"(?:(?:has|have|had|was|were|is|are|been|since|now|also|all|both) )+out(?! of)|out(?=$| [,;])|removal",
     ],
     REMOVED_BESIDE: [
         r"(?:(?:has|have|had|was|were|is|are|been|since|now|also|all|both|subsequently|recently|interval|apparently) )*"
@@ -236,6 +241,7 @@ CUES: dict[str, list[str]] = {
     ],
     STOP: [
         r";|but|although|though|however|except|nevertheless|yet|which|otherwise|while|whereas|with|[()]|--|whilst",
+        r"(?:and|with) (?:interval |subsequent )?(?:placement|insertion) of",
         r"aside from|apart from|other than|save for|besides|except for|with the exception of|in addition to|despite",
         r"after|following|status post|since|because|secondary to|due to|and there|there|given|despite|as well as new",
     ],
@@ -245,6 +251,11 @@ CUES: dict[str, list[str]] = {
 _SIDE = r"(?:one )?(?:on|at|in) the (?:left|right)(?: (?:side|base|apex|lung))?"
 
 IN_CONTEXT: list[tuple[str, str]] = [
+    (
+        PRESENT_AFTER,
+        rf"\b(?:frontal|lateral|pa|ap) (?:view|projection|film|radiograph|image) ,? ?(?:but |and )?"
+        rf"((?:is |are )?not {_ADVERBS}{_SEEN} (?:on|in) (?:the )?(?:frontal|lateral|pa|ap|other))(?![^ ])",
+    ),
     (UNCERTAIN_BEFORE, r"\bfavou?r\w* (?:\S+ ){0,8}?(over)\b"),
     (
         CERTAIN_AFTER,
@@ -255,94 +266,13 @@ IN_CONTEXT: list[tuple[str, str]] = [
         r"(?:but|while|whereas|and|;|,) (the (?:left|right)(?: one| side)? (?:persists?|remains?|is (?:still )?"
         r"(?:present|seen|unchanged|stable|larger|smaller)))$",
     ),
-    (CERTAIN_AFTER, rf"\bnot all (?:\S+ ){{1,5}}?((?:has |have |is |are )?{_GONE})(?![^ ])"),
+    (CERTAIN_AFTER, rf"\bnot all (?:\S+ ){{1,5}}?((?:has |have |is |are )?(?:been )?{_GONE})(?![^ ])"),
+    (
+        CERTAIN_AFTER,
+        r"\bneither (?:\S+ ){1,6}?((?:has|have|is|are|was|were) (?:[a-z]+ly )?(?:changed|larger|smaller|worse|better|"
+        r"improved|increased|decreased|worsened))(?![^ ])",
+    ),
     (OPEN_AFTER, rf"\b(?:nor|neither) (?:can|could) (?:\S+ ){{1,6}}?(be (?:[a-z]+ly )*{_EXCLUDE})(?![^ ])"),
     (UNCERTAIN_BEFORE, r"\b(?:likely|probable|possible|more) (?:\S+ ){0,8}?(than(?: with| of| for)?)\b"),
 ]
 """Role and pattern of cues, in brackets, that are cues only after other words."""
-
-ANSWERS = _words("none no yes negative positive present absent possible nil resolved unlikely")
-"""What answers a question that names a finding: "Pneumothorax? None."""
-
-DEVICE_DENIALS = _words("no without absence lack negative none neither nor")
-"""First words of the denials that hold for devices too: a tip that is not seen is not absent."""
-
-NEITHER = _words("or nor / versus")
-"""Between the names of a list these go on with whatever was said of the first."""
-
-LISTED = _words(", and & +")
-"""These go on with a list, or begin a clause."""
-
-OWN = _words(
-    """
-    a an the this these those there his her its
-    small tiny trace mild mildly moderate moderately severe severely large minimal minor slight slightly subtle
-    borderline massive extensive marked huge multiple several
-    stable unchanged persistent persisting worsening worsened worse improved improving increased increasing decreased
-    decreasing residual chronic old healed healing known again new recurrent enlarging resolving mild-to-moderate
-    similar larger smaller continued ongoing progressive unresolved previously
-    left right bilateral bibasilar bibasal biapical basilar basal apical upper lower middle mid lingular retrocardiac
-    perihilar one-sided unilateral lobe lobar rll lll rul lul rml base bases
-    also only just still mildly-increased both some patchy streaky hazy linear
-    """
-)
-"""What is said of one name of a list alone: with it, what was denied before goes on no further."""
-
-PREDICATE = (
-    r"(?:is|are|was|were|has|have|had|remains?|persists?|persisted|appears?|seems?|continues?|shows?|noted|seen|"
-    r"present|"
-    r"unchanged|stable|again|improv\w+|increas\w+|decreas\w+|worse\w*|larger|smaller|in place|in situ|in good|"
-    r"in standard|"
-    r"in satisfactory|in unchanged|in stable|cannot|could|can|may|might|resolved|cleared|gone|at the|at|on the|"
-    r"on|in the|"
-    r"along|over|overlying|within|of the|tip|terminat\w+|ends?|projects?|as before|possible|likely|unlikely|suspected|"
-    r"measur\w+|developed|should|must|would|similar|bilaterally|posteriorly|to be|:)\b"
-)
-"""What begins what is said of a name that begins a clause."""
-
-EXISTS = (
-    r"(?:(?:is|are|was|were|can be|be) )?(?:seen|identified|present|noted|visuali[sz]ed|evident|appreciated|"
-    r"demonstrated|"
-    r"detected|found|observed|suspected|apparent|visible)\b"
-)
-"""Said of a whole list as well as of its last name."""
-
-VERBS = _words(
-    "is are was were has have had remains remain persists persist appears appear seems continues shows show there "
-    "unchanged stable again noted seen present"
-)
-"""Between two names these show that the first has been spoken of."""
-
-DEGREES = _words(
-    "acute displaced focal large new definite significant overt gross obvious discrete suspicious "
-    "recent confluent lobar "
-    "dense active frank pleural pulmonary visible sizable sizeable convincing dominant clear nondisplaced healing"
-)
-"""Between "no" and a comma these are said of the name after it: no acute, displaced fracture."""
-
-PARTS = _words("beyond below past above tip tips end ends side sidehole distal course portion")
-"""Parts of a device: where one of them is not seen, the device is there."""
-
-SEEN = _words("seen identified present noted visualized visualised evident appreciated demonstrated detected found")
-
-SINGULAR = _words("is was has")
-
-PLURAL = _words("are were have")
-
-ENDS = _words(
-    """
-    , and & + or nor / versus in at on given based than ? by as : clinically bilaterally here because with
-    again now over
-    """
-)
-"""What may follow "likely" or "possible" where it is said of what stands before it."""
-
-POINTING = _words(
-    """
-    this these those that which it they both all has have had is are was were since now none neither been be not no
-    longer the and completely fully entirely subsequently interval in on today current study exam film seen also again
-    , : -- ; ( ) but which however also definitely clearly still at time prior previously
-    previous described above reported noted xxxx dated
-    """
-)
-"""Where nothing but these stands before a cue, it is said of what was named in the clause before."""

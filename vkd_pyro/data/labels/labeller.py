@@ -25,6 +25,7 @@ from vkd_pyro.data.labels.names import DEVICE, DEVICES, FINDING, JUDGEMENT, ORGA
 from vkd_pyro.data.labels.scope import values_of
 from vkd_pyro.data.labels.skeleton import Skeleton
 from vkd_pyro.data.labels.words import Word, sentences_of
+from vkd_pyro.data.lines import plain
 from vkd_pyro.data.sections import ADDENDUM, READ, sections_of
 
 MASK = "___"
@@ -78,11 +79,12 @@ class Labeller:
     def mentions(self, reports: Iterable[str]) -> Iterator[tuple[str, list[Mention]]]:
         """Each report, and the places in it that say something of a finding, in their order."""
         for text in reports:
-            yield text, _mentions(text)
+            yield text, _mentions(plain(text))
 
 
 def _says_anything(text: str) -> bool:
     """Whether a report says anything of what is seen."""
+    text = plain(text)
     return any(re.search(r"[^\W_]", text[s.start : s.end]) for s in sections_of(text) if s.name in ("", *READ))
 
 

@@ -80,7 +80,7 @@ def _index() -> _Index:
         for phrase in names:
             named.setdefault(tuple(phrase.split()), []).append(finding)
     for words, findings in named.items():
-        known[words] = (DEVICE if findings == [DEVICES] else FINDING, tuple(findings))
+        known[words] = (DEVICE if set(findings) == {DEVICES} else FINDING, tuple(dict.fromkeys(findings)))
     lengths: dict[str, set[int]] = {}
     for words in known:
         lengths.setdefault(words[0], set()).add(len(words))

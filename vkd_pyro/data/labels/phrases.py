@@ -64,6 +64,8 @@ FINDINGS: dict[str, list[str]] = {
     "Pleural Effusion": [
         *_each("|pleural|parapneumonic", "effusion|effusions"),
         *_each("pleural|fissural|loculated|layering", "fluid|fluid collection"),
+        *_each("pleural and pericardial", "effusion|effusions"),
+        *_each("fluid", "in|within|along", "the", "|minor|major|right|left", "fissure|fissures"),
         *_each("hydrothorax|hemothorax|empyema|hydropneumothorax|hemopneumothorax"),
     ],
     "Pleural Other": [
@@ -87,7 +89,7 @@ FINDINGS: dict[str, list[str]] = {
         *_each("ventricular assist device|assist device|introducer|cordis|hickman|broviac|groshong|quinton|permacath"),
         *_each("dobhoff|keofeed|corpak|blakemore|ekos|vp shunt|nerve stimulator|intubated|intubation"),
         *_each("ng|og|et", "tubes"),
-        *_each("line", "tip|tips"),
+        *_each("line", "tip|tips|placement|insertion"),
         *_each("right|left", "ij", "|catheter|line|sheath|central line|venous catheter"),
         *_each("temperature", "probe|probes"),
         *_each("|pacemaker|pacer|pacing|icd|aicd|dual|single", "lead|leads"),
@@ -108,6 +110,8 @@ LOOKALIKES: list[str] = [
     *_each("|pacer|pacemaker|pacing|icd", "lead", "fracture|fractures"),
     *_each("wire|wires|catheter|hardware|screw|rod|rods|device|sternal wire|line|stent", "fracture|fractures"),
     *_each("fractured|fracture of the", "lead|leads|wire|wires|catheter|screw|rod|rods|hardware|sternal wire"),
+    *_each("fractured|broken", "|median", "sternotomy|sternal", "wire|wires"),
+    *_each("left to right|right to left", "shunt|shunts"),
     *_each("kink or fracture|kinking or fracture|fracture or kink|fracture or kinking"),
     *_each("pericardial|joint", "effusion|effusions"),
     *_each("subcutaneous|soft tissue|chest wall", "edema"),
@@ -123,11 +127,15 @@ LOOKALIKES: list[str] = [
     *_each("collapse of the", "|t1|t2|t3|t4|t5|t6|t7|t8|t9|t10|t11|t12|l1|l2", "vertebra|vertebral|vertebral body"),
     *_each("end", "plate|plates"),
     *_each("|old|prior|previous|remote", "granulomatous", "infection|infections|disease|process"),
-    *_each("old|prior|previous|remote", "infection|infectious process|pneumonia"),
+    *_each(
+        "old|prior|previous|remote", "|tb|tuberculous|histoplasmosis|fungal", "infection|infectious process|pneumonia"
+    ),
     *_each("scar|scars|scarring|fibrosis|aspiration"),
     *_each("lung|pulmonary", "volume|volumes|base|bases|apex|apices|markings|parenchyma"),
     *_each("heart|cardiac", "border|borders|apex|valve|surgery|catheterization|monitor"),
     *_each("retrocardiac", "space|region|area"),
+    *_each("retrosternal", "|clear", "space"),
+    *_each("adrenal|renal|hepatic|liver|splenic", "nodule|nodules|mass|masses|lesion|lesions"),
     *_each("mediastinal shift|mass effect|plate like|lead to|leads to|not clear|not normal"),
 ]
 """Names that contain a finding's or an organ's and mean something else."""
@@ -177,7 +185,7 @@ _NORMAL = [
 ]
 _LARGE = [
     *_each("|mildly|moderately|severely|markedly|massively|slightly|significantly", "enlarged"),
-    *_each("mildly|moderately|markedly|slightly", "prominent|large"),
+    *_each("mildly|moderately|markedly|slightly", "prominent|large|increased"),
     *_each("enlargement of|prominent|prominence of|increased in size"),
     *_each("is|are|appears|remains", "large"),
 ]

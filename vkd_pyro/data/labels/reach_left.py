@@ -1,6 +1,6 @@
 """What the cues after names say of them: how far "is not seen" and "cannot be excluded" reach back over a list."""
 
-from vkd_pyro.data.labels import cues
+from vkd_pyro.data.labels import lists
 from vkd_pyro.data.labels.names import DEVICE, FINDING, JUDGEMENT, ORGAN
 from vkd_pyro.data.labels.skeleton import OPEN, REMOVED, Cue, Skeleton
 
@@ -26,12 +26,12 @@ def _reaches(skeleton: Skeleton, cue: Cue) -> bool:
     if skeleton.stands_before_a_name(cue):
         return False
     following = skeleton.units[cue.last : cue.last + 1]
-    return cue.says != "uncertain" or not following or cue.last in skeleton.stops or following[0] in cues.ENDS
+    return cue.says != "uncertain" or not following or cue.last in skeleton.stops or following[0] in lists.ENDS
 
 
 def _answers(skeleton: Skeleton, cue: Cue) -> bool:
     """ "Effusion: No." """
-    alone = cue.last == len(skeleton.units) or skeleton.units[cue.last] in cues.LISTED or cue.last in skeleton.stops
+    alone = cue.last == len(skeleton.units) or skeleton.units[cue.last] in lists.LISTED or cue.last in skeleton.stops
     evidence = skeleton.units[cue.last :] in (["evidence"], ["sign"], ["signs"], ["definite", "evidence"])
     return cue.first > 0 and skeleton.units[cue.first - 1] in (":", "--", "?") and (alone or evidence)
 
@@ -44,16 +44,16 @@ def _spoken_of(skeleton: Skeleton, cue: Cue) -> list[int]:
         return []
     found, colon = [nearest], ":" in skeleton.units[nearest + 1 : cue.first]
     named = sorted((unit for unit in skeleton.names if unit < nearest), reverse=True)
-    listed = colon or skeleton.units[cue.first] in cues.NEITHER
+    listed = colon or skeleton.units[cue.first] in lists.NEITHER
     verb = skeleton.units[cue.first] if cue.first < len(skeleton.units) else ""
-    singular = verb in cues.SINGULAR or bool(cues.SINGULAR & set(skeleton.units[nearest + 1 : cue.first]))
+    singular = verb in lists.SINGULAR or bool(lists.SINGULAR & set(skeleton.units[nearest + 1 : cue.first]))
     for unit in named:
         between = skeleton.units[unit + 1 : found[-1]]
-        if skeleton.stops & set(range(unit + 1, found[-1])) or cues.VERBS & set(between) or ":" in between:
+        if skeleton.stops & set(range(unit + 1, found[-1])) or lists.VERBS & set(between) or ":" in between:
             break
-        if cues.NEITHER & set(between):
+        if lists.NEITHER & set(between):
             listed = True
-        elif cues.LISTED & set(between):
+        elif lists.LISTED & set(between):
             if not listed and ("and" not in between or singular):
                 break
             listed = True
@@ -70,7 +70,11 @@ def _kinds(skeleton: Skeleton, cue: Cue) -> tuple[str, ...]:
     """Kinds of name that a cue after them may be said of: a tip that is not seen is not absent."""
     if cue.says == REMOVED:
         return (DEVICE,)
-    return (FINDING, JUDGEMENT) if cue.says == "absent" and cues.PARTS & set(skeleton.every_word) else SPOKEN_OF
+    return (
+        (FINDING, JUDGEMENT)
+        if cue.says in ("absent", "uncertain") and lists.PARTS & set(skeleton.every_word)
+        else SPOKEN_OF
+    )
 
 
 def _nearest(skeleton: Skeleton, cue: Cue) -> int | None:
@@ -83,13 +87,13 @@ def _nearest(skeleton: Skeleton, cue: Cue) -> int | None:
         if unit not in aside and skeleton.units[unit] in SPOKEN_OF:
             places = [place for place in range(unit + 1, cue.first) if place not in aside]
             between = [skeleton.units[place] for place in places]
-            parts = [i for i, word in enumerate(between) if word in cues.LISTED | cues.NEITHER]
+            parts = [i for i, word in enumerate(between) if word in lists.LISTED | lists.NEITHER]
             crossed = [i for i, place in enumerate(places) if place in skeleton.stops]
             if not crossed and not parts:
                 return unit
-            plural = bool(cues.PLURAL & {between[-1] if between else "", skeleton.units[cue.first]})
+            plural = bool(lists.PLURAL & {between[-1] if between else "", skeleton.units[cue.first]})
             tail = between[crossed[0] :] if crossed else between[parts[-1] + 1 :]
-            return unit if set(tail) <= cues.POINTING or (plural and not crossed) else None
+            return unit if set(tail) <= lists.POINTING or (plural and not crossed) else None
     return None
 
 

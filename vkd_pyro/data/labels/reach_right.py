@@ -11,7 +11,7 @@ Two bare names after a "No" and a comma are not told apart: the second is `DOUBT
 
 import re
 
-from vkd_pyro.data.labels import cues
+from vkd_pyro.data.labels import lists
 from vkd_pyro.data.labels.names import DEVICE, FINDING, JUDGEMENT, ORGAN
 from vkd_pyro.data.labels.skeleton import REMOVED, Cue, Skeleton
 
@@ -29,7 +29,7 @@ def said_before(skeleton: Skeleton) -> dict[int, str]:
                 current = ""
             elif unit in starts:
                 cue = starts[unit]
-                parted = cues.LISTED & set(skeleton.units[last:unit]) and not _list_goes_on(skeleton, cue.last)
+                parted = lists.LISTED & set(skeleton.units[last:unit]) and not _list_goes_on(skeleton, cue.last)
                 if not (current == "absent" and cue.says == "uncertain" and not parted):
                     current, last = cue.says, skeleton.reach(cue)
             elif unit in skeleton.names and unit >= last:
@@ -46,7 +46,7 @@ def _reaches(skeleton: Skeleton, cue: Cue, removal: bool) -> bool:
         return False
     if cue.says == REMOVED and not removal:
         return False
-    if cue.says == "absent" and removal and skeleton.units[cue.first] not in cues.DEVICE_DENIALS:
+    if cue.says == "absent" and removal and skeleton.units[cue.first] not in lists.DEVICE_DENIALS:
         return False
     return cue.side in ("before", "around") or skeleton.stands_before_a_name(cue)
 
@@ -54,21 +54,26 @@ def _reaches(skeleton: Skeleton, cue: Cue, removal: bool) -> bool:
 def _still(skeleton: Skeleton, current: str, last: int, unit: int, removal: bool) -> str:
     """What was said of the name before, if it is said of this one too; DOUBTFUL where that is not clear."""
     between = skeleton.units[last:unit]
-    if removal and skeleton.units[last - 1] == FINDING and not cues.NEITHER & set(between):
+    if removal and skeleton.units[last - 1] == FINDING and not lists.NEITHER & set(between):
         return ""
-    if not current or cues.NEITHER & set(between) or not cues.LISTED & set(between):
+    if not current or lists.NEITHER & set(between) or not lists.LISTED & set(between):
         return current
     if removal:
         return current if skeleton.units[last - 1] == DEVICE else ""
+    joint = last + next(i for i, word in enumerate(between) if word in lists.LISTED)
+    if last - 1 not in skeleton.names and skeleton.joins_adjectives(last, joint):
+        return current
     kind = skeleton.units[unit]
     if kind in (ORGAN, DEVICE):
         return ""
-    own = between[max(i for i, word in enumerate(between) if word in cues.LISTED) + 1 :]
+    own = between[max(i for i, word in enumerate(between) if word in lists.LISTED) + 1 :]
     rest = _rest(skeleton, unit)
-    if _list_goes_on(skeleton, unit + 1) or (last - 1 not in skeleton.names and _before_comma(between) <= cues.DEGREES):
+    if _list_goes_on(skeleton, unit + 1) or (
+        last - 1 not in skeleton.names and _before_comma(between) <= lists.DEGREES
+    ):
         return current
-    ended = "," in between and (cues.SEEN & set(between[: between.index(",")]) or _had_or(skeleton, last))
-    if ended or cues.OWN & set(own) or (re.match(cues.PREDICATE, rest) and not _all_exist(between, rest)):
+    ended = "," in between and (lists.SEEN & set(between[: between.index(",")]) or _had_or(skeleton, last))
+    if ended or lists.OWN & set(own) or (re.match(lists.PREDICATE, rest) and not _all_exist(between, rest)):
         return ""
     telegraphic = current == "absent" and skeleton.units[0] == "no"
     listed = (
@@ -85,7 +90,7 @@ def _had_or(skeleton: Skeleton, last: int) -> bool:
     for place in range(last - 2, -1, -1):
         if place in skeleton.stops or any(cue.first <= place < cue.last for cue in skeleton.cues):
             return False
-        if skeleton.units[place] in cues.NEITHER:
+        if skeleton.units[place] in lists.NEITHER:
             return True
     return False
 
@@ -94,7 +99,7 @@ def _rest(skeleton: Skeleton, unit: int) -> str:
     """The words after a name, until its list or clause goes on."""
     rest = []
     for place in range(unit + 1, len(skeleton.units)):
-        if place in skeleton.stops or skeleton.units[place] in cues.LISTED | cues.NEITHER:
+        if place in skeleton.stops or skeleton.units[place] in lists.LISTED | lists.NEITHER:
             break
         rest.append(skeleton.units[place])
     return " ".join(rest)
@@ -103,7 +108,7 @@ def _rest(skeleton: Skeleton, unit: int) -> str:
 def _all_exist(between: list[str], rest: str) -> bool:
     """ "No effusion and pneumothorax are seen" is of both."""
     return (
-        "and" in between and "," not in between and bool(re.match(rf"(?:are|were) {cues.EXISTS}|{cues.EXISTS}", rest))
+        "and" in between and "," not in between and bool(re.match(rf"(?:are|were) {lists.EXISTS}|{lists.EXISTS}", rest))
     )
 
 
@@ -113,7 +118,7 @@ def _list_goes_on(skeleton: Skeleton, start: int) -> bool:
         word = skeleton.units[place]
         if word in ("or", "nor", "/"):
             return True
-        if place in skeleton.stops or word in cues.VERBS or word in (":", "and"):
+        if place in skeleton.stops or word in lists.VERBS or word in (":", "and"):
             return False
     return False
 

@@ -5,7 +5,7 @@ A heading of which nothing is said, and alternatives ("atelectasis or pneumonia"
 
 from itertools import pairwise
 
-from vkd_pyro.data.labels import cues
+from vkd_pyro.data.labels import cues, lists
 from vkd_pyro.data.labels.findings import ABSENT, PRESENT, UNCERTAIN
 from vkd_pyro.data.labels.names import FINDING, JUDGEMENT, ORGAN
 from vkd_pyro.data.labels.reach_left import SPOKEN_OF, said_after
@@ -25,6 +25,7 @@ def values_of(skeleton: Skeleton) -> list[float | None]:
         if name.kind in SPOKEN_OF
     }
     _hedge_alternatives(skeleton, values, before)
+    _hedge_versus(skeleton, values)
     for unit in _headings(skeleton, values):
         del values[unit]
     return [values.get(unit) for unit in skeleton.names]
@@ -65,6 +66,20 @@ def _headings(skeleton: Skeleton, values: dict[int, float]) -> list[int]:
     return headings
 
 
+def _hedge_versus(skeleton: Skeleton, values: dict[int, float]) -> None:
+    """Atelectasis versus contusion, crowding versus edema: what is no name hedges as well."""
+    for place in (unit for unit, word in enumerate(skeleton.units) if word == "versus"):
+        if set(skeleton.units[place + 1 : place + 3]) & lists.THEN:
+            continue
+        for side in (range(place - 1, place - 6, -1), range(place + 1, place + 6)):
+            for unit in side:
+                if not 0 <= unit < len(skeleton.units) or unit in skeleton.stops or skeleton.units[unit] == ",":
+                    break
+                if unit in values:
+                    values.update({unit: UNCERTAIN} if values[unit] == PRESENT else {})
+                    break
+
+
 def _hedge_alternatives(skeleton: Skeleton, values: dict[int, float], before: dict[int, str]) -> None:
     """Atelectasis or pneumonia, opacity versus mass: neither is sure, unless both are denied."""
     spoken = sorted(unit for unit, name in skeleton.names.items() if name.kind != ORGAN)
@@ -72,6 +87,8 @@ def _hedge_alternatives(skeleton: Skeleton, values: dict[int, float], before: di
         between = skeleton.units[first + 1 : second]
         if not {"or", "versus"} & set(between) or len(between) > 4:
             continue
+        if "," in between and not set(between[between.index(",") :]) <= lists.ADJECTIVES | {"versus"}:
+            continue  # an opacity, crowding or pneumonia: the opacity is sure
         if "present" in (before.get(first), before.get(second)) or "with" in between:
             continue
         one, other = skeleton.names[first], skeleton.names[second]

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 
-from vkd_pyro.data.labels import cues
+from vkd_pyro.data.labels import cues, lists
 from vkd_pyro.data.labels.names import DEVICE, FINDING, Name
 from vkd_pyro.data.labels.words import Word
 
@@ -65,16 +65,27 @@ class Skeleton:
 
     def stands_before_a_name(self, cue: Cue) -> bool:
         """Whether a name follows a cue before its clause ends."""
-        for unit in range(self.reach(cue), len(self.units)):
+        start = self.reach(cue)
+        for unit in range(start, len(self.units)):
             if unit in self.names:
                 return cue.says != REMOVED or self.units[unit] == DEVICE
-            if unit in self.stops or self.units[unit] in cues.LISTED | cues.NEITHER | {":", "over", "than"}:
+            if unit in self.stops or self.units[unit] in {":", "over", "than"}:
+                return False
+            if self.units[unit] in lists.LISTED | lists.NEITHER and not self.joins_adjectives(start, unit):
                 return False
         return False
 
+    def joins_adjectives(self, start: int, unit: int) -> bool:
+        """Whether what is listed are adjectives of one name: right middle and lower lobe pneumonia."""
+        following = next((place for place in sorted(self.names) if place > unit), unit)
+        before, after = self.units[start:unit], self.units[unit + 1 : following]
+        known = lists.OWN - lists.PLACES if self.units[unit] == "," else lists.ADJECTIVES
+        return bool(before and after) and set(before) <= known and set(after) <= lists.ADJECTIVES
+
     def reach(self, cue: Cue) -> int:
-        """Where what a cue is said of begins: beyond its comma, where it begins the sentence."""
-        return cue.last + (cue.first == 0 and self.units[cue.last : cue.last + 1] == [","])
+        """Where what a cue is said of begins: beyond its comma, where it begins the sentence or stands between two."""
+        alone = cue.first == 0 or self.units[cue.first - 1] == ","
+        return cue.last + (alone and self.units[cue.last : cue.last + 1] == [","])
 
 
 @lru_cache(maxsize=65536)

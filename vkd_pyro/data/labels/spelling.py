@@ -26,8 +26,8 @@ def spelled_out(word: str) -> tuple[str, ...]:
     near = [(distance, term) for term in _like(word) if (distance := edits(word, term, allowed)) <= allowed]
     nearest = min(near, default=(0, ""))[0]
     terms = {term for distance, term in near if distance == nearest}
-    # "effusoin" is as far from the plural as from the singular, which mean the same.
-    return (min(terms, key=len),) if len({term.removesuffix("s") for term in terms}) == 1 else (word,)
+    # "effusoin" is as far from the plural as from the singular, "exclued" from two tenses, which mean the same.
+    return (min(terms, key=len),) if len({term.rstrip("sd") for term in terms}) == 1 else (word,)
 
 
 @cache

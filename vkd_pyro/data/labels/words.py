@@ -1,16 +1,17 @@
 """A report as sentences of words, each with its place in the text."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vkd_pyro.data.labels.cues import ANSWERS
+from vkd_pyro.data.labels.lists import ANSWERS
 from vkd_pyro.data.labels.spelling import spelled_out
 from vkd_pyro.data.lines import MARKER, statement_breaks
 
 TOKEN = re.compile(
-    r"\bvs\.|\b[a-z]/[a-z](?:'d)?(?![a-z/])|\bw/|[-+]ve\b|\d+(?:\.\d+)?|[^\W_]+(?:'[^\W_]+)?|[?;,:()/=+&]|"
+    r"\([-+]\)|\bvs\.|\b[a-z]/[a-z](?:'d)?(?![a-z/])|\bw/|[-+]ve\b|\d+(?:\.\d+)?|[^\W_]+(?:'[^\W_]+)?|[?;,:()/=+&]|"
     r"[\u2013\u2014]|(?<=\s)--?(?=\s|$)|--",
     re.IGNORECASE,
 )
@@ -19,11 +20,21 @@ TOKEN = re.compile(
 END = re.compile(r"!|(?<!\b[A-Za-z])(?<!\bvs)\.(?!\d)|(?<=\w)\?(?=\s+[A-Z(])")
 """Where a sentence ends; "L. effusion" goes on."""
 
-NUMBERED = re.compile(r"(?<=\s)(?:\(?\d{1,2}[.)](?=\s+[A-Z])|#\d{1,2}(?=\s))")
+NUMBERED = re.compile(r"(?<=\s)(?:\(?\d{1,2}[.)](?=\s+[A-Z])|#\d{1,2}(?=\s))|[\u2022\u25cf\u25aa\u25e6]")
 LONGEST = 300
 """Words of a sentence; what is longer is no sentence, and read in pieces."""
 
-SIGNS = {"\u2014": "--", "\u2013": "--", "-": "--", "=": ":", "+ve": "positive", "-ve": "negative", "&": "and"}
+SIGNS = {
+    "\u2014": "--",
+    "\u2013": "--",
+    "-": "--",
+    "=": ":",
+    "+ve": "positive",
+    "-ve": "negative",
+    "(+)": "positive",
+    "(-)": "negative",
+    "&": "and",
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ def sentences_of(text: str, start: int = 0, end: int | None = None) -> Iterator[
 def _words(text: str, start: int, end: int) -> list[Word]:
     words = []
     for match in TOKEN.finditer(text, start, end):
-        token = match[0].lower()
+        token = unicodedata.normalize("NFKC", match[0]).lower()  # ligatures, as a printed page has them
         if token == "?" and text[match.end() : end].split()[:1] and _answers(text[match.end() : end]):
             token = ":"
         for part in spelled_out(SIGNS.get(token, token)):
