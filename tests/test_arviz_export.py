@@ -243,3 +243,9 @@ def test_a_split_is_written_as_its_network_predicts_it(tmp_path):
     for group in ("posterior", "observed_data", "log_likelihood"):
         given = dataset(stored, group).reindex(study=names)
         xarray.testing.assert_allclose(given, dataset(said, group), atol=1e-5)
+
+
+@pytest.mark.parametrize("label", [-1, 2, 0.5])
+def test_labels_that_are_none_are_refused(label):
+    with pytest.raises(UserError, match=f"labels: found {label:g}, expected 1, 0, or NaN where unknown"):
+        Prediction(np.full((1, 2, 1, 1), 0.5), ("a",)).to_inference_data([[label]])

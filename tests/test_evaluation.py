@@ -173,7 +173,8 @@ def test_a_study_is_as_novel_as_its_most_novel_image_for_so_many():
             return type("Scored", (), {"p_values": np.stack([p] * 4, axis=1)})()
 
     names = np.array(["b", "b", "a", "c", "c", "c"])
-    nothing = {f.name: np.zeros((6, 2)) for f in fields(StudyOutputs)} | {"study_ids": names}
+    nothing = {f.name: np.zeros((6, 2)) for f in fields(StudyOutputs)}
+    nothing |= {"study_ids": names, "image_uncertainty": np.zeros(6)}
     images = StudyOutputs(**nothing)
     calibration = type("Fitted", (), {"reference": Judge()})()
     by_study = _ood(images, images.mean_over_images(), calibration)

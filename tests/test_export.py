@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ from vkd_pyro.prediction import predict_files
 from vkd_pyro.prediction.prediction import UncertaintySources
 from vkd_pyro.training.posthoc import calibrate
 from vkd_pyro.utils.errors import UserError
-from vkd_pyro.utils.files import hash_of
+from vkd_pyro.utils.files import hash_of, sha256_of
 
 if importlib.util.find_spec("openvino") is None:  # not imported here: see `library`
     pytest.skip("OpenVINO is not installed: pip install 'vkd-pyro[export]'", allow_module_level=True)
@@ -125,6 +126,40 @@ def edit(folder: Path, **changes) -> None:
     """Changes fields of a config, and its hash with them."""
     config = json.loads((folder / "config.json").read_text()) | changes
     (folder / "config.json").write_text(json.dumps(config | {"config_sha256": hash_of(config)}))
+
+
+def test_noise_that_the_head_does_not_take_is_refused(exported, tmp_path):
+    folder = Path(shutil.copytree(exported, tmp_path / "export"))
+    (part,) = json.loads((folder / "config.json").read_text())["noise"]
+    for width in (1, 2, part["width"] + 1):
+        edit(folder, noise=[part | {"width": width}])
+        with pytest.raises(UserError, match="export: "):
+            load_export(folder)
+
+
+def test_graphs_of_one_image_alone_are_refused(exported, tmp_path):
+    folder = Path(shutil.copytree(exported, tmp_path / "export"))
+    openvino = library("openvino")
+    model = openvino.Core().read_model(folder / "encoder.xml")
+    size = load_export(exported).transform.size
+    model.reshape([1, 1, size, size])
+    openvino.save_model(model, tmp_path / "encoder.xml", compress_to_fp16=False)
+    for name in ("encoder.xml", "encoder.bin"):
+        shutil.copyfile(tmp_path / name, folder / name)
+    files = {name: sha256_of(folder / name) for name in ("encoder.xml", "encoder.bin", "head.xml", "head.bin")}
+    edit(folder, files=files)
+    several = np.zeros((3, 1, size, size), np.float32)  # its batch axis is free again, or it is refused
+    with suppress(UserError):
+        assert load_export(folder).model.encode(several).shape[0] == 3
+
+
+@pytest.mark.parametrize("rank", [1, 2, 17])
+def test_a_low_rank_prior_goes_into_onnx(rank, tmp_path):
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'vkd-pyro[export]'")
+    model = model_of(LowRankNormal(16, 20, MLP((8,)), rank=rank))
+    save_bundle(tmp_path / "bundle", model, FINDINGS, TRANSFORM, "")
+    assert export_bundle(tmp_path / "bundle", tmp_path / "export", "onnx") < 1e-5
+    assert max(differences(model, load_export(tmp_path / "export").model, 3)) < 1e-5
 
 
 # ---------------------------------------------------------------------------------------------- noise

@@ -290,3 +290,20 @@ def test_what_is_no_model_or_has_other_findings_is_refused():
         predict(vkd, IMAGES, vkd.findings)
     with pytest.raises(UserError, match="findings: found 2 names, and the model says 3"):
         predict(vkd.model, IMAGES, vkd.findings[:2])
+
+
+@pytest.mark.parametrize("study", [[-1, 0, 0], [0, 2, 2], [0, 1], [0.5, 0, 1], []])
+def test_images_without_a_study_or_a_study_without_images_are_refused(study):
+    with pytest.raises(UserError, match=r"study: found .* expected one for each of 3 images: 0, 1, 2 ... of studies"):
+        Prediction(np.full((1, 2, 3, 1), 0.5), ("a",)).mean_over(study)
+
+
+def test_images_of_any_precision_are_predicted_and_none_is_refused():
+    vkd = make_vkd()
+    images = torch.rand(2, 1, 16, 16)
+    single, double = (predict(vkd.model, one, vkd.findings, 4).samples for one in (images, images.double()))
+    np.testing.assert_array_equal(single, double)
+    with pytest.raises(UserError, match=r"images: found none, \[0, 1, 16, 16\]; expected at least one"):
+        predict(vkd.model, images[:0], vkd.findings)
+    with pytest.raises(UserError, match=r"model: found ImageOnly, expected an ImageModel, e.g. its .model"):
+        predict(ImageOnly(vkd.findings, ConvEncoder((4, 8))), images, vkd.findings)

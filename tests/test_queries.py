@@ -93,10 +93,19 @@ def test_the_standard_error_is_that_of_the_mean_over_draws():
     assert np.mean(errors) == pytest.approx(np.std(means), rel=0.12)
 
 
+def test_networks_that_share_their_draws_are_as_unsure_as_one():
+    one = np.random.default_rng(0).uniform(0.1, 0.9, (1, 50, 2, 5))
+    alone, several = (Prediction(s, FINDINGS).probability("Edema & ~Mass") for s in (one, np.repeat(one, 20, axis=0)))
+    np.testing.assert_allclose(several.standard_error, alone.standard_error)
+    worth = one[0, ..., FINDINGS.index("Edema")] * (1 - one[0, ..., FINDINGS.index("Mass")])
+    np.testing.assert_allclose(alone.standard_error, worth.std(axis=0, ddof=1) / np.sqrt(50))
+
+
 def test_without_draws_nothing_is_unsure_and_of_one_nothing_is_known():
     samples = np.full((1, 1, 2, 5), 0.5)
-    assert Prediction(samples, FINDINGS, ()).probability("Edema & Mass").standard_error.tolist() == [0, 0]
-    assert np.isnan(Prediction(samples, FINDINGS).probability("Edema & Mass").standard_error).all()
+    without_z = Prediction(samples, FINDINGS, (), has_z=False)
+    assert without_z.probability("Edema & Mass").standard_error.tolist() == [0, 0]
+    assert np.isnan(Prediction(samples, FINDINGS, ()).probability("Edema & Mass").standard_error).all()
 
 
 @pytest.mark.parametrize(

@@ -360,6 +360,6 @@ def test_the_same_probability_for_all_gives_no_threshold():
     labels = np.repeat([1.0, 0.0], 10)[:, None]
     for rule in (BySensitivity(0.9), BySpecificity(0.9)):
         points = OperatingPoints.fit(np.full((20, 1), 0.2), labels, ["a"], rule)
-        assert points.undefined == {"a": "all validation studies have the same probability"}
+        assert points.undefined == {"a": "all studies have the same probability"}
         assert points.answers([[0.2]]).tolist() == [["unknown"]]
     assert OperatingPoints.fit(np.full((20, 1), 0.2), labels, ["a"], ByCost()).thresholds.tolist() == [0.5]

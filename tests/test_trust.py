@@ -56,6 +56,11 @@ def signed(bundle, keys):
 # ------------------------------------------------------------------------------------------ signatures
 
 
+def test_a_folder_is_verified_by_a_path_from_here(signed, keys, monkeypatch):
+    monkeypatch.chdir(signed.parent)
+    verify(Path(signed.name), keys[0] / "public.pem")
+
+
 def test_what_was_signed_is_verified_wherever_it_is_copied(signed, keys, tmp_path):
     verify(signed, keys[0] / "public.pem")
     copy = Path(shutil.copytree(signed, tmp_path / "elsewhere" / "another name"))

@@ -35,7 +35,7 @@ def sign(folder: Path, private_key: Path) -> Path:
     Raises:
         UserError: it is signed already; or the key is none.
     """
-    signature = folder / SIGNATURE
+    signature = folder.absolute() / SIGNATURE  # of a relative path the library makes another
     if signature.exists():
         raise UserError(f"{signature}: signed already; delete it to sign with another key")
     _check_files(folder)
@@ -58,7 +58,7 @@ def verify(folder: Path, public_key: Path) -> None:
     Raises:
         UserError: there is no signature, or it is of another key, or of other files.
     """
-    signature = folder / SIGNATURE
+    signature = folder.absolute() / SIGNATURE  # of a relative path the library makes another
     if not signature.is_file():
         raise UserError(f"{folder}: not signed; expected {SIGNATURE} in it, as vkd sign writes")
     content = read_bytes(signature, LARGEST_SIGNATURE)

@@ -60,5 +60,6 @@ def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        # In a thread: a second signal would wait for the lock that `set` holds while the first is handled.
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     Node(predictor, settings).run(stop)

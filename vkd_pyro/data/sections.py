@@ -109,7 +109,7 @@ def sections_of(text: str) -> list[Section]:
 def _heads(text: str) -> list[tuple[str, re.Match[str]]]:
     """The headings in their order, each with the section that it begins."""
     found = {match.start(): match for match in (*_inline(text), *_LINE.finditer(text))}
-    heads = []
+    heads: list[tuple[str, re.Match[str]]] = []
     for _, match in sorted(found.items()):
         if (name := _name(match)) and not (heads and match.start() < heads[-1][1].end()):
             heads.append((name, match))

@@ -15,7 +15,7 @@ from vkd_pyro.evaluation.evaluation import Array, Evaluation
 from vkd_pyro.evaluation.outputs import Fusion, StudyOutputs, outputs_of_images, signals
 from vkd_pyro.methods.base import Method
 from vkd_pyro.posthoc.calibration import Calibration, Fit, Unit
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, check_seed
 
 
 def evaluate(
@@ -79,6 +79,7 @@ def outputs_of_split(
     """What a method says of a split, a row an image; args as of `evaluate` and `outputs_of_images`."""
     if tuple(data.findings) != method.findings:
         raise UserError(f"{data.corpus.name}: its findings are not those of the model: {', '.join(method.findings)}")
+    check_seed(seed)
     data.check_features(method.model.image_encoder)
     method.eval()
     fused: Fusion = "none" if level == "image" else fusion

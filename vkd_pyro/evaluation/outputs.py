@@ -59,11 +59,12 @@ class StudyOutputs:
         report_log_probs: [N, K], E log q(y_k | z) of the label as it is, z ~ q(z | x_T); NaN where it is unknown.
         kl: [N], KL(q(z | x_T) || p(z | x_I)) in nats.
         kl_per_dimension: [N, D], its parts; NaN where dimensions of z depend on each other.
-        prior_locs, posterior_locs: [N, D], the means of z given the image, and given the report.
+        prior_locs, posterior_locs: [N, D], the means of z given the image alone, and given the report.
         z_variance: [N, K], of p(y_k = 1 | x_I, z) over draws of z ~ p(z | x_I); NaN for a single draw.
         z_change: [N, K], the squared change of p(y_k = 1 | x_I) when z is drawn for another study, with no bias from
             the number of draws, so below 0 now and then; NaN for a single draw, or without another study in the batch.
         features: float32 [N, F], of the image encoder.
+        image_uncertainty: [N], total uncertainty of each image alone, over all findings, in nats.
         joint_log_prob, marginal_log_prob: [N], log p(y | x_I) of the known labels of a study together, and as if they
             were independent, in nats; NaN where none is known.
         answer_information: [N], at least I(z; y | x_I) in nats; NaN for a single draw, or where labels depend on each
@@ -89,6 +90,7 @@ class StudyOutputs:
     z_variance: NDArray[np.float64]
     z_change: NDArray[np.float64]
     features: NDArray[np.float32]
+    image_uncertainty: NDArray[np.float64]
     joint_log_prob: NDArray[np.float64]
     marginal_log_prob: NDArray[np.float64]
     answer_information: NDArray[np.float64]
@@ -142,16 +144,19 @@ def study_outputs(
     model, device = method.model, batch.images.device
     group = torch.as_tensor(pd.factorize(np.array(batch.study_ids))[0], device=device)
     features = model.encode(batch.images)
-    latent = model.latent(features)
+    latent = own = model.latent(features)
     if fusion == "product":
         if latent is None:
             raise UserError("fusion: 'product' is of the priors of z, and this model has none; use mean")
         latent = product(latent, group)
-    said = model.posterior_predictive(features, 1 if latent is None else num_samples, seed, latent)
+    draws = 1 if latent is None else num_samples
+    said = model.posterior_predictive(features, draws, seed, latent)
+    alone = said if fusion != "product" else model.posterior_predictive(features, draws, seed)
     labels = batch.labels.masked_fill(~batch.known, torch.nan)
     outputs = _unknown(labels, latent) | {"labels": labels, "features": features}
-    if said.latent is not None:
-        outputs["prior_locs"] = said.latent.mean
+    outputs["image_uncertainty"] = torch.as_tensor(metrics.entropy(alone.probabilities.double().cpu().numpy())).sum(-1)
+    if own is not None:
+        outputs["prior_locs"] = own.mean
         if num_samples > 1:
             outputs |= _moved_by_z(model, features, said, group)
     if batch.has_report.any():
@@ -296,7 +301,7 @@ def _kl(posterior: Distribution, prior: Distribution, z: Tensor) -> tuple[Tensor
 
 
 def signals(outputs: StudyOutputs) -> Signals:
-    """What an `OODDetector` looks at: features, the means of z, and the uncertainty over all findings together."""
-    uncertainty = metrics.entropy(outputs.probabilities).sum(axis=-1)
+    """What an `OODDetector` looks at: features, means of z, and the uncertainty over all findings; of each image alone,
+    whatever study it is of."""
     latents = None if np.isnan(outputs.prior_locs).all() else outputs.prior_locs
-    return Signals(outputs.features, latents, uncertainty)
+    return Signals(outputs.features, latents, outputs.image_uncertainty)

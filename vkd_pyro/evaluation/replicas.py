@@ -33,7 +33,7 @@ def replicate(samples: NDArray[np.float64], names: Sequence[str], seed: int) -> 
     packed = []
     for row, name in enumerate(names):
         digest = hashlib.sha256(str(name).encode()).digest()
-        generator = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
+        generator = np.random.default_rng([seed % 2**63, int.from_bytes(digest[:8], "big")])
         p = samples[generator.integers(draws, size=NUM_REPLICAS), row]
         labels = generator.random(p.shape) < p
         numbers = [labels[:, k : k + BITS] @ weights[: min(BITS, findings - k)] for k in range(0, findings, BITS)]

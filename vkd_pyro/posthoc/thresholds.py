@@ -125,7 +125,7 @@ def _too_few(class_name: str, number: int) -> str | None:
 
 def _constant(probabilities: Array) -> str | None:
     """A threshold would give every study the same answer."""
-    return "all validation studies have the same probability" if np.ptp(probabilities) == 0 else None
+    return "all studies have the same probability" if np.ptp(probabilities) == 0 else None
 
 
 # -------------------------------------------------------------------------------- operating points

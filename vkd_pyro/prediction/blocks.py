@@ -119,6 +119,7 @@ def predicted_in_blocks(
     Raises:
         UserError: the folder holds blocks of something else, or another process writes to it.
     """
+    how.predict([])  # what is asked wrongly is known before anything is written
     private_folder(folder)
     with locked(folder, "vkd predict"):
         remove_unfinished(folder)
@@ -146,7 +147,7 @@ def _claim(folder: Path, how: How, studies: Sequence[Images]) -> None:
         sizes = [file.stat().st_size if file.is_file() else None for file in files]
         digest.update(repr((isinstance(one, tuple), [os.fsencode(file) for file in files], sizes)).encode())
     plan = {
-        "bundles": [predictor.bundle_hash for predictor in how.predictors],
+        "bundles": [getattr(predictor, "export_hash", predictor.bundle_hash) for predictor in how.predictors],
         "images": digest.hexdigest(),
         "uncertainty": vars(how.uncertainty),
         **{name: getattr(how, name) for name in ("engine", "batch_size", "on_mismatch", "level")},

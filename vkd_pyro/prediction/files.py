@@ -109,6 +109,10 @@ def predict_files(
     members = [bundles] if isinstance(bundles, Predictor) else list(bundles)
     uncertainty = uncertainty or UncertaintySources()
     check_together(members)
+    if isinstance(images, str | Path):
+        raise UserError(f"images: found one name, {str(images)[:60]!r}, expected several, as find_images gives them")
+    if not 0 < level < 1:
+        raise UserError(f"level: found {level:g}, expected between 0 and 1, e.g. 0.95")
     if batch_size < 1:
         raise UserError(f"batch_size: found {batch_size}, expected at least 1")
     if not _is_usual(uncertainty) and any(isinstance(member, Export) for member in members):
@@ -123,6 +127,8 @@ def predict_files(
 def _each(images: Iterable[str | Path | tuple[Path, ...]], sizes: deque[int]) -> Iterator[str | Path]:
     """File by file; notes how many a study has, 0 where none is known, before its first."""
     for item in images:
+        if isinstance(item, tuple) and not item:
+            raise UserError("images: found a study without an image, (); leave it out")
         sizes.append(len(item) if isinstance(item, tuple) else 0)
         yield from (item if isinstance(item, tuple) else (item,))
 

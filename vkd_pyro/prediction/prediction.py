@@ -23,7 +23,7 @@ from vkd_pyro import metrics
 from vkd_pyro.artifacts.predictor import Sampled
 from vkd_pyro.prediction.inference_data import inference_data
 from vkd_pyro.prediction.queries import Answer, Query, parse
-from vkd_pyro.utils.errors import UserError, check_count
+from vkd_pyro.utils.errors import UserError, check_count, check_seed
 from vkd_pyro.utils.notebook import notebook_html
 
 Array = NDArray[np.float32]
@@ -69,6 +69,7 @@ class Prediction:
         sources: what differs between samples: "z", "ensemble", "dropout", "augmentation".
         z: its draws, float [V, S, N, D]; None without z, of a mean over images, or where networks differ in D.
         independent: whether findings are, given z.
+        has_z: whether draws differ in z, were there several.
     """
 
     samples: Array
@@ -76,6 +77,7 @@ class Prediction:
     sources: tuple[str, ...] = ("z",)
     z: Array | None = None
     independent: bool = True
+    has_z: bool = True
 
     def __repr__(self) -> str:
         networks, draws, images, findings = self.samples.shape
@@ -120,13 +122,23 @@ class Prediction:
                 f"query {query.text[:60]!r}: names {query.num_findings} findings, which depend on each other given z "
                 "in this model, so draws of their probabilities do not say it; ask of one"
             )
-        return query.answer(self.samples, "z" in self.sources)
+        return query.answer(self.samples, self.has_z)
 
-    def mean_over(self, study: NDArray[np.integer]) -> "Prediction":
+    def mean_over(self, study: ArrayLike) -> "Prediction":
         """Of studies in place of images: the mean over the images of each, sample by sample, as they share their draws.
 
         Args: which study each image is of, int [N], numbered from 0 on.
+
+        Raises:
+            UserError: another number of images, or a study without one.
         """
+        study = np.asarray(study)
+        images = self.samples.shape[2]
+        if study.shape != (images,) or not np.array_equal(np.unique(study), np.arange(len(np.unique(study)))):
+            raise UserError(
+                f"study: found {list(study.shape)} numbers, expected one for each of {images} images: 0, 1, 2 ... of "
+                "studies of which each has an image"
+            )
         member = np.zeros((study.max() + 1, len(study)), self.samples.dtype)
         member[study, np.arange(len(study))] = 1
         means = np.einsum("nb,vsbk->vsnk", member / member.sum(1, keepdims=True), self.samples)
@@ -197,6 +209,7 @@ class UncertaintySources:
     def __post_init__(self) -> None:
         for name, least in (("num_samples", 1), ("num_masks", 0), ("num_augmentations", 0)):
             check_count(name, getattr(self, name), least, MOST_DRAWS)
+        check_seed(self.seed)
 
 
 def joined(said: Sequence[Sampled], findings: tuple[str, ...], **sources: bool) -> Prediction:
@@ -208,9 +221,10 @@ def joined(said: Sequence[Sampled], findings: tuple[str, ...], **sources: bool) 
         sources: whether what they differ in, besides z, is a source of uncertainty.
     """
     samples = np.stack([one.samples for one in said])
-    found = {"z": samples.shape[1] > 1 and any(one.latents is not None for one in said), **sources}
+    has_z = any(one.latents is not None for one in said)
+    found = {"z": samples.shape[1] > 1 and has_z, **sources}
     drawn = [one.z for one in said if one.z is not None]
     alike = len(drawn) == len(said) and len({z.shape for z in drawn}) == 1
     z = np.stack(drawn) if alike else None
     named = tuple(name for name, there in found.items() if there)
-    return Prediction(samples, tuple(findings), named, z, all(one.independent for one in said))
+    return Prediction(samples, tuple(findings), named, z, all(one.independent for one in said), has_z)

@@ -50,9 +50,9 @@ def predict_with(
     findings: tuple[str, ...],
 ) -> Prediction:
     """As `predict`."""
-    models = [model] if isinstance(model, nn.Module) else list(model)
+    models = list(model) if isinstance(model, Sequence) else [model]
     _check(models, images)
-    versions = list(_versions(images, uncertainty))
+    versions = list(_versions(images.float(), uncertainty))
     with in_eval_mode(*models):
         said = [one for network in models for version in versions for one in _by_mask(network, version, uncertainty)]
     if said[0].samples.shape[-1] != len(findings):
@@ -68,6 +68,8 @@ def predict_with(
 
 def _check(models: Sequence[Any], images: Any) -> None:
     """Raises `UserError` for what is no model, or no X-rays as a model reads them."""
+    if not models:
+        raise UserError("model: found none, expected an ImageModel or several")
     for model in models:
         if not hasattr(model, "encode"):
             inner = ", e.g. its .model" if hasattr(model, "model") else ""
@@ -76,7 +78,9 @@ def _check(models: Sequence[Any], images: Any) -> None:
     if not isinstance(images, Tensor) or not images.is_floating_point() or len(shape) != 4 or shape[1] != 1:
         kind = str(images.dtype).removeprefix("torch.") if isinstance(images, Tensor) else type(images).__name__
         raise UserError(f"images: found {kind} {shape}, expected a float tensor [N, 1, height, width] in [0, 1]")
-    low, high = images.aminmax() if images.numel() else (0.0, 1.0)
+    if not images.numel():
+        raise UserError(f"images: found none, {shape}; expected at least one")
+    low, high = images.aminmax()
     if not (low >= 0 and high <= 1):  # NaN is neither
         raise UserError(
             f"images: found values from {low:g} to {high:g}, expected 0 to 1; divide pixels of 8 bit by 255"

@@ -101,14 +101,14 @@ class Query:
         return _by_cases(self.tree, p, repeated, {})
 
     def answer(self, samples: ArrayLike, drawn: bool = True) -> Answer:
-        """From samples, [V, S, N, K]: V networks, S draws of z each; whether the draws differ in z."""
+        """From samples, [V, S, N, K]: V networks, of which each has the same S draws of z; whether there is a z."""
         samples = np.asarray(samples, float)
-        networks, draws = samples.shape[:2]
+        draws = samples.shape[1]
         worth = self.at(samples)
         error = np.zeros(worth.shape[2:])
         if drawn:
-            spread = worth.var(axis=1, ddof=1) if draws > 1 else np.full(worth.shape[2:], np.nan)[None]
-            error = np.sqrt(spread.sum(axis=0) / draws) / networks
+            by_draw = worth.mean(axis=0)
+            error = by_draw.std(axis=0, ddof=1) / np.sqrt(draws) if draws > 1 else np.full(worth.shape[2:], np.nan)
         return Answer(self.text, worth.mean(axis=(0, 1)), error, self.at(samples.mean(axis=(0, 1))))
 
 

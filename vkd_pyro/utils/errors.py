@@ -46,6 +46,12 @@ def check_count(name: str, value: object, least: int = 1, most: float = math.inf
         raise UserError(f"{name}: found {value!r}, expected a whole number, {limit}")
 
 
+def check_seed(seed: object, name: str = "seed") -> None:
+    """Raises `UserError` where a seed, or one counted on from it, is none that every generator and file takes."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**62) <= seed <= 2**62:
+        raise UserError(f"{name}: found {str(seed)[:40]}, expected a whole number from -2**62 to 2**62")
+
+
 def check_number(name: str, value: object, least: float = 0.0, above: float = -math.inf) -> None:
     """Raises `UserError` where a setting is no finite number, of at least one value, or above another."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -31,18 +31,26 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 THREADS = "OMP_NUM_THREADS"
 """Threads that compute, as PyTorch has it; unset, OpenVINO takes one a core."""
+MOST_THREADS = 1024
 
 
-def opened(path: Path, precision: Precision = "fp32") -> Compute:
+def opened(path: Path, shapes: Sequence[Sequence[int]], precision: Precision = "fp32") -> Compute:
     """A file of a graph, .xml or .onnx, made ready to compute on the CPU.
 
-    Args: the file; precision of what is computed, while weights are stored in fp32.
+    Args:
+        path: the file.
+        shapes: of its inputs, -1 for any number: a graph that is made for others is none to be computed with.
+        precision: of what is computed, while weights are stored in fp32.
 
     Raises:
-        UserError: an .xml that is none, or an .onnx that takes numbers from other files.
+        UserError: an .xml that is none, an .onnx that takes numbers from other files, or another number of inputs.
     """
     (check_alone if path.suffix == ".onnx" else check_xml)(path)
-    return compiled(core().read_model(path), precision)
+    model = core().read_model(path)
+    if len(model.inputs) != len(shapes):
+        raise UserError(f"{path}: has {len(model.inputs)} inputs, expected {len(shapes)}")
+    model.reshape({number: list(shape) for number, shape in enumerate(shapes)})
+    return compiled(model, precision)
 
 
 def compiled(model: Any, precision: Precision = "fp32") -> Compute:
@@ -50,7 +58,7 @@ def compiled(model: Any, precision: Precision = "fp32") -> Compute:
     threads = os.environ.get(THREADS, "")
     hints = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
-        "INFERENCE_NUM_THREADS": int(threads) if threads.isdecimal() else 0,
+        "INFERENCE_NUM_THREADS": min(int(threads[:9]), MOST_THREADS) if threads.isdecimal() else 0,
     }
     return _OpenVino(core().compile_model(model, "CPU", hints))
 
@@ -67,7 +75,8 @@ def check_xml(path: Path) -> None:
     from defusedxml import DefusedXmlException, ElementTree
 
     try:
-        ElementTree.parse(path, forbid_dtd=True)
+        if (root := ElementTree.parse(path, forbid_dtd=True).getroot().tag) != "net":
+            raise ValueError(f"its root is {root[:40]!r}, expected 'net'")
     except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
         raise UserError(f"{path}: not a graph of OpenVINO ({one_line(error)})") from error
 

@@ -25,7 +25,7 @@ class GraphModel:
     noise: tuple[Part, ...]
 
     def check(self, size: int, num_findings: int) -> tuple[int, int | None]:
-        """Computes one image, black, by graphs that were read from files.
+        """Computes two images, black, at three draws, by graphs that were read from files.
 
         Args: side of the images; K.
         Returns: widths of features and of z, F and D; D is None without z.
@@ -33,13 +33,18 @@ class GraphModel:
         Raises:
             UserError: the graphs do not give what they should.
         """
-        said = self.posterior_predictive(self.encode(np.zeros((1, 1, size, size), np.float32)), 1)
-        if said.features.ndim != 2 or said.samples.shape != (1, 1, num_findings) or not np.isfinite(said.samples).all():
+        said = self.posterior_predictive(self.encode(np.zeros((2, 1, size, size), np.float32)), 3)
+        p = said.samples
+        if said.features.ndim != 2 or p.shape != (3, 2, num_findings) or not ((p >= 0) & (p <= 1)).all():
             raise UserError(
-                f"the graphs give features {list(said.features.shape)} and probabilities {list(said.samples.shape)} of "
-                f"an image, expected [1, F] and [1, 1, {num_findings}], finite"
+                f"the graphs give features {list(said.features.shape)} and probabilities {list(p.shape)} of two images "
+                f"at three draws, expected [2, F] and [3, 2, {num_findings}] in [0, 1]"
             )
-        return said.features.shape[1], None if said.latents is None else said.latents.shape[1]
+        if said.latents is None:
+            return said.features.shape[1], None
+        if (found := self.noise[-1].width) != said.latents.shape[1]:  # one column would do for all, and wrongly
+            raise UserError(f"noise: found a width of {found}, expected that of z, {said.latents.shape[1]}")
+        return said.features.shape[1], said.latents.shape[1]
 
     def encode(self, images: Array) -> Array:
         """Features. Args: float [B, 1, size, size] in [0, 1]. Returns: float [B, F]."""

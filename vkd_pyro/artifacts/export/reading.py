@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vkd_pyro.artifacts.export.engine import FILES, SUFFIXES, Format, Precision, opened
 from vkd_pyro.artifacts.export.graph_model import GraphModel
 from vkd_pyro.artifacts.export.noise import Part
@@ -34,9 +36,11 @@ class Export(Predictor):
 
     Attributes:
         model: encodes and predicts by graphs.
+        export_hash: sha256 over everything in the export; "" of one that was never written.
     """
 
     model: GraphModel
+    export_hash: str = ""
 
     def sample(self, images: Array, num_samples: int, seed: int = 0) -> Sampled:
         """As `Predictor.sample`."""
@@ -65,8 +69,9 @@ def load_export(folder: str | Path, allow: Sequence[str] = ()) -> Export:
         verified(folder / name, expected, "not the file", MAX_WEIGHTS, "export", AGAIN)
     with guarded(folder, AGAIN):
         calibration = read_calibration(folder, config, allow, "export", AGAIN)
-        model = graph_model(folder, schema.format, schema.precision, tuple(Part(**p) for p in config["noise"]))
-        widths = model.check(schema.image_transform.size, len(schema.findings))
+        size, noise = schema.image_transform.size, tuple(Part(**part) for part in config["noise"])
+        model = graph_model(folder, schema.format, schema.precision, noise, size)
+        widths = model.check(size, len(schema.findings))
         if calibration is not None:
             calibration.check_for(tuple(schema.findings), *widths)
         return Export(
@@ -78,6 +83,7 @@ def load_export(folder: str | Path, allow: Sequence[str] = ()) -> Export:
             calibration,
             schema.bundle_sha256,
             read_card(folder, schema, "export", AGAIN),
+            schema.config_sha256,
         )
 
 
@@ -90,7 +96,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
         return read_signed_json(path, ("export_version", EXPORT_VERSION), AGAIN, AGAIN)
 
 
-def graph_model(folder: Path, format: Format, precision: Precision, noise: tuple[Part, ...]) -> GraphModel:
-    """The graphs of a folder, OpenVINO's or ONNX; the head is computed in fp32."""
-    suffix = SUFFIXES[format]
-    return GraphModel(opened(folder / f"encoder{suffix}", precision), opened(folder / f"head{suffix}"), noise)
+def graph_model(folder: Path, format: Format, precision: Precision, noise: tuple[Part, ...], size: int) -> GraphModel:
+    """The graphs of a folder, OpenVINO's or ONNX, for images of this size; the head is computed in fp32."""
+    encoder = opened(folder / f"encoder{SUFFIXES[format]}", [(-1, 1, size, size)], precision)
+    (features,) = encoder(np.zeros((1, 1, size, size), np.float32))
+    shapes = [(-1, features.shape[-1]), (-1, sum(part.width for part in noise))][: 2 if noise else 1]
+    return GraphModel(encoder, opened(folder / f"head{SUFFIXES[format]}", shapes), noise)

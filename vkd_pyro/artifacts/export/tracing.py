@@ -97,6 +97,9 @@ def _without_places(program: ExportedProgram) -> ExportedProgram:
     for part in program.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
+        if isinstance(part, torch.fx.GraphModule):
+            part.graph.eliminate_dead_code()  # such as the Cholesky factor of a density that nobody asks for
+            part.recompile()
     return program
 
 
@@ -109,7 +112,13 @@ def write_graph(graph: ExportedProgram, path: Path) -> None:
         library("openvino").save_model(_for_openvino(graph), path, compress_to_fp16=False)
     elif path.suffix == ".onnx":
         library("onnxscript")
-        program = torch.onnx.export(graph, dynamo=True, verbose=False)
+        try:
+            program = torch.onnx.export(graph, dynamo=True, verbose=False)
+        except Exception as error:  # of many kinds; the last line names the operation
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(
+                f"export: the model is none that ONNX can hold ({reason}); try --format openvino"
+            ) from error
         assert program is not None
         for node in program.model.graph:
             node.metadata_props.clear()  # where it was made; it computes the same

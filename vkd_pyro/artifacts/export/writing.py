@@ -16,6 +16,7 @@ from vkd_pyro.artifacts.export.noise import Part
 from vkd_pyro.artifacts.export.reading import EXPORT_VERSION, Export, graph_model
 from vkd_pyro.artifacts.export.tracing import by_openvino, by_torch, graphs_of, write_graph
 from vkd_pyro.artifacts.folders import CARD, CONFIG, OOD, WEIGHTS
+from vkd_pyro.artifacts.predictor import Predictor
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.files import sha256_of, write_signed_json, written_folder
 
@@ -54,7 +55,7 @@ def export_bundle(
     with written_folder(folder) as unfinished:
         for name in ("encoder", "head"):
             write_graph(getattr(graphs, name), unfinished / f"{name}{SUFFIXES[format]}")
-        difference = _difference(bundle, _written(unfinished, format, precision, graphs.noise))
+        difference = _difference(bundle, _written(unfinished, format, precision, graphs.noise, bundle.transform.size))
         if precision == "fp32" and not difference <= MAX_DIFFERENCE:
             raise UserError(
                 f"export: probabilities differ by {difference:.2g} from the bundle's, expected at most "
@@ -80,10 +81,10 @@ def _check(folder: Path, format: Format, precision: Precision) -> None:
         raise UserError(f"--precision {precision} is OpenVINO's; found --format {format}; leave one of them out")
 
 
-def _written(folder: Path, format: Format, precision: Precision, noise: tuple[Part, ...]) -> GraphModel:
+def _written(folder: Path, format: Format, precision: Precision, noise: tuple[Part, ...], size: int) -> GraphModel:
     if format == "torch":
         return GraphModel(by_torch(folder / "encoder.pt2"), by_torch(folder / "head.pt2"), noise)
-    return graph_model(folder, format, precision, noise)
+    return graph_model(folder, format, precision, noise, size)
 
 
 def _difference(bundle: Bundle, graphs: GraphModel) -> float:
@@ -113,5 +114,5 @@ def converted(bundle: Bundle) -> Export:
     """A bundle's model for OpenVINO, in fp32, of which nothing is written."""
     graphs = graphs_of(bundle.model, bundle.transform.size)
     model = GraphModel(by_openvino(graphs.encoder), by_openvino(graphs.head), graphs.noise)
-    shared = [field.name for field in fields(Export) if field.name != "model"]
+    shared = [field.name for field in fields(Predictor) if field.name != "model"]
     return Export(model, **{name: getattr(bundle, name) for name in shared})

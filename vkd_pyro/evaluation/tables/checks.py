@@ -67,7 +67,7 @@ def predictive_checks(evaluation: Evaluation, seed: int = 0) -> PredictiveChecks
     known, observed = ~np.isnan(labels[some]), labels[some] == 1
     jointly = unpack(e.replicas[some], len(e.findings))[..., columns] & known
     p = e.probabilities[some][:, columns]
-    independent = (np.random.default_rng(seed).random((NUM_REPLICAS, *p.shape)) < p) & known
+    independent = (np.random.default_rng(seed % 2**63).random((NUM_REPLICAS, *p.shape)) < p) & known
     replicas = dict(zip(VERSIONS, (jointly, independent), strict=True))
     pairs = _compared(_pair_names(names), _pairs(observed[None])[0], {n: _pairs(y) for n, y in replicas.items()})
     for name in pairs.index[_pairs(known[None])[0] == 0]:
