@@ -61,6 +61,11 @@ HALVES = {
     "another dash": lambda n: (f"site-a-{n}", f"site\u2013a\u2013{n}"),
     "wide digits": lambda n: (f"{n}", "".join(chr(0xFF10 + int(digit)) for digit in str(n))),
     "a mark of no width": lambda n: (f"{n}", f"{n}\u200b"),
+    "a float after a letter": lambda n: (f"p{n}", f"p{n}.0"),
+    "leading zeros before a letter": lambda n: (f"P{n}A", f"P{n:03d}A"),
+    "leading zeros after a year": lambda n: (f"2019-{n}", f"2019-{n:03d}"),
+    "leading zeros after a site": lambda n: (f"site1-{n}", f"site1-{n:03d}"),
+    "leading zeros before a dash": lambda n: (f"{n}-A", f"{n:03d}-A"),
     "a thousands separator": lambda n: (f"{5000 + n}", f"{5000 + n:,}".replace(",", " ")),
 }
 
@@ -85,7 +90,25 @@ def test_a_person_spelled_in_two_ways_is_in_one_split_or_refused(manifest, spell
 
 
 @pytest.mark.parametrize(
-    "name", ["", "nan", "NaN", "#N/A", "None", "NULL", "<NA>", "n/a", "-", "#REF!", "########", "?"]
+    "name",
+    [
+        "",
+        "nan",
+        "NaN",
+        "#N/A",
+        "None",
+        "NULL",
+        "<NA>",
+        "n/a",
+        "-",
+        "#REF!",
+        "########",
+        "?",
+        "unk",
+        "N/D",
+        "Not known",
+        "XXXX",
+    ],
 )
 def test_a_patient_who_has_no_name_is_refused(manifest, name):
     with pytest.raises(UserError, match=r"row 3: its 'patient' is blank, or a word for none .* as in 2 of 24 rows"):
@@ -99,10 +122,11 @@ def test_a_patient_who_has_no_name_is_refused(manifest, name):
     [
         ["5.00123E+11", "5.00124E+11", "5.00125E+11"] * 8,
         ["5.00123e+11"] * 24,
+        ["5.00123E11", "5.00124E11"] * 12,
         ['"5,00123E+11"', *(f"{number}" for number in range(23))],
         [f"{1234567890123450 + 10 * number}" for number in range(24)],
     ],
-    ids=["few", "one", "a decimal comma", "16 digits"],
+    ids=["few", "one", "without a plus", "a decimal comma", "16 digits"],
 )
 @pytest.mark.parametrize("column", ["patient", "study"])
 def test_names_that_a_spreadsheet_rounded_are_refused(manifest, patients, column):
@@ -139,7 +163,24 @@ def test_a_study_spelled_in_two_ways_is_told(manifest):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("p3", "p31"), ("1-23", "12-3"), ("a0f3", "af3"), ("3", "30"), ("1.5", "1.50"), ("p3a", "p03a"), ("É", "E")],
+    [
+        *(
+            ("p3", "p31"),
+            ("1-23", "12-3"),
+            ("a0f3", "af3"),
+            ("a03f3", "a3f03"),
+            ("3", "30"),
+            ("1.5", "1.50"),
+            ("É", "E"),
+        ),
+        *(
+            ("1.1", "1.10"),
+            ("1.2.840.3", "1.2.840.3.0"),
+            ("1.2.840.3", "1.2.840.03"),
+            ("p1.5", "p1.50"),
+            ("a-10", "a-1"),
+        ),
+    ],
 )
 def test_names_of_different_people_stay_different(one, other):
     assert spelling(one) != spelling(other)
@@ -343,6 +384,10 @@ def test_the_line_that_tells_excel_the_separator_and_decimal_commas(tmp_path, ma
         ("'images/000.png'", "without its quotes"),
         ("images%2F000.png", "with what is written as %20 decoded"),
         ("images/000.PNG", "in other capitals"),
+        ("Images/000.png", "in other capitals"),
+        ("IMAGES\\000.PNG", "in other capitals"),
+        ("C:\\xrays\\images\\000.png", "without the first of its folders"),
+        ("/mnt/d/images/000.png", "without the first of its folders"),
         ("images/000", "with the suffix .png"),
         ("images/000.jpg", "with the suffix .png"),
         ("C:/Users/me/000.png", None),

@@ -337,6 +337,9 @@ def test_padchest_labels_are_the_truth_but_where_reports_say_less(outside, seen)
         (["unchanged", "cardiomegaly"], {"Cardiomegaly": 1, "Edema": None, "No Finding": 0}),
         (["unchanged"], {"Cardiomegaly": None, "No Finding": None}),
         (["suboptimal study"], {"Cardiomegaly": None, "No Finding": None}),
+        (["copd signs"], {"Cardiomegaly": 0, "Pneumonia": 0}),
+        (["derrame pleural", "cardiomegalia"], dict.fromkeys(CHEXPERT_FINDINGS)),
+        (["cardiomegaly", "escoliosis"], {"Cardiomegaly": 1, "Edema": 0}),
         ([], dict.fromkeys(CHEXPERT_FINDINGS)),
     ],
 )
@@ -444,6 +447,25 @@ def test_padchest_studies_of_two_patients_and_two_tables_are_refused(copy):
         PadChest(root).studies()
     shutil.copy(root / TABLE, root / TABLE.replace("01.02", "02.02"))
     with pytest.raises(UserError, match="2 tables are called"):
+        PadChest(root).studies()
+
+
+def test_padchest_rows_that_name_an_image_again_are_one(outside, copy):
+    root = copy("padchest")
+    change(root / TABLE, lambda table: pd.concat([table, table.iloc[:1]]))
+    corpus = PadChest(root, inverted="keep")
+    images = [[image.name for image in study.images] for study in corpus.studies()]
+    before = PadChest(outside["padchest"][0], inverted="keep").studies()
+    assert images == [[image.name for image in study.images] for study in before]
+    assert corpus.left_out["rows that name an image again"] == 1
+    assert corpus.doubts == []
+
+
+def test_padchest_an_image_of_two_patients_is_refused(copy):
+    root = copy("padchest")
+    change(root / TABLE, lambda table: pd.concat([table, table.iloc[:1].assign(StudyID="7", PatientID="8")]))
+    rows = len(rows_of(root / TABLE))
+    with pytest.raises(UserError, match=rf"row {rows + 1}: its image is another study's, too; fetch the table again"):
         PadChest(root).studies()
 
 

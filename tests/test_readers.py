@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import math
+import re
 import shutil
 import zipfile
 from collections import Counter
@@ -555,6 +556,17 @@ def zipped_below_a_folder(root, place):
     return zipped(root, place, "mimic-cxr-reports/files/")
 
 
+def zipped_on_windows(root, place):
+    """Some programs there write the names of an archive with backslashes."""
+    with zipfile.ZipFile(root / "mimic-cxr-reports.zip", "w") as archive:
+        for path in sorted((root / "files").rglob("*.txt")):
+            name = zipfile.ZipInfo()
+            name.filename = str(path.relative_to(root)).replace("/", "\\")
+            archive.writestr(name, path.read_bytes())
+            path.unlink()
+    return root, None
+
+
 def zip_elsewhere(root, place):
     zipped(root, place)
     place.mkdir()
@@ -571,7 +583,7 @@ def move_texts(root, to):
 places = [beside, below_its_own_folder, elsewhere, elsewhere_without_files, zipped, zipped_below_a_folder]
 
 
-@pytest.mark.parametrize("put", [*places, zip_elsewhere])
+@pytest.mark.parametrize("put", [*places, zip_elsewhere, zipped_on_windows])
 def test_reports_are_the_same_wherever_they_lie(copy, mimic, tmp_path, put):
     root, reports = put(copy("mimic-cxr"), tmp_path / "reports")
     assert same(MimicCXR(root, reports).studies(), mimic[2])
@@ -602,6 +614,64 @@ def test_no_report_anywhere_is_an_error_that_says_where_to_fetch_them(copy):
         MimicCXR(root, root / "nowhere").studies()
 
 
+@pytest.mark.parametrize("name", [None, "files/p10/p10000000/s1.txt"], ids=["empty", "of other studies"])
+def test_a_zip_without_a_report_of_the_corpus_is_told(copy, name):
+    root = copy("mimic-cxr")
+    with zipfile.ZipFile(root / "mimic-cxr-reports.zip", "w") as archive:
+        if name:
+            archive.writestr(name, " FINDINGS: No effusion.\n")
+    corpus = MimicCXR(root)
+    assert not any(study.report for study in corpus.studies())
+    (doubt,) = corpus.doubts
+    assert f"{root}: none of the {NUM_STUDIES} studies has a report there; fetch mimic-cxr-reports.zip" in doubt
+
+
+@pytest.mark.parametrize("word", ["nan", "None", "NULL\n", " n/a "])
+def test_a_text_that_says_that_there_is_none_is_none(copy, mimic, word):
+    root = copy("mimic-cxr")
+    silent, *others = (study for study in mimic[2] if study.report)
+    (root / "files" / f"p{silent.patient_id[:2]}" / f"p{silent.patient_id}" / f"{silent.study_id}.txt").write_text(word)
+    found = {study.study_id: study.report for study in MimicCXR(root).studies()}
+    assert found[silent.study_id] == {}
+    assert all(found[study.study_id] == study.report for study in others)
+
+
+def sectioned(root, *rows):
+    """Writes a table of sections in place of the texts, and reads it."""
+    for path in (root / "files").rglob("*.txt"):
+        path.unlink()
+    columns = ("study", "impression", "findings", "last_paragraph", "comparison")
+    pd.DataFrame(rows, columns=columns).to_csv(root / "mimic_cxr_sectioned.csv", index=False)
+    corpus = MimicCXR(root)
+    return corpus, {study.study_id: study.report for study in corpus.studies()}
+
+
+def test_sections_that_say_nan_are_none(copy, mimic):
+    one, other, last = (study.study_id for study in mimic[2][:3])
+    _, found = sectioned(
+        copy("mimic-cxr"),
+        (one, "nan", "NaN", "None", "null"),
+        (other, "No effusion.", "nan", "", "None"),
+        (last, "nan", "nan", "Normal chest.", ""),
+    )
+    assert (found[one], found[other], found[last]) == (
+        {},
+        {"impression": "No effusion."},
+        {"last_paragraph": "Normal chest."},
+    )
+
+
+def test_several_texts_of_a_study_are_told_and_none_is_read(copy, mimic):
+    one, other = (study.study_id for study in mimic[2][:2])
+    same_again = (one, "No effusion.", "", "", "")
+    corpus, found = sectioned(
+        copy("mimic-cxr"), same_again, same_again, (other, "Effusion.", "", "", ""), (other, "No effusion.", "", "", "")
+    )
+    assert (found[one], found[other]) == ({"impression": "No effusion."}, {})
+    (doubt,) = corpus.doubts
+    assert "mimic_cxr_sectioned.csv: 1 studies have several texts, and count as without a report" in doubt
+
+
 def test_a_report_that_is_not_utf8_is_named(copy):
     root = copy("mimic-cxr")
     path = next(path for path in sorted((root / "files").rglob("*.txt")) if path.stat().st_size)
@@ -623,6 +693,97 @@ def test_studies_that_a_spreadsheet_made_decimals_of_are_refused(copy):
     table = pd.read_csv(path, dtype=str)
     table.assign(study_id=table["study_id"] + ".0").to_csv(path, index=False)
     with pytest.raises(UserError, match=r"chexpert.csv.gz: row 2: 'study_id' is not of the form"):
+        MimicCXR(root).studies()
+
+
+# Rows twice -----------------------------------------------------------------------------------------------------------
+
+AGAIN = "rows that name an image again"
+
+
+def repeat(path, row=0, number=1, **columns):
+    """Adds a row of a table so often again, with these columns otherwise."""
+    table = rows_of(path)
+    pd.concat([table, *[table.iloc[[row]].assign(**columns)] * number]).to_csv(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("layout", "tables", "again"),
+    [
+        ("mimic-cxr", (METADATA,), 2),
+        ("mimic-cxr", (f"{PREFIX}-split.csv.gz",), 0),
+        ("mimic-cxr", (METADATA, f"{PREFIX}-split.csv.gz"), 2),
+        ("mimic-cxr", (CHEXPERT_TABLE,), 0),
+        ("chexpert", ("train.csv",), 2),
+        ("chexpert", ("train.csv", "valid.csv"), 4),
+        ("openi-kaggle", ("indiana_projections.csv",), 2),
+    ],
+)
+def test_a_row_that_is_there_again_changes_nothing(trees, copy, layout, tables, again):
+    root = copy(layout)
+    for table in tables:
+        repeat(root / table, number=2)
+    corpus = READERS[layout](root)
+    assert same(corpus.studies(), READERS[layout](trees[layout][0]).studies())
+    assert corpus.left_out[AGAIN] == again
+    assert corpus.doubts == []
+
+
+@pytest.mark.parametrize(
+    ("layout", "table", "columns"),
+    [
+        ("mimic-cxr", METADATA, {"ViewPosition": ["AP", "LATERAL"]}),
+        ("chexpert", "train.csv", {"Frontal/Lateral": ["Frontal", "Lateral"]}),
+        ("openi-kaggle", "indiana_projections.csv", {"projection": ["Frontal", "Lateral"]}),
+    ],
+)
+def test_an_image_of_two_views_is_of_none_and_told(trees, copy, layout, table, columns):
+    root = copy(layout)
+    ((column, views),) = columns.items()
+    rows = rows_of(root / table)
+    rows.loc[0, column] = views[0]
+    rows.to_csv(root / table, index=False)
+    before = [view for study in READERS[layout](root).studies() for view in study.views]
+    repeat(root / table, **{column: views[1]})
+    corpus = READERS[layout](root)
+    after = [view for study in corpus.studies() for view in study.views]
+    differ = [(one, other) for one, other in zip(before, after, strict=True) if one != other]
+    assert differ == [("frontal", "unknown")]
+    (doubt,) = corpus.doubts
+    assert f"{table}: 1 images have several views, as that of row 2" in doubt
+
+
+@pytest.mark.parametrize(
+    ("layout", "table", "options"),
+    [
+        ("mimic-cxr", CHEXPERT_TABLE, {}),
+        ("mimic-cxr", "mimic-cxr-2.1.0-test-set-labeled.csv", {"hand_labelled_test": True}),
+        ("chexpert", "train.csv", {}),
+    ],
+)
+def test_labels_on_which_rows_of_a_study_differ_are_unknown_and_told(trees, copy, layout, table, options):
+    root = copy(layout)
+    rows = rows_of(root / table)
+    row = next(row for row in rows.index if rows.loc[row, "Edema"] in ("0.0", "0", "1.0", "1"))
+    repeat(root / table, row, Edema="1.0" if rows.loc[row, "Edema"].startswith("0") else "0.0")
+    corpus = READERS[layout](root, **options)
+    before = READERS[layout](trees[layout][0], **options).studies()
+    differ = [
+        (study.study_id, name)
+        for study, as_written in zip(corpus.studies(), before, strict=True)
+        for name, one, other in zip(CHEXPERT_FINDINGS, study.labels, as_written.labels, strict=True)
+        if not np.array_equal(one, other, equal_nan=True) and np.isnan(one)
+    ]
+    assert [name for _, name in differ] == ["Edema"]
+    (doubt,) = corpus.doubts
+    assert f"{table}: 1 labels on which rows of a study differ, and are taken as unknown" in doubt
+
+
+def test_an_image_of_two_splits_is_refused(copy):
+    root = copy("mimic-cxr")
+    split = rows_of(root / f"{PREFIX}-split.csv.gz")["split"][0]
+    repeat(root / f"{PREFIX}-split.csv.gz", split="test" if split == "train" else "train")
+    with pytest.raises(UserError, match="has images of several splits or patients"):
         MimicCXR(root).studies()
 
 
@@ -788,6 +949,41 @@ def test_openi_prefers_no_image_for_its_panel_url(trees, copy):
     for path in (root / "ecgen-radiology").glob("*.xml"):
         path.write_text(path.read_text().replace("/storage/radiology/extract/", "/etc/"))
     assert same(OpenI(root).studies(), OpenI(trees["openi"][0]).studies())
+
+
+def test_openi_passes_over_what_macos_writes_beside_a_file(trees, copy):
+    root = copy("openi")
+    for path in list((root / "ecgen-radiology").glob("*.xml")):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    assert same(OpenI(root).studies(), OpenI(trees["openi"][0]).studies())
+
+
+def test_openi_reads_the_whole_text_of_a_section(trees, copy):
+    root = copy("openi")
+    for path in (root / "ecgen-radiology").glob("*.xml"):
+        path.write_text(re.sub(r'(Label="FINDINGS">)(\w+ )', r"\1<b><i>\2</i></b>", path.read_text()))
+    assert same(OpenI(root).studies(), OpenI(trees["openi"][0]).studies())
+
+
+def test_openi_sections_that_say_nan_are_none(copy):
+    root = copy("openi")
+    for path in (root / "ecgen-radiology").glob("*.xml"):
+        path.write_text(re.sub(r'(Label="(?:FINDINGS|IMPRESSION)">)[^<]*', r"\1nan", path.read_text()))
+    assert not any({"findings", "impression"} & set(study.report) for study in OpenI(root).studies())
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "None", "null"])
+def test_cells_of_kaggle_that_say_nan_are_blank(copy, word):
+    blank = copy("openi-kaggle")
+    table = rows_of(blank / "indiana_reports.csv")
+    table.loc[:4, ["findings", "MeSH"]] = ""
+    table.to_csv(blank / "indiana_reports.csv", index=False)
+    filled = shutil.copytree(blank, blank.with_name("filled"))
+    change(filled / "indiana_reports.csv", **dict.fromkeys(table, lambda cell: cell or word))
+    studies = OpenI(filled).studies()
+    assert same(studies, OpenI(blank).studies())
+    assert np.isnan(studies[0].labels).all()
+    assert any(study.report for study in studies)
 
 
 real_openi = pytest.mark.skipif(not REAL_OPENI.is_dir(), reason="Open-I is not at ../shared/openi")

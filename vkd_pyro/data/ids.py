@@ -10,29 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 NONE = {
-    *(
-        "",
-        "nan",
-        "na",
-        "n/a",
-        "n.a.",
-        "<na>",
-        "nat",
-        "none",
-        "null",
-        "(null)",
-        "nil",
-        "undefined",
-        "missing",
-        "-",
-        "--",
-    ),
-    *("?", ".", "unknown", "unbekannt", "anonymous", "anonymized", "anonymised", "anon", "not available"),
+    *("", "nan", "na", "n/a", "n.a.", "<na>", "nat", "none", "null", "(null)", "nil", "undefined", "missing", "n/d"),
+    *("n.d.", "-", "--", "---", "?", ".", "_", "___", "unk", "unknown", "unbekannt", "unspecified", "undisclosed"),
+    *("not available", "not known", "not stated", "not recorded", "not given", "no id", "xxxx", "xxxxx", "redacted"),
+    *("anonymous", "anonymized", "anonymised", "anon", "deidentified", "de-identified"),
 }
-"""Cells that name nobody."""
+"""Cells that name nobody, in small letters."""
 ERROR = re.compile(r"#(?:N/?[AV]|N/A N/A|REF!|VALUE!|WERT!|NAME\?|NULL!|NUM!|ZAHL!|DIV/0!|BEZUG!|SPILL!|#*)", re.I)
 """What spreadsheets write where a formula fails, or a column is too narrow."""
-SCIENTIFIC = re.compile(r"[+-]?\d(?:[.,]\d+)?e\+\d+", re.I)
+SCIENTIFIC = re.compile(r"[+-]?\d(?:[.,]\d+e\+?|e\+)\d+", re.I)
+"""A number with an exponent; without a point and a plus, as in 1E5, it may be a name."""
 DATE = re.compile(
     r"\d{1,2}[-. ](Jan|Feb|Mar|Mrz|Apr|May|Mai|Jun|Jul|Aug|Sep|Oct|Okt|Nov|Dec|Dez)\.?([-. ]\d{2,4})?"
     r"|\d{4}-\d{2}-\d{2}( 00:00(:00)?)?|\d{1,2}/\d{1,2}/\d{4}"
@@ -40,6 +27,8 @@ DATE = re.compile(
 """What spreadsheets make of a name such as 3-4 or MAR4."""
 NUMBERED = re.compile(r"([^\W\d_]*)[ _-]*0*(\d+)")
 """A number, after letters or not, of which leading zeros and what stands between say nothing."""
+PADDED = re.compile(r"(?<![^-])([^\W\d_]*)0+(\d+[^\W\d_]*)(?![^-])")
+"""Zeros before the only number of a part between dashes; those in the middle of a hash, or of 1.05, say something."""
 DIGITS = 15
 """So many digits of a number are kept by a spreadsheet; those after them become zeros."""
 
@@ -51,15 +40,15 @@ def names_nobody(cell: str) -> bool:
 
 def spelling(name: str) -> str:
     """What two spellings of a name have in common: "p3", "P3", "P-003" and " p3 " give the same, as do "3", "003",
-    "3.0" and '="3"'."""
+    "3.0" and '="3"', and "2019-003a" and "2019-3A"."""
     text = unicodedata.normalize("NFKC", name).casefold()
     text = "".join("-" if unicodedata.category(c) == "Pd" else c for c in text if unicodedata.category(c) != "Cf")
     text = re.sub(r'^=?"(.*)"$', r"\1", text.strip()).strip(" '\"")
     text = re.sub(r"^(\d{1,3})((?:[, ]\d{3})+)$", lambda found: re.sub("[, ]", "", found[0]), text)
-    text = re.sub(r"^(\d+)[.,]0+$", r"\1", text)
+    text = re.sub(r"^([^.,]*\d)[.,]0+$", r"\1", text)  # with a point before it, it may be the end of a UID
     if numbered := NUMBERED.fullmatch(text):
         return f"{numbered[1]}{numbered[2]}"
-    return re.sub(r"[\s_-]+", "-", text)
+    return PADDED.sub(r"\1\2", re.sub(r"[\s_-]+", "-", text))
 
 
 def spelled_twice(names: Iterable[str]) -> list[set[str]]:

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from vkd_pyro.data.corpora.common.files import none_of
 from vkd_pyro.data.corpora.common.patients import age_of, sex_of
 from vkd_pyro.data.corpora.common.strange import check_names
-from vkd_pyro.data.corpora.common.tables import agreed, cells_of, check_known, find_table, read_labels, read_table
+from vkd_pyro.data.corpora.common.tables import (
+    AGAIN,
+    agreed,
+    cells_of,
+    check_known,
+    find_table,
+    read_labels,
+    read_table,
+)
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import split_of
@@ -66,7 +74,7 @@ class Brax(Corpus):
             png, dicom, patient, accession, *told = cells
             if owners.setdefault(png, (patient, accession)) != (patient, accession):
                 raise UserError(f"{path}: row {row + 2}: its image is another study's, too; fetch the table again")
-            self.left_out["rows that name an image again"] += png in images.get((patient, accession), {})
+            self.left_out[AGAIN] += png in images.get((patient, accession), {})
             images.setdefault((patient, accession), {}).setdefault(png, (dicom, row, *told))
         studies = [study for name, of in images.items() if (study := self._study(*name, of, labels)) is not None]
         if not studies:

@@ -11,13 +11,16 @@ import pandas as pd
 from vkd_pyro.data.corpora.common.files import none_of
 from vkd_pyro.data.corpora.common.patients import age_of, sex_of
 from vkd_pyro.data.corpora.common.tables import (
+    AGAIN,
     cells_of,
     check_known,
     find_table,
     group_rows,
     need_table,
+    one_row_each,
     read_labels,
     read_table,
+    study_labels,
 )
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
@@ -67,28 +70,32 @@ class CheXpert(Corpus):
         check_known(path, table, "Path", PATH.pattern)
         # The first component of Path is the download's own name.
         table[["name", "study", "patient"]] = table["Path"].str.extract(PATH)
-        table["file"] = self._files(part, table["name"].tolist(), table["patient"].tolist())
-        table["view"] = table["Frontal/Lateral"]
+        table["view"] = table["Frontal/Lateral"].map(view_of)
         table["sex"] = [sex_of(cell) for cell in cells_of(table, "Sex")]
         table["age"] = [age_of(cell) or nan for cell in cells_of(table, "Age")]
-        labels = read_labels(path, table, self.findings)
-        exists = table["file"].notna().to_numpy()
+        labels, differ = study_labels(path, table["study"].tolist(), read_labels(path, table, self.findings))
+        images, various = one_row_each(path, table, ["name"])
+        self.left_out[AGAIN] += len(table) - len(images)
+        self.doubts.extend([*differ, *various])
+        images = images.reset_index(drop=True)
+        images["file"] = self._files(part, images["name"].tolist(), images["patient"].tolist())
+        exists = images["file"].notna().to_numpy()
         self.left_out["images listed, but no file"] += int((~exists).sum())
         if not exists.any():
-            self.doubts.extend(none_of(self.root, len(table), f"{part}/patient.../study1/view1_frontal.jpg"))
+            self.doubts.extend(none_of(self.root, len(images), f"{part}/patient.../study1/view1_frontal.jpg"))
         return [
             Study(
                 study_id=study,
                 patient_id=rows[0].patient,
                 images=tuple(row.file for row in rows),
-                views=tuple(view_of(row.view) for row in rows),
+                views=tuple(row.view for row in rows),
                 report={},
-                labels=labels[rows[0].Index],
+                labels=labels[study],
                 split="test" if part == "valid" else train_or_validation(self.name, rows[0].patient),
                 sex=rows[0].sex,
                 age=rows[0].age,
             )
-            for study, rows in group_rows(table[list(USED)][exists], "study").items()
+            for study, rows in group_rows(images[list(USED)][exists], "study").items()
         ]
 
     def _files(self, part: str, names: Sequence[str], patients: Sequence[str]) -> pd.Series:

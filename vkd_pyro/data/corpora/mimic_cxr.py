@@ -18,17 +18,20 @@ from numpy.typing import NDArray
 from vkd_pyro.data.corpora.common.files import none_of
 from vkd_pyro.data.corpora.common.patients import known_age, sex_of
 from vkd_pyro.data.corpora.common.tables import (
+    AGAIN,
     cells_of,
     check_known,
     find_table,
     group_rows,
     need_table,
+    one_row_each,
     read_labels,
     read_table,
+    study_labels,
 )
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
-from vkd_pyro.data.reports import LAST_PARAGRAPH, split_sections
+from vkd_pyro.data.reports import LAST_PARAGRAPH, says_nothing, split_sections
 from vkd_pyro.data.study import Corpus, Sex, Study
 from vkd_pyro.utils.encodings import decode
 from vkd_pyro.utils.errors import UserError
@@ -47,6 +50,7 @@ OVER_89 = 91
 HAND_LABELS = "mimic-cxr-2.1.0-test-set-labeled.csv"
 HAND_LABEL_NAMES = {"Lung Opacity": "Airspace Opacity"}
 ZIP, SECTIONED = "mimic-cxr-reports.zip", "mimic_cxr_sectioned.csv"
+FETCH_REPORTS = f"fetch {ZIP} (from MIMIC-CXR, not -JPG) and set data.selection.corpus.reports, or to none"
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError, struct.error)
 """What a damaged zip file may raise; a method of packing that there is not is a RuntimeError too."""
 
@@ -107,7 +111,7 @@ class MimicCXR(Corpus):
                     study_id=f"s{study}",
                     patient_id=subject,
                     images=tuple(row.file for row in rows),
-                    views=tuple(view_of(row.ViewPosition) for row in rows),
+                    views=tuple(row.view for row in rows),
                     report=report_of(subject, study),
                     labels=source.get(study, unlabelled),
                     split=split,
@@ -115,10 +119,14 @@ class MimicCXR(Corpus):
                     age=age,
                 )
             )
+        if studies and self.reports != "none" and not any(study.report for study in studies):
+            self.doubts.append(
+                f"{self.reports or self.root}: none of the {len(studies):,} studies has a report there; {FETCH_REPORTS}"
+            )
         return studies
 
     def _images(self) -> pd.DataFrame:
-        """A row an image that has a file and a split: subject_id, study_id, ViewPosition, StudyDate, split, file."""
+        """A row an image that has a file and a split: subject_id, study_id, view, StudyDate, split, file."""
         keys = ["subject_id", "study_id", "dicom_id"]
         metadata_path, splits_path = (need_table(self.root, f"{PREFIX}-{name}.csv") for name in ("metadata", "split"))
         metadata = read_table(metadata_path, (*keys, "ViewPosition"))
@@ -130,8 +138,13 @@ class MimicCXR(Corpus):
         self.left_out.clear()
         self.doubts.clear()
         metadata["StudyDate"] = cells_of(metadata, "StudyDate")
-        images = metadata[[*keys, "ViewPosition", "StudyDate"]].merge(splits[[*keys, "split"]], on=keys)
-        self.left_out["images in no split"] += len(metadata) - len(images)
+        metadata["view"] = metadata["ViewPosition"].map(view_of)
+        listed, various = one_row_each(metadata_path, metadata, keys)
+        self.left_out[AGAIN] += len(metadata) - len(listed)
+        self.doubts.extend(various)
+        # A row of another split stays, and is refused.
+        images = listed[[*keys, "view", "StudyDate"]].merge(splits[[*keys, "split"]].drop_duplicates(), on=keys)
+        self.left_out["images in no split"] += len(listed) - len(images)
         files = [self._image_file(*names) for names in images[keys].itertuples(index=False)]
         images["file"] = pd.Series(files, dtype=object)
         exists = images["file"].notna().to_numpy()
@@ -151,13 +164,20 @@ class MimicCXR(Corpus):
 
     def _labels(self) -> dict[str, NDArray[np.float32]]:
         path = need_table(self.root, f"{PREFIX}-{self.labels}.csv")
-        return _read_study_labels(path, self.findings)
+        return self._study_labels(path, self.findings)
 
     def _hand_labels(self) -> dict[str, NDArray[np.float32]]:
         if not self.hand_labelled_test:
             return {}
         path = need_table(self.root, HAND_LABELS)
-        return _read_study_labels(path, [HAND_LABEL_NAMES.get(finding, finding) for finding in self.findings])
+        return self._study_labels(path, [HAND_LABEL_NAMES.get(finding, finding) for finding in self.findings])
+
+    def _study_labels(self, path: Path, columns: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        table = read_table(path, ("study_id", *columns))
+        check_known(path, table, "study_id", r"\d+")
+        labels, differ = study_labels(path, table["study_id"].tolist(), read_labels(path, table, columns))
+        self.doubts.extend(differ)
+        return labels
 
     def _person_reader(self) -> PersonOf:
         path = find_table(self.root, PATIENTS)
@@ -174,23 +194,16 @@ class MimicCXR(Corpus):
             )
         for sectioned in (root, root / SECTIONED, root / f"{SECTIONED}.gz"):
             if sectioned.is_file() and ".csv" in sectioned.name:
-                return _sectioned_reader(sectioned)
+                texts, doubts = _sectioned(sectioned)
+                self.doubts.extend(doubts)
+                return lambda _, study: texts.get(study, {})
         for archive in (root, root / ZIP):
             if archive.is_file() and archive.suffix == ".zip":
                 return _zip_reader(archive)
         for folder in (root / "mimic-cxr-reports" / "files", root / "files", root):
             if next(folder.glob("p1[0-9]/p*/s*.txt"), None):
                 return _folder_reader(folder)
-        raise UserError(
-            f"{root}: no report found; fetch {ZIP} (from MIMIC-CXR, not -JPG) and set data.selection.corpus.reports, "
-            "or to none"
-        )
-
-
-def _read_study_labels(path: Path, columns: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    table = read_table(path, ("study_id", *columns))
-    check_known(path, table, "study_id", r"\d+")
-    return dict(zip(table["study_id"], read_labels(path, table, columns), strict=True))
+        raise UserError(f"{root}: no report found; {FETCH_REPORTS}")
 
 
 def _patients_reader(path: Path) -> PersonOf:
@@ -222,7 +235,7 @@ def _folder_reader(folder: Path) -> ReportOf:
     def report_of(subject: str, study: str) -> Mapping[str, str]:
         path = folder / f"p{subject[:2]}" / f"p{subject}" / f"s{study}.txt"
         try:
-            return split_sections(_decode(read_bytes(path, LARGEST_REPORT), path))
+            return _sections(read_bytes(path, LARGEST_REPORT), path)
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -236,8 +249,9 @@ def _zip_reader(path: Path) -> ReportOf:
         archive = zipfile.ZipFile(path)
     except ZIP_ERRORS as error:
         raise UserError(f"{path}: not a whole zip file; fetch it again") from error
-    # Wherever in the archive files/ begins.
-    names = {"/".join(Path(name).parts[-3:]): name for name in archive.namelist() if name.endswith(".txt")}
+    # Wherever in the archive files/ begins; Windows may have written its names with backslashes.
+    texts = [name for name in archive.namelist() if name.endswith(".txt")]
+    names = {"/".join(name.replace("\\", "/").split("/")[-3:]): name for name in texts}
 
     def report_of(subject: str, study: str) -> Mapping[str, str]:
         name = names.get(f"p{subject[:2]}/p{subject}/s{study}.txt")
@@ -249,32 +263,34 @@ def _zip_reader(path: Path) -> ReportOf:
             content = archive.read(name)
         except ZIP_ERRORS as error:
             raise UserError(f"{path}: a report in it is damaged; fetch it again") from error
-        return split_sections(_decode(content, path))
+        return _sections(content, path)
 
     return report_of
 
 
-def _sectioned_reader(path: Path) -> ReportOf:
-    """Reads reports from a table of their sections, as the publisher's own code writes it."""
+def _sectioned(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Study -> sections, of a table of them, as the publisher's own code writes it; and what is strange in it."""
     names = ("findings", "impression", LAST_PARAGRAPH, "comparison")
     table = read_table(path, ("study", *names))
     check_known(path, table, "study", r"s?\d+")
-    cells = {
-        study.removeprefix("s"): dict(zip(names, map(str, row), strict=True))
-        for study, *row in table[["study", *names]].values
-    }
-
-    def report_of(_: str, study: str) -> Mapping[str, str]:
-        sections = {name: " ".join(text.split()) for name, text in cells.get(study, {}).items() if text.strip()}
+    texts: dict[str, dict[str, str]] = {}
+    differ = set()
+    for study, *cells in zip(*(table[name] for name in ("study", *names)), strict=True):
+        study = study.removeprefix("s")
+        sections = {
+            name: " ".join(cell.split()) for name, cell in zip(names, cells, strict=True) if not says_nothing(cell)
+        }
         if sections.keys() & {"findings", "impression"}:
             sections.pop(LAST_PARAGRAPH, None)
-        return sections
+        if texts.setdefault(study, sections) != sections:
+            differ.add(study)
+    doubt = f"{path}: {len(differ):,} studies have several texts, and count as without a report; leave one row of each"
+    return texts | {study: {} for study in differ}, [doubt] * bool(differ)
 
-    return report_of
 
-
-def _decode(content: bytes, path: Path) -> str:
+def _sections(content: bytes, path: Path) -> dict[str, str]:
     try:
-        return decode(content)
+        text = decode(content)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: a report is not text in UTF-8 or UTF-16; fetch it again") from error
+    return {} if says_nothing(text) else split_sections(text)

@@ -2,19 +2,19 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import ParseError
 
 import numpy as np
-import pandas as pd
 from defusedxml import DefusedXmlException, ElementTree
 
-from vkd_pyro.data.corpora.common.tables import check_known, read_table
+from vkd_pyro.data.corpora.common.tables import AGAIN, check_known, one_row_each, read_table
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
+from vkd_pyro.data.reports import says_nothing
 from vkd_pyro.data.splits import split_of
 from vkd_pyro.data.study import Corpus, Study, View
 from vkd_pyro.utils.errors import UserError, one_line
@@ -64,11 +64,11 @@ def mesh_labels(terms: Iterable[str]) -> np.ndarray:
     """Labels of the 14 CheXpert findings from the `major` MeSH terms of a report.
 
     Coders list every abnormality, so a finding that no term names is absent (0); a report that was
-    never coded ("No Indexing", or no term at all) is unknown (NaN) throughout.
+    never coded ("No Indexing", or no term at all, or "nan") is unknown (NaN) throughout.
 
     Returns: float32 [14].
     """
-    terms = [term.strip().lower() for term in terms if term.strip()]
+    terms = [term.strip().lower() for term in terms if not says_nothing(term)]
     if not terms or UNINDEXED in terms:
         return np.full(len(CHEXPERT_FINDINGS), np.nan, dtype=np.float32)
     present = {f for pattern, f in MESH_TO_FINDING.items() for term in terms if re.match(rf"{pattern}(?![a-z])", term)}
@@ -108,9 +108,10 @@ class OpenI(Corpus):
 
     def studies(self) -> list[Study]:
         """Studies with at least one image, in the order of their uid."""
-        records = self._records()
-        files, views = self._image_files(), self._views()
         self.left_out.clear()
+        self.doubts.clear()
+        files, views = self._image_files(), self._views()
+        records = self._records(sorted(files if views is None else views))
         studies = []
         for record in sorted(records, key=lambda record: int(record.uid)):
             present = [image_id for image_id in record.image_ids if image_id in files]
@@ -123,7 +124,7 @@ class OpenI(Corpus):
                 study_id=f"CXR{record.uid}",
                 patient_id=record.uid,
                 images=tuple(files[image_id] for image_id in present),
-                views=tuple(views.get(image_id, "unknown") for image_id in present),
+                views=tuple((views or {}).get(image_id, "unknown") for image_id in present),
                 report=record.sections,
                 labels=mesh_labels(record.mesh),
                 split=split_of(self.name, record.uid),
@@ -136,52 +137,34 @@ class OpenI(Corpus):
             )
         return studies
 
-    def _records(self) -> list[_Record]:
+    def _records(self, image_ids: Sequence[str]) -> list[_Record]:
+        """All reports; those of Kaggle's table do not name their images, which are found among these."""
         if not self.root.is_dir():
             raise UserError(f"data.selection.corpus.root: no folder at {self.root}; expected an Open-I download")
-        xml_files = sorted(self.root.rglob("ecgen-radiology/*.xml"))
+        # macOS writes a ._1.xml beside a 1.xml, which is no text.
+        xml_files = sorted(p for p in self.root.rglob("ecgen-radiology/*.xml") if not p.name.startswith("._"))
         if xml_files:
             return [_read_xml(path) for path in xml_files]
         table = self.root / "indiana_reports.csv"
         if table.is_file():
-            return self._read_kaggle(table)
+            return _read_kaggle(table, image_ids)
         raise UserError(
             f"{self.root}: neither ecgen-radiology/*.xml nor indiana_reports.csv found; "
             "unpack NLMCXR_reports.tgz there, or point data.selection.corpus.root at the Kaggle download"
         )
 
-    def _read_kaggle(self, path: Path) -> list[_Record]:
-        reports = read_table(path, ("uid", "MeSH", "findings", "impression"))
-        check_known(path, reports, "uid", r"\d+")
-        projections = self._projections()
-        image_ids: dict[str, list[str]] = {}
-        for image_id in sorted(self._image_files() if projections is None else projections["image_id"]):
-            if match := IMAGE_ID.match(image_id):
-                image_ids.setdefault(match[1], []).append(image_id)
-        return [
-            _Record(
-                uid=row["uid"],
-                sections={name: " ".join(row[name].split()) for name in SECTIONS if row.get(name, "").strip()},
-                mesh=tuple(row["MeSH"].split(";")),
-                image_ids=tuple(image_ids.get(row["uid"], ())),
-            )
-            for row in reports.to_dict("records")
-        ]
-
-    def _projections(self) -> pd.DataFrame | None:
+    def _views(self) -> dict[str, View] | None:
+        """Image id -> view, of `indiana_projections.csv`; None without that file."""
         path = self.root / "indiana_projections.csv"
         if not path.exists():
             return None
         table = read_table(path, ("uid", "filename", "projection"))
         table["image_id"] = [_canonical(f"CXR{name.removesuffix('.dcm.png')}") for name in table["filename"]]
-        return table
-
-    def _views(self) -> dict[str, View]:
-        projections = self._projections()
-        if projections is None:
-            return {}
-        pairs = zip(projections["image_id"], projections["projection"], strict=True)
-        return {image_id: view_of(projection) for image_id, projection in pairs}
+        table["view"] = table["projection"].map(view_of)
+        images, various = one_row_each(path, table, ["image_id"])
+        self.left_out[AGAIN] += len(table) - len(images)
+        self.doubts.extend(various)
+        return dict(zip(images["image_id"], images["view"], strict=True))
 
     def _image_files(self) -> dict[str, Path]:
         """Image id -> file, whatever the folder and whichever of the two ways of naming it; a PNG before a DICOM."""
@@ -201,6 +184,29 @@ def _canonical(image_id: str) -> str:
     return re.sub(r"^(CXR\d+)_\d+_IM", r"\1_IM", image_id)
 
 
+def _read_kaggle(path: Path, image_ids: Sequence[str]) -> list[_Record]:
+    reports = read_table(path, ("uid", "MeSH", "findings", "impression"))
+    check_known(path, reports, "uid", r"\d+")
+    of_report: dict[str, list[str]] = {}
+    for image_id in image_ids:
+        if match := IMAGE_ID.match(image_id):
+            of_report.setdefault(match[1], []).append(image_id)
+    return [
+        _Record(
+            uid=row["uid"],
+            sections=_texts((name, row.get(name, "")) for name in SECTIONS),
+            mesh=tuple(row["MeSH"].split(";")),
+            image_ids=tuple(of_report.get(row["uid"], ())),
+        )
+        for row in reports.to_dict("records")
+    ]
+
+
+def _texts(sections: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Sections on a line each; a blank one, or one that says "nan", is none."""
+    return {name: " ".join(text.split()) for name, text in sections if not says_nothing(text)}
+
+
 def _read_xml(path: Path) -> _Record:
     try:
         root = ElementTree.fromstring(read_bytes(path, LARGEST_REPORT), forbid_dtd=True)
@@ -212,10 +218,9 @@ def _read_xml(path: Path) -> _Record:
         raise UserError(
             f"{path}: not an Open-I report; expected <eCitation> with <uId id='CXR...'>, found <{root.tag}>"
         )
-    sections = {e.get("Label", "").lower(): " ".join((e.text or "").split()) for e in root.iter("AbstractText")}
     return _Record(
         uid=uid.get("id", "").removeprefix("CXR"),
-        sections={name: text for name, text in sections.items() if text},
+        sections=_texts((e.get("Label", "").lower(), "".join(e.itertext())) for e in root.iter("AbstractText")),
         mesh=tuple(major.text or "" for major in root.findall("MeSH/major")),
         image_ids=tuple(_canonical(image.get("id", "")) for image in root.iter("parentImage")),
     )

@@ -15,7 +15,7 @@ from vkd_pyro.data.corpora.common.files import none_of
 from vkd_pyro.data.corpora.common.padchest_terms import EXCLUDE, labels_of_terms
 from vkd_pyro.data.corpora.common.patients import known_age, sex_of
 from vkd_pyro.data.corpora.common.strange import check_names
-from vkd_pyro.data.corpora.common.tables import agreed, cells_of, check_known, read_table
+from vkd_pyro.data.corpora.common.tables import AGAIN, agreed, cells_of, check_known, read_table
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.labels.findings import CHEXPERT_FINDINGS
 from vkd_pyro.data.splits import split_of
@@ -60,8 +60,8 @@ class PadChest(Corpus):
 
     A study's terms say what is present. What they do not name is absent, unless a term is near it
     (`padchest_terms.py`), or the report compares only ("unchanged") or judges the picture ("suboptimal study"): then it
-    is unknown. "normal" alone is No Finding. A study without a term is unlabelled; one marked "exclude" is left out. A
-    few of the PNG files are truncated: `data.selection.bad_images.policy skip` leaves them out.
+    is unknown. "normal" alone is No Finding. A study without a known term is unlabelled; one marked "exclude" is left
+    out. A few of the PNG files are truncated: `data.selection.bad_images.policy skip` leaves them out.
 
     Args:
         root: the folder with `PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv` (or gzipped), and the images in
@@ -98,7 +98,10 @@ class PadChest(Corpus):
         self.left_out.clear()
         self.doubts.clear()
         grouped: dict[str, list[_Image]] = {}
+        owners: dict[str, str] = {}
         for study, image in zip(table["StudyID"], _images(path, table), strict=True):
+            if owners.setdefault(image.name, study) != study:
+                raise UserError(f"{path}: row {image.row}: its image is another study's, too; fetch the table again")
             grouped.setdefault(study, []).append(image)
         studies = [study for name, images in grouped.items() if (study := self._study(path, name, images)) is not None]
         if not studies and self.left_out["images listed, but no file"]:
@@ -126,7 +129,9 @@ class PadChest(Corpus):
             self.left_out["studies not labelled by physicians"] += 1
             return None
         files, views = [], []
-        for image in images:
+        once = {image.name: image for image in images}
+        self.left_out[AGAIN] += len(images) - len(once)
+        for image in once.values():
             if image.inverted and self.inverted == "drop":
                 self.left_out["images stored with bone dark (MONOCHROME1)"] += 1
             elif (file := self._file(image)) is None:

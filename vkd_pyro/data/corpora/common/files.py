@@ -33,11 +33,28 @@ def _others(folder: Path, cell: str) -> Iterator[tuple[str, Path]]:
     yield "with what is written as %20 decoded", folder / unquote(cell)
     yield "without file://", folder / cell.removeprefix("file://")
     path = folder / cell
-    try:
-        names = os.listdir(path.parent)
-    except (OSError, ValueError):
-        names = []
-    yield from (("in other capitals", path.parent / name) for name in names if name.lower() == path.name.lower())
+    yield from (("in other capitals", other) for other in _in_other_capitals(folder, cell))
     yield from ((f"with the suffix {suffix}", path.with_name(path.name + suffix)) for suffix in SUFFIXES if path.name)
     yield from ((f"with the suffix {suffix}", path.with_suffix(suffix)) for suffix in SUFFIXES if path.name)
-    yield "without the folders before its name", folder / path.name
+    parts = [part for part in cell.split("/") if part]
+    shorter = (folder.joinpath(*parts[number:]) for number in range(len(parts)))  # of C:/Users/a/images/1.png
+    yield from (("without the first of its folders", other) for other in shorter)
+
+
+def _in_other_capitals(folder: Path, cell: str) -> list[Path]:
+    """The files that a cell names where capitals do not count, as on Windows and macOS."""
+    found = [folder]
+    for part in Path(cell).parts:
+        names = ((place, name) for place in found for name in _names(place, part))
+        found = [place / name for place, name in names if name.lower() == part.lower()]
+    return found
+
+
+def _names(folder: Path, part: str) -> list[str]:
+    """What there may be in place of a part of a path."""
+    if part in ("/", ".."):
+        return [part]
+    try:
+        return os.listdir(folder)
+    except (OSError, ValueError):
+        return []

@@ -80,11 +80,35 @@ NEAR: dict[str, set[str]] = {
 }
 """Finding -> terms by which it may be there."""
 
+OTHERS = {
+    *("adenopathy", "air fluid level", "air trapping", "aortic atheromatosis", "aortic button enlargement"),
+    *("aortic elongation", "ascendent aortic elongation", "axial hyperostosis", "azygoesophageal recess shift"),
+    *("azygos lobe", "blastic bone lesion", "bone cement", "bone metastasis", "breast mass", "bronchiectasis"),
+    *("bronchovascular markings", "bullas", "calcified adenopathy", "calcified densities", "calcified fibroadenoma"),
+    *("calcified mediastinal adenopathy", "cervical rib", "chilaiditi sign", "chronic changes", "copd signs"),
+    *("costochondral junction hypertrophy", "descendent aortic elongation", "dextrocardia"),
+    *("diaphragmatic eventration", "emphysema", "end on vessel", "esophagic dilatation", "fibrotic band"),
+    *("flattened diaphragm", "goiter", "gynecomastia", "heart valve calcified", "hemidiaphragm elevation"),
+    *("hemothorax", "hiatal hernia", "hilar enlargement", "hyperinflated lung", "kyphosis", "lipomatosis"),
+    *("lung vascular paucity", "lymphangitis carcinomatosa", "lytic bone lesion", "mammary prosthesis", "mastectomy"),
+    *("mediastinal shift", "nipple shadow", "non axial articular degenerative changes", "obesity", "osteopenia"),
+    *("osteoporosis", "pectum carinatum", "pectum excavatum", "pneumomediastinum", "pneumoperitoneo"),
+    *("post radiotherapy changes", "pseudonodule", "pulmonary artery enlargement", "pulmonary artery hypertension"),
+    *("pulmonary fibrosis", "pulmonary hypertension", "respiratory distress", "right sided aortic arch"),
+    *("sclerotic bone lesion", "scoliosis", "soft tissue mass", "sternoclavicular junction hypertrophy"),
+    *("subacromial space narrowing", "subcutaneous emphysema", "supra aortic elongation", "surgery breast"),
+    *("surgery humeral", "surgery neck", "thoracic cage deformation", "tracheal shift", "tuberculosis"),
+    *("tuberculosis sequelae", "vascular hilar enlargement", "vertebral degenerative changes"),
+}
+"""The other terms of the label trees, which say nothing of CheXpert's findings."""
+KNOWN = {NORMAL, NOTHING_NEW, POOR, EXCLUDE}.union(OTHERS, *OWN.values(), *NEAR.values())
+"""All terms. A report none of whose terms is among them, as in a table that was translated, says nothing."""
+
 
 def labels_of_terms(terms: Collection[str]) -> NDArray[np.float32]:
     """What the terms of a report say of the 14, float32 [14]: 1, 0, or NaN where they say nothing."""
     named = set(terms)
-    unsaid = np.nan if not named or named & {NOTHING_NEW, POOR} else ABSENT
+    unsaid = np.nan if not named & KNOWN or named & {NOTHING_NEW, POOR} else ABSENT
     labels = {
         finding: PRESENT if named & own else np.nan if named & NEAR.get(finding, set()) else unsaid
         for finding, own in OWN.items()

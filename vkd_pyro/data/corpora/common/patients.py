@@ -3,13 +3,11 @@
 import re
 from math import isnan, nan
 
+from vkd_pyro.data.ids import NONE
 from vkd_pyro.data.study import Sex
 
 SEXES: dict[str, Sex] = {"f": "female", "female": "female", "m": "male", "male": "male"}
-BLANK = {
-    *("", "nan", "na", "n/a", "<na>", "none", "null", "nil", "#n/a", ".", "-", "--", "?", "u", "unk", "unknown"),
-    *("missing", "not available", "not stated", "not known", "unspecified", "undisclosed", "unbekannt"),
-}
+BLANK = NONE | {"#n/a", "u"}
 """Cells that say that something is not known."""
 OTHER_SEX = {
     *("o", "x", "d", "n", "i", "other", "indeterminate", "undetermined", "undifferentiated", "ambiguous", "intersex"),

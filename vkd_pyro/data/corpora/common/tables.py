@@ -24,6 +24,9 @@ from vkd_pyro.utils.reading import check_plain
 CODES = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": -1.0, "-1.0": -1.0, "": UNMENTIONED}
 CODES |= {"1,0": 1.0, "0,0": 0.0, "-1,0": -1.0}  # with a decimal comma, as tables separated by semicolons have it
 
+AGAIN = "rows that name an image again"
+"""Why readers leave such rows out."""
+
 
 def find_table(folder: Path, name: str) -> Path | None:
     """`folder/name`, gzipped or not; None where there is neither."""
@@ -125,3 +128,42 @@ def agreed(labels: NDArray[np.float32]) -> NDArray[np.float32]:
     """What all rows of the labels of a study say, [N, K] -> [K]; NaN where two of them say different things."""
     same = (labels == labels[0]) | (np.isnan(labels) & np.isnan(labels[0]))
     return np.where(same.all(axis=0), labels[0], np.float32(np.nan))
+
+
+def study_labels(
+    path: Path, studies: Sequence[str], labels: NDArray[np.float32]
+) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
+    """What all rows of each study say, study -> [K], NaN where they differ; and what there is to tell of that.
+
+    Args:
+        path: of the table.
+        studies: of each of N rows.
+        labels: of each row, [N, K], known throughout.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, study in enumerate(studies):
+        rows.setdefault(study, []).append(row)
+    found = {study: labels[of[0]] if len(of) == 1 else agreed(labels[of]) for study, of in rows.items()}
+    differ = sum(int(np.isnan(found[study]).sum()) for study, of in rows.items() if len(of) > 1)
+    told = f"{path}: {differ:,} labels on which rows of a study differ, and are taken as unknown; fetch the table again"
+    return found, [told] * (differ > 0)
+
+
+def one_row_each(path: Path, table: pd.DataFrame, image: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The first row of each image; and what there is to tell of those whose rows differ in "view", which is unknown.
+
+    Args:
+        path: of the table.
+        table: with the column "view", of a `View` each.
+        image: the columns that name an image.
+    """
+    differ = table.drop_duplicates([*image, "view"]).duplicated(image, keep=False)
+    once = table.drop_duplicates(image)
+    odd = differ[once.index]
+    if not odd.any():
+        return once, []
+    row = int(np.flatnonzero(odd)[0])
+    told = (
+        f"{path}: {odd.sum():,} images have several views, as that of row {once.index[row] + 2}, and count as of none"
+    )
+    return once.assign(view=once["view"].mask(odd, "unknown")), [f"{told}; fetch the table again"]
