@@ -173,6 +173,14 @@ def test_predictions_go_on_and_refuse_blocks_of_another(bundle_folder, many, tmp
     assert found[2] == predicted(bundle_folder, many, tmp_path / "whole.csv")[2]
 
 
+def test_what_is_asked_wrongly_leaves_no_blocks(bundle_folder, many, tmp_path, monkeypatch):
+    monkeypatch.setattr(on_ray, "ray_executor", lambda *_: given(Backwards()))
+    arguments = ("predict", bundle_folder, many, "--output", tmp_path / "a.csv", "--executor", "ray")
+    assert "level: found 2, expected between 0 and 1" in refusal(*arguments, "--level", "2")
+    assert "no finding 'Nothing'" in refusal(*arguments, "--query", "Nothing")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_block_is_named(bundle_folder, many, tmp_path, small_blocks, monkeypatch):
     class Damaging(Backwards):
         def run(self, write, blocks, *rest, **options):

@@ -24,6 +24,9 @@ from vkd_pyro.utils.terms import term
         ("No large effusion.", "Pleural Effusion", ("absent", "not said", "not said")),
         ("The lungs are clear.", "Pneumothorax", ("not mentioned", "not said", "not said")),
         ("Effusion on the left. Effusion on the right.", "Pleural Effusion", ("present", "both", "not said")),
+        ("Mod LLL consolidation.", "Consolidation", ("present", "left", "moderate")),
+        ("Small Rt effusion.", "Pleural Effusion", ("present", "right", "mild")),
+        ("B/L effusions.", "Pleural Effusion", ("present", "both", "not said")),
     ],
 )
 def test_facts_say_presence_side_and_severity(report, finding, expected):

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser, Namespace, lazy_instance
 from vkd_pyro.artifacts.config import add_allowed, add_data, add_method, judge, new_parser, parse, read_yaml
 from vkd_pyro.artifacts.names import check_names
 from vkd_pyro.cli.terminal import say, say_stage
-from vkd_pyro.utils.errors import UserError
+from vkd_pyro.utils.errors import UserError, check_seed
 
 PARTS = {
     "data": "StudyData",
@@ -143,6 +143,7 @@ def build(settings: Namespace, trained: bool = False) -> Namespace:
 
     from vkd_pyro.artifacts.run import without_weights
 
+    check_seed(settings.seed)
     torch.manual_seed(settings.seed)
     return train_parser().instantiate(without_weights(settings) if trained else settings)
 

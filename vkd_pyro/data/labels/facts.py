@@ -17,13 +17,13 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 """The values of each, by their codes 0, 1, 2, 3."""
 
 SIDES = {
-    1: re.compile(r"\bleft\b|\bleft[- ]sided\b|\blingula", re.IGNORECASE),
-    2: re.compile(r"\bright\b|\bright[- ]sided\b", re.IGNORECASE),
-    3: re.compile(r"\bbilateral|\bboth\b|\bbibasilar|\bbibasal|\bbiapical", re.IGNORECASE),
+    1: re.compile(r"\bleft\b|\bleft[- ]sided\b|\blingula|\b(?:lll|lul|lt|l)\b(?![/-])", re.IGNORECASE),
+    2: re.compile(r"\bright\b|\bright[- ]sided\b|\b(?:rll|rul|rml|rt|r)\b(?![/-])", re.IGNORECASE),
+    3: re.compile(r"\bbilat|\bboth\b|\bbibasilar|\bbibasal|\bbiapical|\bb/l\b", re.IGNORECASE),
 }
 SEVERITIES = {
     1: re.compile(r"\bmild|\bsmall\b|\bminimal|\btiny\b|\bslight|\bsubtle|\btrace\b|\bminor\b|\bborderline", re.I),
-    2: re.compile(r"\bmoderate", re.I),
+    2: re.compile(r"\bmoderate|\bmod\b", re.I),
     3: re.compile(r"\bsevere|\blarge\b|\bmassive|\bmarked|\bextensive|\bdense\b|\bgross", re.I),
 }
 CLAUSE_END = re.compile(r"[.;!?]\s|\n|,\s(?=and\b|but\b|with no\b|no\b)")
