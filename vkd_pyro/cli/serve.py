@@ -15,7 +15,6 @@ from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.reading import read_text
 
 if TYPE_CHECKING:
-    from vkd_pyro.artifacts.bundle import Bundle
     from vkd_pyro.artifacts.predictor import Predictor
     from vkd_pyro.serving.http.guard import Access
 
@@ -94,24 +93,23 @@ def main(arguments: list[str]) -> int:
     return _run(uvicorn.Server(config), settings.host)
 
 
-def _loaded(settings: Namespace) -> tuple["Predictor", "Bundle | None"]:
+def _loaded(settings: Namespace) -> tuple["Predictor", "Predictor | None"]:
     """What predicts, and the network for heat maps."""
-    from vkd_pyro.artifacts.bundle import Bundle
-    from vkd_pyro.artifacts.export import load_predictor
-    from vkd_pyro.artifacts.export.writing import converted
+    from vkd_pyro.artifacts.export import Export, load_predictor
 
     trusted, by_torch = (settings.allow_module, settings.trusted_key), settings.engine == "torch"
     if by_torch and settings.export:
         raise UserError("--engine torch: an export is computed by OpenVINO; drop --export or --engine")
     given = load_predictor(settings.bundle, "torch" if by_torch else "auto", *trusted)
-    if not isinstance(given, Bundle):
+    if isinstance(given, Export):
         if settings.export:
             raise UserError(f"--export: {settings.bundle} is an export already; give the bundle that it was made of")
         return given, None
     export = settings.export or settings.bundle.absolute().parent / "export"
     if settings.export or (export.is_dir() and not by_torch):
         return load_predictor(export, "auto", *trusted), given
-    return (converted(given) if settings.engine == "openvino" else given), given
+    by_openvino = settings.engine == "openvino"
+    return (load_predictor(settings.bundle, "openvino", *trusted) if by_openvino else given), given
 
 
 def _run(server: "object", host: str) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vkd_pyro.artifacts.bundle import Bundle
+from vkd_pyro.artifacts.export import Export
 from vkd_pyro.prediction.files import Predicted
 from vkd_pyro.prediction.queries import ANY, Answer, parse
 from vkd_pyro.prediction.tables import Row, nested
@@ -48,7 +48,7 @@ def model_info(engine: Engine, version: str) -> dict[str, Any]:
         "bundle_sha256": bundle.bundle_hash,
         "weights_sha256": bundle.weights_hash,
         "version": version,
-        "engine": "torch" if isinstance(bundle, Bundle) else "openvino",
+        "engine": "openvino" if isinstance(bundle, Export) else "torch",
         "findings": list(bundle.findings),
         "views": list(bundle.views),
         "image_size": bundle.transform.size,

@@ -17,7 +17,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from vkd_pyro import __version__
-from vkd_pyro.artifacts.bundle import Bundle
 from vkd_pyro.artifacts.predictor import Predictor
 from vkd_pyro.prediction.prediction import UncertaintySources
 from vkd_pyro.prediction.queries import parse
@@ -65,7 +64,7 @@ class Service:
         level: float = 0.95,
         limits: Limits | None = None,
         access: Access | None = None,
-        network: Bundle | None = None,
+        network: Predictor | None = None,
     ) -> None:
         if network is not None and network.bundle_hash != bundle.bundle_hash:
             found = f"made of bundle {bundle.bundle_hash[:12]}, and the bundle is {network.bundle_hash[:12]}"

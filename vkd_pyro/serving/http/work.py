@@ -10,11 +10,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from vkd_pyro.artifacts.bundle import Bundle
+from vkd_pyro.artifacts.export import Export
 from vkd_pyro.artifacts.predictor import Predictor
 from vkd_pyro.data.images.image_transform import read_gray
-from vkd_pyro.explanations import library
-from vkd_pyro.explanations.images import cells, grad_cam
 from vkd_pyro.prediction.files import Predicted, predict_files
 from vkd_pyro.prediction.images import Unread
 from vkd_pyro.prediction.prediction import UncertaintySources
@@ -107,10 +105,10 @@ class Engine:
         uncertainty: UncertaintySources,
         level: float,
         limits: Limits,
-        network: Bundle | None = None,
+        network: Predictor | None = None,
     ) -> None:
         self.bundle, self.uncertainty, self.level, self.limits = bundle, uncertainty, level, limits
-        self.network = network or (bundle if isinstance(bundle, Bundle) else None)
+        self.network = network or (None if isinstance(bundle, Export) else bundle)
         self.no_heat_maps, self.resolution = self._heat_maps()
 
     def __call__(self, jobs: Sequence[Predict | Draw]) -> list[Said | Drawn | Exception]:
@@ -172,6 +170,8 @@ class Engine:
         return _png(gray)
 
     def _maps(self, gray: Image.Image, findings: Sequence[str]) -> tuple[bytes, ...]:
+        from vkd_pyro.explanations.images import grad_cam
+
         bundle = self._with_network()
         pixels = bundle.transform(np.asarray(gray)).float()[None] / 255
         numbers = [bundle.findings.index(finding) for finding in findings]
@@ -179,7 +179,7 @@ class Engine:
         maps = grad_cam(bundle.model, pixels.to(device), numbers, seed=self.uncertainty.seed)[0].float().cpu().numpy()
         return tuple(_png(Image.fromarray(np.rint(255 * cam.clip(0, 1)).astype(np.uint8))) for cam in maps)
 
-    def _with_network(self) -> Bundle:
+    def _with_network(self) -> Predictor:
         if self.no_heat_maps or self.network is None:
             raise UserError(self.no_heat_maps)
         return self.network
@@ -188,7 +188,10 @@ class Engine:
         """Why there are none, and how fine they are; found out before anybody asks."""
         if self.network is None:
             return "no heat maps: they need a network's gradients, which an export has not; serve the bundle", None
-        import torch
+        import torch  # which an export does without
+
+        from vkd_pyro.explanations import library
+        from vkd_pyro.explanations.images import cells
 
         size, model = self.network.transform.size, self.network.model
         device = next(model.parameters()).device
