@@ -319,7 +319,7 @@ def test_a_store_without_room_is_one_line_and_goes_on(size, trained, tmp_path):
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
 @pytest.mark.parametrize("size", [0, 1000])
 def test_predictions_without_room_are_not_written(size, suffix, trained, tmp_path):
-    Image.new("L", (32, 32)).save(tmp_path / "image.png")
+    Image.frombytes("L", (32, 32), bytes(range(256)) * 4).save(tmp_path / "image.png")
     no_room(size, "predict", trained / "run/bundle", tmp_path / "image.png", "--output", tmp_path / f"out.{suffix}")
     assert [path.name for path in tmp_path.iterdir()] == ["image.png"]
 

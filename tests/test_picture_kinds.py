@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.test_images import (
+    RAMP,
     chunk,
     dataset,
     encapsulate,
@@ -25,6 +26,8 @@ from vkd_pyro.data.images.dicom.header import is_dicom, mismatches, read_header
 from vkd_pyro.data.images.files import MAX_BYTES
 from vkd_pyro.data.images.image_transform import ImageTransform, read_gray
 from vkd_pyro.data.images.levels import gray_levels, is_flat
+from vkd_pyro.data.images.raster import read_raster
+from vkd_pyro.data.images.sizes import size_of
 from vkd_pyro.utils.errors import UserError
 
 pydicom = pytest.importorskip("pydicom", minversion="3")
@@ -33,25 +36,32 @@ from pydicom.uid import (  # noqa: E402  (once it is known to be there)
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
 )
 
 ROWS, COLUMNS = np.mgrid[:32, :32]
 CHEST = (2103 + 1904 * np.sin(ROWS / 9) * np.cos(COLUMNS / 7)).round().astype(np.uint16)
 """A smooth picture of 12 bits."""
+NOISE = np.random.default_rng(0).integers(0, 16, CHEST.shape)
 SHOWN = (CHEST / 4095 * 255).round().astype(np.uint8)
 """By all of the 12 bits."""
 RANGE = stretched(CHEST)
 """From its least to its greatest value."""
 
 
+NEEDS = {JPEG2000Lossless: "openjpeg", JPEGLSLossless: "jpeg_ls"}
+"""Packages of the encoders that may not be there."""
+
+
 def dicom(tmp_path, pixels=CHEST, stored=12, compress=None, after=None, **tags):
     """A file with these tags, compressed if wanted, and then with those of `after`."""
     made = dataset(pixels, stored=stored, **tags)
     if compress is not None:
-        if compress == JPEG2000Lossless:
-            pytest.importorskip("openjpeg")
+        if compress in NEEDS:
+            pytest.importorskip(NEEDS[compress])
         made.compress(compress)
     for tag, value in (after or {}).items():
         setattr(made, tag, value)
@@ -171,6 +181,18 @@ def test_pixels_that_are_not_where_the_high_bit_says_are_left_where_they_are(tmp
     close(read(dicom(tmp_path, CHEST, HighBit=15, WindowCenter=2048, WindowWidth=4096)), SHOWN)
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int16])
+@pytest.mark.parametrize("junk", [ROWS % 5 == 0, (ROWS % 5 == 0) * 15, NOISE], ids=["bit", "overlay", "noise"])
+def test_what_lies_below_pixels_in_the_high_bits_is_no_part_of_them(junk, kind, tmp_path):
+    pixels = (CHEST.astype(kind) - (2048 if kind == np.int16 else 0)) << 4 | junk.astype(kind)
+    close(read(dicom(tmp_path, pixels, HighBit=15)), RANGE)
+
+
+def test_nor_is_what_lies_above_them(tmp_path):
+    pixels = CHEST << 2 | (ROWS % 5 == 0) * np.uint16(3) | (COLUMNS % 5 == 0) * np.uint16(1 << 15)
+    close(read(dicom(tmp_path, pixels, HighBit=13)), RANGE)
+
+
 def test_more_bits_than_are_stored_that_are_no_overlay_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"pixel values up to \d+, more than BitsStored 10 can hold"):
         read(dicom(tmp_path, CHEST, stored=10))
@@ -196,6 +218,52 @@ def test_more_bits_than_are_stored_that_are_no_overlay_are_refused(tmp_path):
 )
 def test_of_a_jpeg2000_the_codestream_says_bits_and_sign(pixels, stored, after, tmp_path):
     close(read(dicom(tmp_path, pixels, stored=stored, compress=JPEG2000Lossless, after=after)), RANGE)
+
+
+SIGNED = CHEST.astype(np.int16) - 2048
+
+
+@pytest.mark.parametrize("compress", [None, RLELossless, JPEGLSLossless])
+@pytest.mark.parametrize(
+    ("pixels", "stored", "sign"),
+    [
+        (SIGNED, 16, 0),
+        (SIGNED, 12, 0),
+        (SIGNED.view(np.uint16) & 0x0FFF, 12, 0),
+        (CHEST << 4, 16, 1),
+        (SHOWN, 8, 1),
+    ],
+    ids=["int16", "int12", "masked12", "uint16", "uint8"],
+)
+def test_a_picture_that_its_sign_tears_has_the_other(pixels, stored, sign, compress, tmp_path):
+    gray = read(dicom(tmp_path, pixels, stored=stored, compress=compress, after={"PixelRepresentation": sign}))
+    close(gray, stretched(pixels) if pixels is SHOWN else RANGE)
+
+
+def test_a_window_is_of_values_of_the_right_sign(tmp_path):
+    after = {"PixelRepresentation": 0, "WindowCenter": 0, "WindowWidth": 4096}
+    close(read(dicom(tmp_path, SIGNED, stored=16, after=after)), SHOWN)
+
+
+LETTERS = (ROWS > 20) & (COLUMNS % 4 < 2)
+BLURRED = LETTERS * np.random.default_rng(0).integers(3900, 4096, CHEST.shape)
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.where(LETTERS, 4095, CHEST // 2),
+        np.where(LETTERS, 4095, CHEST // 20),
+        np.where(LETTERS, BLURRED, CHEST),
+        np.where(COLUMNS % 2, CHEST, 4095 * (ROWS > 15)),
+        np.random.default_rng(0).integers(0, 4096, CHEST.shape),
+    ],
+    ids=["letters", "letters on black", "blurred letters", "masks", "noise"],
+)
+def test_black_beside_white_is_no_tear(pixels, sign, tmp_path):
+    pixels = pixels.astype(np.int16) - 2048 if sign else pixels.astype(np.uint16)
+    close(read(dicom(tmp_path, pixels)), stretched(pixels))
 
 
 def test_a_sign_that_the_pixels_do_not_have_is_refused(tmp_path):
@@ -325,6 +393,11 @@ def test_a_slope_of_zero_is_refused(tmp_path):
         read(dicom(tmp_path, RescaleSlope=0, RescaleIntercept=5))
 
 
+@pytest.mark.parametrize("width", [0, -1])
+def test_a_window_of_no_width_is_passed_over_where_there_is_another(width, tmp_path):
+    close(read(dicom(tmp_path, WindowCenter=[1, 2048], WindowWidth=[width, 4096])), SHOWN)
+
+
 def test_a_center_without_a_width_is_no_window(tmp_path):
     close(read(dicom(tmp_path, WindowCenter=100)), RANGE)
 
@@ -358,6 +431,14 @@ def test_values_of_fewer_bits_in_16_are_scaled_by_their_bits(bits, color, said, 
 
 def test_values_that_were_scaled_to_16_bits_have_them_whatever_sbit_says(tmp_path):
     content = deep_png((CHEST << 4)[..., None], 0, chunk(b"sBIT", b"\x0c"))
+    close(gray_of(content, tmp_path), SHOWN)
+
+
+@pytest.mark.parametrize("said", [17, 32, 255])
+@pytest.mark.parametrize("color", [0, 2])
+def test_sbit_of_more_bits_than_a_sample_has_says_nothing(said, color, tmp_path):
+    channels = 3 if color == 2 else 1
+    content = deep_png(np.repeat(CHEST[..., None], channels, -1), color, chunk(b"sBIT", bytes([said] * channels)))
     close(gray_of(content, tmp_path), SHOWN)
 
 
@@ -397,6 +478,162 @@ def test_a_picture_in_transparency_alone_is_refused(mode, colour, tmp_path):
         content = encoded(image)
     with pytest.raises(UserError, match=r"a\.png: one colour, and the picture in its transparency alone"):
         gray_of(content, tmp_path)
+
+
+# ----------------------------------------------------------------------- files that end before they should
+
+
+def framed(frame, syntax):
+    """A file whose compressed image is well packed, whatever it is."""
+    made = dataset(CHEST, stored=12, syntax=syntax, PixelData=encapsulate([frame]))
+    made["PixelData"].is_undefined_length = True
+    return made
+
+
+def frame_of(tmp_path, syntax):
+    """A whole compressed image."""
+    if syntax == JPEGLosslessSV1:
+        return lossless_jpeg(CHEST)
+    if syntax == JPEGBaseline8Bit:
+        return encoded(Image.fromarray(SHOWN), "JPEG", quality=100)
+    made = pydicom.dcmread(dicom(tmp_path, compress=syntax))
+    return pydicom.encaps.get_frame(made.PixelData, 0, number_of_frames=1)
+
+
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_compressed_image_that_is_cut_is_refused(share, syntax, tmp_path):
+    if syntax in (JPEGBaseline8Bit, JPEGLosslessSV1):
+        pytest.importorskip("libjpeg")
+    frame = frame_of(tmp_path, syntax)
+    assert read(written(framed(frame, syntax), tmp_path / "whole.dcm")).shape == CHEST.shape
+    path = written(framed(frame[: int(share * len(frame))], syntax), tmp_path / "cut.dcm")
+    with pytest.raises(
+        UserError, match=r"cut\.dcm: (truncated image \(a JPEG without an end\)|damaged DICOM pixel data)"
+    ):
+        read(path)
+
+
+def test_a_file_that_is_cut_in_its_compressed_image_is_called_truncated(tmp_path):
+    path = dicom(tmp_path, compress=RLELossless)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"a\.dcm: no DICOM tag PixelData, or a truncated one"):
+        read(path)
+
+
+BRIGHT = np.random.default_rng(0).integers(129, 256, (64, 64), dtype=np.uint8)
+"""Noise: no block of it is middle gray."""
+
+
+@pytest.mark.parametrize("least_side", [None, 32])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"], ids=["cut", "ended"])
+def test_a_jpeg_that_is_cut_is_refused_even_if_it_was_given_an_end(end, mode, least_side, tmp_path):
+    whole, path = encoded(Image.fromarray(BRIGHT).convert(mode), "JPEG", quality=95), tmp_path / "a.jpg"
+    path.write_bytes(whole)
+    assert np.asarray(read_raster(path, 4096, least_side)).min() > 100
+    start = whole.index(b"\xff\xda") + 20
+    for place in np.linspace(start, start + 0.7 * (len(whole) - start), 5).astype(int):
+        path.write_bytes(whole[:place] + end)
+        with pytest.raises(
+            UserError, match=r"a\.jpg: truncated image \(a JPEG (without an end|whose data end early)\)"
+        ):
+            read_raster(path, 4096, least_side)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_ends_in_middle_gray_is_whole(progressive, tmp_path):
+    pixels = np.where(np.arange(64)[:, None] < 32, BRIGHT, np.uint8(128))
+    content = encoded(Image.fromarray(pixels), "JPEG", quality=95, progressive=progressive)
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert (np.asarray(read_gray(tmp_path / "a.jpg"))[32:] == 128).all()
+
+
+@pytest.mark.parametrize(("color", "depth"), [(0, 1), (0, 8), (0, 16), (2, 8), (2, 16), (3, 8), (4, 16), (6, 8)])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_png_of_fewer_rows_than_it_says_is_refused(interlaced, color, depth, tmp_path):
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
+    steps = [(8, 8), (8, 8), (4, 8), (4, 4), (2, 4), (2, 2), (1, 2)] if interlaced else [(1, 1)]
+    whole = [b"\0" + b"\x7f" * -(-(32 // right) * bits // 8) for right, down in steps for _ in range(32 // down)]
+    palette = [chunk(b"PLTE", bytes(range(256)) * 3)] if color == 3 else []
+    path = tmp_path / "a.png"
+
+    def write(rows):
+        content = png(32, 32, *palette, chunk(b"IDAT", zlib.compress(b"".join(rows))), depth=depth, color=color)
+        header = content[12:28] + bytes([interlaced])
+        path.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
+
+    write(whole)
+    assert np.asarray(read_gray(path)).shape == (32, 32)
+    for count in (1, 20, len(whole) - 1):
+        write(whole[:count])
+        with pytest.raises(UserError, match=r"a\.png: truncated image \(a PNG whose rows end early\)"):
+            read_gray(path)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P", "I;16"])
+def test_a_png_whose_last_row_is_black_is_whole(mode, tmp_path):
+    image = Image.fromarray(np.where(ROWS < 20, SHOWN, 0).astype(np.uint8))
+    image = Image.fromarray(np.asarray(image).astype(np.uint16) << 8) if mode == "I;16" else image.convert(mode)
+    image.save(tmp_path / "a.png")
+    assert not np.asarray(read_gray(tmp_path / "a.png"))[20:].any()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (png(9, 9, chunk(b"IDAT", zlib.compress(bytes(90))), color=3), "AssertionError"),
+        (png(9, 9, chunk(b"IDAT", zlib.compress(bytes(90))), chunk(b"iCCP", b"")), "IndexError"),
+    ],
+    ids=["palette", "profile"],
+)
+def test_whatever_a_decoder_trips_over_is_said_in_one_line(content, found, tmp_path):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(
+        UserError, match=rf"a\.png: unreadable or truncated image \({found}: [^\n]*\); expected a whole"
+    ):
+        read_gray(tmp_path / "a.png")
+
+
+def test_whatever_a_header_trips_a_decoder_over_is_said_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(SHOWN)))
+    monkeypatch.setattr(Image, "open", lambda *arguments, **options: {}["no such chunk"])
+    with pytest.raises(UserError, match=r"a\.png: unreadable image; expected a whole PNG"):
+        size_of(tmp_path / "a.png")
+
+
+# ------------------------------------------------------------------- more pixel data than the header says
+
+
+@pytest.mark.parametrize(
+    ("pixels", "columns", "after"),
+    [
+        (CHEST, 32, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}),
+        (np.repeat(SHOWN, 3, -1), 32, {}),
+        (np.repeat(CHEST, 3, -1), 32, {}),
+        (np.repeat(SHOWN[:, :31], 3, -1)[:31], 31, {}),
+    ],
+    ids=["16 bits as 8", "colours", "colours of 16 bits", "odd colours"],
+)
+def test_pixel_data_of_more_bits_or_samples_are_refused(pixels, columns, after, tmp_path):
+    path = dicom(tmp_path, pixels, stored=8 * pixels.itemsize, after={"Columns": columns, **after})
+    with pytest.raises(UserError, match=r"a\.dcm: [\d,]+ bytes of pixel data, too many for [\d,]+ expected"):
+        read(path)
+
+
+@pytest.mark.parametrize("further", [1, 6, CHEST.size, 2 * CHEST.size])
+def test_a_second_frame_or_bytes_behind_the_pixels_change_nothing(further, tmp_path):
+    made = dataset(CHEST, stored=12)
+    made.PixelData += bytes(further)
+    close(read(written(made, tmp_path / "a.dcm")), RANGE)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_an_odd_number_of_bytes_has_another(size, tmp_path):
+    pixels = RAMP.astype(np.uint8)[:1, :size]
+    made = dataset(pixels)
+    made.PixelData += b"\0"
+    assert read(written(made, tmp_path / "a.dcm")).tolist() == (stretched(pixels) if size > 1 else pixels * 0).tolist()
 
 
 # -------------------------------------------------------------- what would take too long is not begun
@@ -549,6 +786,16 @@ def test_errors_of_damaged_files_hold_nothing_of_the_patient(tmp_path):
             said.append(str(error))
     assert len(said) > 50
     assert [text for text in said if any(part in text for part in fragments) or not text.isprintable()] == []
+
+
+@pytest.mark.parametrize("word", ["UNKNOWN", "none", "N/A", "Other", "-", "."])
+def test_a_word_for_nothing_is_as_blank(word, tmp_path):
+    assert mismatches(read_header(dicom(tmp_path, BodyPartExamined=word, ViewPosition=word)), ("frontal",)) == []
+
+
+@pytest.mark.parametrize("interpretation", ["monochrome1", "Monochrome1", "MONOCHROME1\\MONOCHROME1"])
+def test_an_interpretation_may_be_in_any_case_or_said_twice(interpretation, tmp_path):
+    close(read(dicom(tmp_path, PhotometricInterpretation=interpretation)), 255 - RANGE)
 
 
 # ----------------------------------------------------------------------------- hardly any gray levels

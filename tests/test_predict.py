@@ -40,6 +40,8 @@ from vkd_pyro.utils.errors import UserError
 
 FEW = UncertaintySources(num_samples=20)
 DATA = StudyData(Selection(TinyCorpus(300), image_size=32), loading=Loading(batch_size=64))
+PALE = np.linspace(200, 255, 1024).reshape(32, 32).astype(np.uint8)
+"""Unlike any image of the corpus, though not flat."""
 
 
 def trained(seed: int) -> VKD:
@@ -292,8 +294,8 @@ def test_ood_is_measured_as_after_training(bundle, tmp_path):
 
 
 def test_an_image_unlike_those_known_is_flagged(bundle, tmp_path):
-    Image.new("L", (32, 32), 255).save(tmp_path / "white.png")
-    (said,) = predicted(bundle, [tmp_path / "white.png"])
+    Image.fromarray(PALE).save(tmp_path / "pale.png")
+    (said,) = predicted(bundle, [tmp_path / "pale.png"])
     known = bundle.calibration.reference.held_out_scores.size
     assert (said.flagged, said.ood_p) == (True, pytest.approx(1 / (1 + known)))
     assert said.ood > 1
@@ -320,6 +322,19 @@ def test_files_are_read_no_further_than_needed(bundle, folder):
     assert isinstance(next(said), Predicted)
     assert len(asked) <= 3 * 2 + 1
     said.close()
+
+
+def test_a_study_without_an_image_is_refused_and_one_name_is_no_list(bundle, folder):
+    with pytest.raises(UserError, match=r"images: found a study without an image, \(\); leave it out"):
+        list(predict_files(bundle, [(), (folder / "a.png",)], FEW))
+    with pytest.raises(UserError, match=r"images: found one name, 'a\.png', expected several"):
+        predict_files(bundle, "a.png", FEW)
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63), 1.5, None])
+def test_a_seed_that_no_generator_takes_is_refused(seed):
+    with pytest.raises(UserError, match=r"seed: found .*, expected a whole number from -2\*\*62 to 2\*\*62"):
+        UncertaintySources(seed=seed)
 
 
 def test_dropout_and_augmentation_widen_the_interval_and_leave_the_calibrated_alone(bundle, folder):
@@ -392,6 +407,19 @@ def test_a_header_that_does_not_fit_is_a_warning_where_wanted(bundle, tmp_path):
     assert "view position LL is lateral, not frontal; to predict all the same, --on_mismatch warn" in refused.problem
     with pytest.warns(UserWarning, match=r"lateral\.dcm: view position LL is lateral, not frontal"):
         (said,) = predict_files(bundle, [lateral], on_mismatch="warn")
+    assert isinstance(said, Predicted)
+
+
+@pytest.mark.parametrize("pixels", [PALE * 0, PALE * 0 + 255, PALE // 8 * 8], ids=["black", "white", "few"])
+def test_a_picture_of_hardly_any_gray_levels_is_a_problem_or_where_wanted_a_warning(pixels, bundle, tmp_path):
+    flat = tmp_path / "flat.png"
+    Image.fromarray(pixels).save(flat)
+    (refused,) = predict_files(bundle, [flat])
+    assert refused == Unread(
+        flat, "hardly any gray levels, nothing is to be seen in it; to predict all the same, --on_mismatch warn"
+    )
+    with pytest.warns(UserWarning, match=r"flat\.png: hardly any gray levels"):
+        (said,) = predict_files(bundle, [flat], on_mismatch="warn")
     assert isinstance(said, Predicted)
 
 
@@ -557,8 +585,8 @@ def test_a_mistake_is_one_line(folders, folder, options, found, tmp_path, monkey
 
 
 def test_the_table_is_for_reading(folders, folder, tmp_path):
-    Image.new("L", (32, 32), 255).save(tmp_path / "white.png")
-    lines = done(folders["a"], folder / "a.png", tmp_path / "white.png").splitlines()
+    Image.fromarray(PALE).save(tmp_path / "pale.png")
+    lines = done(folders["a"], folder / "a.png", tmp_path / "pale.png").splitlines()
     assert lines[0].split() == [
         "finding",
         "probability",
@@ -572,7 +600,7 @@ def test_the_table_is_for_reading(folders, folder, tmp_path):
         "threshold",
         "answer",
     ]
-    assert [lines[1], lines[5]] == [str(folder / "a.png"), str(tmp_path / "white.png")]
+    assert [lines[1], lines[5]] == [str(folder / "a.png"), str(tmp_path / "pale.png")]
     (said,) = predicted(load_bundle(folders["a"]), [folder / "a.png"], FEW)
     cells = {line[:14].strip(): line[14:].split() for line in lines[2:5]}
     assert set(cells) == set(TinyCorpus.findings)

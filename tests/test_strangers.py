@@ -517,7 +517,7 @@ from vkd_pyro.cli import main
 findings = ("\\u00d6dem", "Fracture", "Pneumonia")
 save_bundle(Path(sys.argv[1]), make_model(), findings, TRANSFORM, "# \\u00d6dem\\n")
 assert load_bundle(sys.argv[1]).card == "# \\u00d6dem\\n"
-Image.new("L", (20, 20), 9).save(sys.argv[2])
+Image.frombytes("L", (20, 20), bytes(range(200)) * 2).save(sys.argv[2])
 sys.exit(main(["predict", sys.argv[1], sys.argv[2]]))
 """
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vkd_pyro.data.images.dicom.header import is_dicom, mismatches, read_header
 from vkd_pyro.data.images.files import opened
 from vkd_pyro.data.images.image_transform import ImageTransform
+from vkd_pyro.data.images.levels import is_flat
 from vkd_pyro.data.images.raster import is_raster
 from vkd_pyro.utils.errors import UserError, one_line
 from vkd_pyro.utils.files import sha256_of
@@ -26,6 +27,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".dcm", ".dicom", ".dic")
 OTHERS = (".bmp", ".gif", ".jp2", ".j2k", ".tif", ".tiff", ".webp")
 NAMED = 3
 """So many of the files that are left out are named."""
+FLAT = "hardly any gray levels, nothing is to be seen in it"
+"""What is said of a picture that `is_flat`."""
 READERS = 4
 """Threads that read files while the network works."""
 
@@ -110,7 +113,8 @@ class ImageFile:
         image: its path, as given.
         sha256: of its content.
         pixels: uint8 [1, size, size], as the model reads it.
-        mismatch: how its DICOM header says that it is no X-ray of the model's kind; "" where it does not.
+        mismatch: how its DICOM header, or that it has hardly any gray levels, says that it is no X-ray of the model's
+            kind; "" where neither does.
     """
 
     image: Path
@@ -135,23 +139,30 @@ class Unread:
 def read_image(
     image: str | Path, transform: ImageTransform, views: tuple[str, ...], on_mismatch: Literal["error", "warn"]
 ) -> ImageFile | Unread:
-    """A file's pixels and hash; or why it is not read: missing, damaged, no image, or by its header another kind.
+    """A file's pixels and hash; or why it is not read: missing, damaged, no image, flat, or by its header another kind.
 
     Args:
         image: PNG, JPEG or DICOM.
         transform: of the model.
         views: that the model knows; a DICOM header is compared with them, other files say nothing.
-        on_mismatch: whether a header that does not fit is a problem.
+        on_mismatch: whether a header that does not fit, or hardly any gray levels (`is_flat`), is a problem.
     """
     path = Path(image)
     try:
-        mismatch = "; ".join(mismatches(read_header(path), views)) if is_dicom(path) else ""
-        if mismatch and on_mismatch == "error":
-            return Unread(path, f"{mismatch}; to predict all the same, --on_mismatch warn")
+        found = mismatches(read_header(path), views) if is_dicom(path) else []
+        if found and on_mismatch == "error":
+            return _refused(path, found)
         pixels = transform.array(path)
-        return ImageFile(path, sha256_of(path), pixels, mismatch)
+        found += [FLAT] if is_flat(pixels) else []
+        if found and on_mismatch == "error":
+            return _refused(path, found)
+        return ImageFile(path, sha256_of(path), pixels, "; ".join(found))
     except (UserError, OSError) as error:
         return Unread(path, one_line(error).removeprefix(f"{path}: "))
+
+
+def _refused(path: Path, found: list[str]) -> Unread:
+    return Unread(path, f"{'; '.join(found)}; to predict all the same, --on_mismatch warn")
 
 
 def read_images(

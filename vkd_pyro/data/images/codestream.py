@@ -45,7 +45,7 @@ def read_codestream(path: Path, content: bytes) -> Codestream | None:
     """What a compressed image is; None where it has no header that can be read.
 
     Raises:
-        UserError: to decode it would take too long, or too much memory.
+        UserError: to decode it would take too long, or too much memory; or a JPEG or JPEG-LS image has no end.
     """
     # A JP2 file has boxes before its codestream, which DICOM forbids and some write.
     if (start := content.find(b"\xff\x4f\xff\x51")) in range(128):
@@ -64,6 +64,8 @@ def _jpeg(path: Path, content: bytes) -> Codestream | None:
             raise UserError(f"{path}: a JPEG with more than {MAX_JUNK:,} bytes of padding; save it anew")
         kind, position = marker[1][0], marker.end()
         if kind == 0xDA:
+            if content.find(b"\xff\xd9", position) < 0:  # which cannot stand within the data of a scan
+                raise UserError(f"{path}: truncated image (a JPEG without an end); fetch it again")
             scans = content.count(b"\xff\xda", position) + 1
             if scans > MAX_SCANS:
                 raise UserError(f"{path}: a JPEG of {scans:,} scans, more than the limit of {MAX_SCANS}; save it anew")

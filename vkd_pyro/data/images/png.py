@@ -1,7 +1,9 @@
 """PNG pictures of 16 bits: how many of the bits are used, and the samples that Pillow would cut to 8."""
 
 import io
+import math
 import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +18,13 @@ MAX_CHUNKS = 100_000
 """Chunks of a PNG, at most: an encoder writes one each 8 kB or more."""
 GRAY, GRAY_ALPHA, COLOUR_ALPHA = 0, 4, 6
 """Types of colour."""
-FEWEST_BITS = 8
+CHANNELS = {GRAY: 1, 2: 3, 3: 1, GRAY_ALPHA: 2, COLOUR_ALPHA: 4}
+WHOLE = ((0, 0, 1, 1),)
+INTERLACED = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Passes over an image: the first column and row, and from each to the next."""
+PIECE = 1 << 24
+"""Bytes that are inflated at once."""
+FEWEST_BITS, MOST_BITS = 8, 16
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue, as Pillow's own conversion to gray has them (ITU-R 601)."""
 
@@ -41,6 +49,28 @@ def depth_and_color(parts: list[tuple[bytes, bytes]]) -> tuple[int, int]:
     """Bits of a sample, and the type of colour, by the header of a PNG; 0 and 0 where there is none."""
     kind, header = parts[0] if parts else (b"", b"")
     return (header[8], header[9]) if kind == b"IHDR" and len(header) == 13 else (0, 0)
+
+
+def check_rows(path: Path, parts: list[tuple[bytes, bytes]], image: Image.Image) -> None:
+    """Raises `UserError` where a PNG has fewer rows than it says, though its compression ends well.
+
+    Pillow leaves the others black; so only where the last row is, or rows do not come in order, are they counted,
+    which takes as long as to decode them.
+    """
+    depth, color = depth_and_color(parts)
+    interlaced = parts[0][1][-1:] == b"\1"
+    if not interlaced and np.asarray(image)[-1].any():
+        return
+    missing = 0
+    for left, top, right, down in INTERLACED if interlaced else WHOLE:
+        columns, rows = math.ceil((image.width - left) / right), math.ceil((image.height - top) / down)
+        missing += rows * (1 + math.ceil(columns * depth * CHANNELS[color] / 8)) if columns > 0 else 0
+    inflate, data = zlib.decompressobj(), b"".join(content for kind, content in parts if kind == b"IDAT")
+    while missing > 0 and data:
+        missing -= len(inflate.decompress(data, PIECE))
+        data = inflate.unconsumed_tail
+    if missing > 0:
+        raise UserError(f"{path}: truncated image (a PNG whose rows end early); fetch it again")
 
 
 def deep_samples(content: bytes, color: int) -> NDArray[np.uint16]:
@@ -77,7 +107,7 @@ def deep_gray(samples: NDArray[np.uint16], parts: list[tuple[bytes, bytes]]) -> 
     most = int(samples.max())
     bits = max(most.bit_length(), FEWEST_BITS)
     said = max(next((content for kind, content in parts if kind == b"sBIT"), b"")[: len(samples)], default=0)
-    if said >= FEWEST_BITS:
+    if FEWEST_BITS <= said <= MOST_BITS:  # another is to be ignored
         bits = said if most < 1 << said else 16
     weights = LUMA if len(samples) == 3 else (1.0,)
     gray = np.zeros(samples.shape[1:], np.float32)

@@ -1,7 +1,6 @@
 """PNG and JPEG files as gray, upright; what would take too long is refused before it is decoded."""
 
 import io
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from vkd_pyro.data.images.png import (
     GRAY,
     GRAY_ALPHA,
     SIGNATURE,
+    check_rows,
     chunks,
     deep_gray,
     deep_samples,
@@ -33,6 +33,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation to what sets the image upright."""
+FILLING = b"\x5a" * 64
+"""What a decoder reads as some more of a picture, if it still waits for it."""
 
 
 def is_raster(head: bytes) -> bool:
@@ -62,12 +64,15 @@ def read_raster(path: Path, max_pixels: int, least_side: int | None = None) -> I
             check_bytes(path, len(content), image.width * image.height)
             if least_side is not None:
                 image.draft(None, (least_side, least_side))  # nothing for a PNG
-            return _upright(_gray(path, image, content), image)
+            gray = _gray(path, image, content)
+            if image.format == "JPEG":
+                _refuse_early_end(path, gray, content, least_side)
+            return _upright(gray, image)
     except UserError:
         raise
     except Image.DecompressionBombError as error:  # PIL's own limit is higher
         raise UserError(f"{path}: more than the limit of {max_pixels:,} pixels; make it smaller") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # PIL names no classes of exception for damaged bytes and raises nearly any
         unknown = isinstance(error, UnidentifiedImageError)
         found = "not a PNG or JPEG" if unknown else f"{type(error).__name__}: {one_line(error)[:200]}"
         raise UserError(
@@ -88,6 +93,9 @@ def _checked(path: Path, content: bytes) -> bytes:
 def _gray(path: Path, image: Image.Image, content: bytes) -> Image.Image:
     parts = list(chunks(path, content)) if image.format == "PNG" else []
     depth, color = depth_and_color(parts)
+    image.load()
+    if parts:
+        check_rows(path, parts, image)
     if depth == 16 and image.mode.startswith("I") == (color == GRAY):  # a second header may say something else
         samples = np.asarray(image)[None] if color == GRAY else deep_samples(content, color)
         if color in (GRAY_ALPHA, COLOUR_ALPHA):
@@ -99,6 +107,21 @@ def _gray(path: Path, image: Image.Image, content: bytes) -> Image.Image:
         *colours, alpha = np.moveaxis(np.asarray(image), -1, 0)
         _refuse_picture_in_alpha(path, np.stack(colours), alpha)
     return image.convert("L")
+
+
+def _refuse_early_end(path: Path, gray: Image.Image, content: bytes, least_side: int | None) -> None:
+    """Raises `UserError` where a JPEG was cut and given an end: of a whole one, no byte more before the end is read.
+
+    What it has no data for a decoder leaves middle gray, and only an image that ends so is decoded again.
+    """
+    if (np.asarray(gray)[-1, -8:] != 128).any():
+        return
+    end = content.rindex(b"\xff\xd9")
+    with Image.open(io.BytesIO(content[:end] + FILLING + content[end:]), formats=("JPEG",)) as longer:
+        if least_side is not None:
+            longer.draft(None, (least_side, least_side))
+        if longer.convert("L").tobytes() != gray.tobytes():
+            raise UserError(f"{path}: truncated image (a JPEG whose data end early); fetch it again")
 
 
 def _refuse_picture_in_alpha(path: Path, colours: np.ndarray, alpha: np.ndarray) -> None:
@@ -113,6 +136,6 @@ def _upright(gray: Image.Image, image: Image.Image) -> Image.Image:
     """Turned as the image's EXIF says. A hospital's exports have none; a photograph of a film may lie on its side."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except (OSError, SyntaxError, ValueError, struct.error):  # EXIF that cannot be read says nothing of the pixels
+    except Exception:  # PIL raises nearly any; EXIF that cannot be read says nothing of the pixels
         return gray
     return gray.transpose(TURNS[orientation]) if orientation in TURNS else gray

@@ -26,7 +26,7 @@ def size_of(path: Path) -> tuple[int, int]:
     try:
         with quiet_readers(), opened(path) as file, Image.open(file, formats=READABLE_FORMATS) as image:
             return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except Exception as error:  # PIL names no classes of exception for damaged bytes and raises nearly any
         raise UserError(f"{path}: unreadable image; expected a whole PNG, JPEG or DICOM file") from error

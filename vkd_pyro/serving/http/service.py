@@ -145,7 +145,7 @@ class Service:
         study: Annotated[bool, Form(description="whether the images are one study, judged together")] = False,
         on_mismatch: Annotated[
             Literal["error", "warn"],
-            Form(description="where a DICOM header says that it is no chest X-ray of a view that the model knows"),
+            Form(description="where a header says that it is no chest X-ray of a known view, or nothing is to be seen"),
         ] = "error",
         query: Annotated[
             list[str] | None, Form(description="about several findings at once, e.g. 'Pleural Effusion & ~Edema'")

@@ -106,9 +106,11 @@ def _scales(
     for item in dataset.get("VOILUTSequence") or []:
         yield _by_table(LookupTable.of(path, dataset, item, possible), values)
     tags = ("WindowCenter", "WindowWidth")
-    for center, width in zip_longest(*(numbers(path, dataset, tag, "window") for tag in tags)):
-        if center is not None and width is not None:
-            yield _by_window(path, dataset, values, center, width)
+    pairs = zip_longest(*(numbers(path, dataset, tag, "window") for tag in tags))
+    windows = [(center, width) for center, width in pairs if center is not None and width is not None]
+    # One of no width is an error only where there is no other.
+    for center, width in [window for window in windows if window[1] > 0] or windows:
+        yield _by_window(path, dataset, values, center, width)
     with np.errstate(all="ignore"):
         spread = values.max() - values.min()
         yield (values - values.min()) / (spread or 1.0)

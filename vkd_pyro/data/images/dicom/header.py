@@ -13,6 +13,8 @@ from vkd_pyro.utils.errors import UserError
 HEADER_TAGS = ("Modality", "BodyPartExamined", "ViewPosition")
 MODALITIES = ("CR", "DX", "RG")
 CHEST_WORDS = ("CHEST", "THORAX", "TORAX", "TORACE", "LUNG")
+BLANK = ("UNKNOWN", "NONE", "N/A", "NA", "OTHER", "UNDEFINED", "-", ".")
+"""What is written where nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def study_of(path: Path) -> str:
 def mismatches(header: DicomHeader, views: Sequence[str] = ("frontal", "lateral")) -> list[str]:
     """Reasons, in plain words, why this is no chest X-ray of the wanted views; empty if there is none.
 
-    An absent tag is no reason: body part and view position are often left blank.
+    An absent tag is no reason: body part and view position are often left blank, or filled with a word for that.
 
     Args:
         header: of the file.
@@ -90,9 +92,9 @@ def mismatches(header: DicomHeader, views: Sequence[str] = ("frontal", "lateral"
     reasons = []
     if header.modality and header.modality not in MODALITIES:
         reasons.append(f"modality {shown(header.modality)} is not an X-ray ({', '.join(MODALITIES)})")
-    if header.body_part and not any(word in header.body_part for word in CHEST_WORDS):
+    if header.body_part not in ("", *BLANK) and not any(word in header.body_part for word in CHEST_WORDS):
         reasons.append(f"body part {shown(header.body_part)} is not the chest")
-    if header.view and (view := view_of(header.view)) not in views:
+    if header.view not in ("", *BLANK) and (view := view_of(header.view)) not in views:
         kind = "neither frontal nor lateral" if view == "unknown" else view
         reasons.append(f"view position {shown(header.view)} is {kind}, not {' or '.join(views)}")
     return reasons

@@ -94,8 +94,9 @@ def _decode(path: Path, dataset: "Dataset") -> Stored:
     if not decoder.is_available:
         package = "pylibjpeg-openjpeg" if "JPEG 2000" in syntax.name else "pylibjpeg-libjpeg"
         raise UserError(f"{path}: compressed as {syntax.name}, and no decoder; pip install pylibjpeg {package}")
-    if dataset.get("PixelData") is None:
-        raise UserError(f"{path}: no DICOM tag PixelData; expected a DICOM file with an image")
+    if dataset.get("PixelData") is None:  # pydicom leaves out what ends before it should
+        raise UserError(f"{path}: no DICOM tag PixelData, or a truncated one; expected a whole file with an image")
+    dataset.PhotometricInterpretation = code(dataset.PhotometricInterpretation)  # pydicom knows it in capitals alone
     layout, codestream = Layout.of(dataset), None
     if syntax.is_encapsulated:
         codestream = _checked_frame(path, dataset)
@@ -115,6 +116,13 @@ def _check_length(path: Path, dataset: "Dataset") -> None:
     expected = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
     if (found := len(dataset.PixelData)) < expected:
         raise UserError(f"{path}: {found:,} bytes of pixel data, less than expected ({expected:,}); fetch it again")
+    # Of bytes, twice as many are 16 bits, or colours; of 16 bits, a second frame, and three times as many are colours.
+    most = (2 if int(dataset.BitsAllocated) == 8 else 3) * expected
+    if found >= max(most, expected + 2):  # a single pixel of one byte has another to be even
+        raise UserError(
+            f"{path}: {found:,} bytes of pixel data, too many for {expected:,} expected: more bits or samples a pixel "
+            "than the header says, or frames; correct the header"
+        )
 
 
 def _checked_frame(path: Path, dataset: "Dataset") -> Codestream | None:

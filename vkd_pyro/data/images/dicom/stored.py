@@ -1,7 +1,8 @@
 """From what a decoder gives to stored values: how many bits they have, whether they have a sign, which are padding.
 
 The bits of a pixel beside those that `BitsStored` and `HighBit` say are not the image's: overlays were kept there.
-Where header and codestream disagree, the reading whose neighbouring pixels differ least is the picture.
+Where header and codestream disagree, the reading whose neighbouring pixels differ least is the picture. Read with a
+sign that it does not have, or without the one it has, a picture is torn where it passes through middle gray.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,17 @@ from vkd_pyro.utils.errors import UserError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+END = 16
+"""Black is the lowest sixteenth of the range, white the highest; a tear is between neighbours, a black and a white one.
+"""
+GRADED = 0.01
+"""Share of the pixels that are black, and white, in a picture that is torn; without the most frequent value of each, as
+masks and letters have."""
+ROUGHER = 2
+"""How many times as rough the low bits are, at least, where the picture is in the high ones; each by its spread."""
+TEARS = 10
+"""How many times as many tears the wrong reading has as the right one; it has one in every second row, at least."""
 
 STORED_TAGS = ("HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit")
 
@@ -64,7 +76,8 @@ class Stored:
     @property
     def possible(self) -> tuple[int, int]:
         """The least and the greatest value that could be stored."""
-        return (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1) if self.signed else (0, (1 << self.bits) - 1)
+        least = _least(self.bits, self.signed)
+        return least, least + (1 << self.bits) - 1
 
 
 def stored_values(
@@ -85,10 +98,13 @@ def stored_values(
     raw, bits, signed, shift = pixels.astype(np.int32), layout.bits, layout.signed, layout.shift
     if codestream is not None:
         bits, shift = min(codestream.precision, bits), shift if codestream.precision == layout.allocated else 0
-    if (raw & ((1 << shift) - 1)).any():  # the pixels are not where the high bit says
-        shift = 0
-    values = _interpreted(raw >> shift, bits, signed)
-    whole = raw if codestream else _interpreted(raw, layout.allocated, signed)
+    values, whole = _interpreted(raw >> shift, bits, signed), _interpreted(raw, layout.allocated, signed)
+    if (raw & ((1 << shift) - 1)).any():  # an overlay below the pixels; or they are not where the high bit says
+        unshifted = _interpreted(raw, bits, signed)
+        if _relative_roughness(unshifted) < ROUGHER * _relative_roughness(values):
+            values, shift = unshifted, 0
+    if codestream is not None:
+        whole = raw
     if not shift and _smoother(whole, values):
         if codestream is None:
             raise UserError(
@@ -97,6 +113,8 @@ def stored_values(
             )
         # The codestream knows better than the header how many bits were coded, or that they have a sign.
         values, bits, signed = raw, codestream.precision, codestream.signed
+    if _has_wrong_sign(values, bits, signed):
+        values, signed = _interpreted(values, bits, not signed), not signed
     allocated = layout.allocated if bits <= layout.allocated else 16
     return Stored(values, bits, signed, _padding(path, dataset, allocated, raw, values, bits, signed))
 
@@ -107,6 +125,34 @@ def _interpreted(raw: NDArray[np.int32], bits: int, signed: bool) -> NDArray[np.
     return low - ((low >> (bits - 1)) << bits) if signed else low
 
 
+def _has_wrong_sign(values: NDArray[np.int32], bits: int, signed: bool) -> bool:
+    """Whether a picture is torn, white beside black, where the other reading of its sign has it whole.
+
+    A right picture too has black beside white, at masks and letters. But these have few grays; and one that has as many
+    as are asked for here also passes through its middle, where the other reading would be torn.
+    """
+    least, end = _least(bits, signed), (1 << bits) // END
+    if bits < 8 or values.min() >= least + end or values.max() < least + (END - 1) * end:
+        return False
+    if (tears := _tears(values, bits, signed)) <= len(values) // 2:
+        return False
+    counts = np.bincount((values - least).ravel(), minlength=1 << bits)
+    if min(part.sum() - part.max() for part in (counts[:end], counts[-end:])) < GRADED * values.size:
+        return False
+    return tears > TEARS * _tears(_interpreted(values, bits, not signed), bits, not signed)
+
+
+def _tears(values: NDArray[np.int32], bits: int, signed: bool) -> int:
+    """How many neighbours in a row lie at opposite ends of the range."""
+    least, end = _least(bits, signed), (1 << bits) // END
+    ends = (values >= least + (END - 1) * end).astype(np.int8) - (values < least + end)
+    return int((np.abs(np.diff(ends)) == 2).sum())
+
+
+def _least(bits: int, signed: bool) -> int:
+    return -(1 << (bits - 1)) if signed else 0
+
+
 def _smoother(one: NDArray[np.int32], other: NDArray[np.int32]) -> bool:
     """Whether neighbours differ less in one reading of an image than in the other."""
     return not np.array_equal(one, other) and _roughness(one) < _roughness(other)
@@ -114,6 +160,12 @@ def _smoother(one: NDArray[np.int32], other: NDArray[np.int32]) -> bool:
 
 def _roughness(values: NDArray[np.int32]) -> int:
     return int(np.abs(np.diff(values.ravel())).sum(dtype=np.int64))
+
+
+def _relative_roughness(values: NDArray[np.int32]) -> float:
+    """To compare readings of other scales: 4/3 of noise, far less of a picture, infinite where all is the same."""
+    spread = np.abs(values - values.mean()).sum()
+    return float(_roughness(values) / spread) if spread else np.inf
 
 
 def _padding(
