@@ -83,8 +83,8 @@ def predict_parser() -> ArgumentParser:
         "--on_mismatch",
         type=Literal["error", "warn"],
         default="error",
-        help="where a DICOM header says that it is no chest X-ray of a view that the model knows, or a picture has hardly "
-        "any gray levels: leave the file out, or predict it all the same",
+        help="where a DICOM header says that it is no chest X-ray of a view that the model knows, or a picture has "
+        "hardly any gray levels: leave the file out, or predict it all the same",
     )
     add_executor(parser)
     return parser
