@@ -19,7 +19,7 @@ TO_IMAGE_ONLY = re.compile("macro30(, mean of seeds)? to image_only")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = (
     *("synthetic", "synthetic_tenth", "openi_pretrained", "openi_pretrained_tenth", "openi"),
-    *("uncertainty_openi", "labeller_openi"),
+    *("uncertainty_openi", "referral", "labeller_openi"),
     *("openi_cpu_tenth", "openi_pretrained_3percent", "openi_pretrained_30percent", "openi_pretrained_controls"),
     "openi_pretrained_left_out",
     *("labeller_sentences", "coverage", "recalibration", "serving"),

@@ -436,7 +436,7 @@ def test_an_image_cut_anywhere_is_a_user_error_that_names_the_file(form, tmp_pat
     whole = encoded(Image.fromarray(GRAY), form)
     for length in range(0, len(whole) - 30, 7):
         (tmp_path / "cut.png").write_bytes(whole[:length])
-        with pytest.raises(UserError, match=r"cut\.png: unreadable or truncated image") as error:
+        with pytest.raises(UserError, match=r"cut\.png: (unreadable or )?truncated image") as error:
             ImageTransform(16)(tmp_path / "cut.png")
         assert "\n" not in str(error.value)
 

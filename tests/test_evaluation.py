@@ -75,7 +75,9 @@ def make_full_evaluation(
         high=high,
         latent_uncertainty=0.1 * entropy(e.probabilities),
         report_probabilities=np.where(absent[:, None], np.nan, make_evaluation(seed + 1, 2.0, size).probabilities),
-        answers=points.answers(calibrated, points.yes_share(np.stack([fitted(low), calibrated, fitted(high)]))),
+        answers=points.answers(
+            calibrated, yes_share=points.yes_share(np.stack([fitted(low)] * 2 + [calibrated] + [fitted(high)] * 2))
+        ),
         conformal=conformal.answers(calibrated),
         kl_per_study=np.where(absent, np.nan, generator.gamma(2, size=size)),
         ood=generator.random(size),

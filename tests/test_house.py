@@ -30,6 +30,8 @@ IMAGE_CODE, TEXT_CODE = (
     {
         "encoders.image",
         "data.images.transforms",
+        "data.images.image_transform",
+        "data.images.raster",
         "data.images.dicom.header",
         "data.images.dicom.pixels",
         "explanations.images",

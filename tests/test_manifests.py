@@ -186,6 +186,10 @@ def test_names_of_different_people_stay_different(one, other):
     assert spelling(one) != spelling(other)
 
 
+def test_a_name_of_zeros_is_read_to_its_end():
+    assert spelling(100_000 * "0" + ".x") == 100_000 * "0" + ".x"
+
+
 def test_words_for_nobody_are_few():
     assert not any(map(names_nobody, ("0", "Nan Li", "A", "#12", "none1", "x")))
     assert rounded(["1", "1.5", "1234567890123450"]) == ""

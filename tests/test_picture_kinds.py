@@ -541,6 +541,16 @@ def test_a_jpeg_that_is_cut_is_refused_even_if_it_was_given_an_end(end, mode, le
             read_raster(path, 4096, least_side)
 
 
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"], ids=["cut", "ended"])
+def test_a_cut_jpeg_before_another_is_refused(end, tmp_path):
+    whole, path = encoded(Image.fromarray(BRIGHT), "JPEG", quality=95), tmp_path / "a.jpg"
+    path.write_bytes(whole + whole)
+    assert np.asarray(read_raster(path, 4096)).min() > 100
+    path.write_bytes(whole[: len(whole) // 2] + end + whole)
+    with pytest.raises(UserError, match=r"a\.jpg: truncated image \(a JPEG (without an end|whose data end early)\)"):
+        read_raster(path, 4096)
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_that_ends_in_middle_gray_is_whole(progressive, tmp_path):
     pixels = np.where(np.arange(64)[:, None] < 32, BRIGHT, np.uint8(128))

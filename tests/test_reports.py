@@ -94,6 +94,10 @@ REPORTS = {
         "indication: cough. findings: small effusion. impression: no edema.",
         {"Pleural Effusion": PRESENT, "Edema": ABSENT},
     ),
+    "a word that also heads a section": (
+        "FINDINGS: Normal heart. In comparison: new effusion. On today's examination: there is a pneumothorax.",
+        {"Cardiomegaly": ABSENT, "Pleural Effusion": PRESENT, "Pneumothorax": PRESENT},
+    ),
     "an indication at the end": ("FINDINGS: Small effusion INDICATION: pneumothorax", {"Pleural Effusion": PRESENT}),
     "a comparison in what is seen": (
         "FINDINGS: Comparison: none. Small effusion. Views: two. No edema. IMPRESSION: Cardiomegaly.",
@@ -144,6 +148,15 @@ def test_lines_are_lines_however_a_table_keeps_them(between):
 )  # fmt: skip
 def test_characters_and_markup_of_elsewhere_are_read(text):
     assert labels(text)["Pleural Effusion"] == ABSENT
+
+
+@pytest.mark.parametrize(
+    "text", ["<" + 200_000 * " ", "\n " + 100_000 * "A", 300_000 * " ", 50_000 * "<b ", 100_000 * "|"]
+)
+def test_long_texts_without_sense_are_read_to_their_end(text):
+    assert labels(text).keys() <= {"No Finding"}
+    assert split_sections(text).keys() <= {"last_paragraph"}
+    read_report(text)
 
 
 def test_what_a_report_is_masked_in_keeps_its_places():
@@ -226,7 +239,13 @@ def test_lines_are_joined_where_they_wrap(text, lines):
 
 @pytest.mark.parametrize(
     ("word", "means"),
-    [("pnemonia", "pneumonia"), ("cardiomegally", "cardiomegaly"), ("effusoin", "effusion"), ("pna", "pneumonia")],
+    [
+        ("pnemonia", "pneumonia"),
+        ("cardiomegally", "cardiomegaly"),
+        ("effusoin", "effusion"),
+        ("exclued", "excluded"),
+        ("pna", "pneumonia"),
+    ],
 )
 def test_misspellings_are_mended(word, means):
     assert spelled_out(word) == (means,)

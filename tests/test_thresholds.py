@@ -145,26 +145,26 @@ def test_answers_are_referred_where_draws_disagree():
         ["unknown", "yes", "unknown"],
     ]
     share = [[0.7, 0.4, 0.8], [0.6, 1.0, 0.8], [0.3, 0.0, NAN], [NAN, NAN, 0.1]]
-    assert points.answers(p, share).tolist() == [
+    assert points.answers(p, yes_share=share).tolist() == [
         ["yes", "refer", "unknown"],
         ["refer", "yes", "unknown"],
         ["no", "no", "unknown"],
         ["unknown", "unknown", "unknown"],
     ]
-    one = points.answers([0.6, 0.05, NAN], [0.1, 0.9, 0.8])  # most draws say the contrary of their mean
+    one = points.answers([0.6, 0.05, NAN], yes_share=[0.1, 0.9, 0.8])  # most draws say the contrary of their mean
     assert one.tolist() == ["refer", "refer", "unknown"]
-    assert points.answers([NAN] * 3, [0.6] * 3).tolist() == ["unknown"] * 3
+    assert points.answers([NAN] * 3, yes_share=[0.6] * 3).tolist() == ["unknown"] * 3
     thirds = [[0.6, 0.6, 0.6], [0.6, 0.0, 0.6], [0.0, 0.0, NAN]]  # three draws: of a two say yes, of b one
     assert points.yes_share(thirds)[:2].tolist() == [2 / 3, 1 / 3]
     assert np.isnan(points.yes_share(thirds)[2])
-    assert points.answers([0.5, 0.05, 0.5], points.yes_share(thirds)).tolist() == ["yes", "no", "unknown"]
+    assert points.answers([0.5, 0.05, 0.5], yes_share=points.yes_share(thirds)).tolist() == ["yes", "no", "unknown"]
 
 
 def test_draws_that_disagree_refer_all_and_none_refers_nothing(validation):
     p, y = validation
     points = OperatingPoints.fit(p, y, ABC, BySensitivity(0.8))
-    assert (points.answers(p, np.full_like(p, 0.5)) == "refer").all()
-    alike = points.answers(p, points.yes_share(np.stack([p, p, p])))
+    assert (points.answers(p, yes_share=np.full_like(p, 0.5)) == "refer").all()
+    alike = points.answers(p, yes_share=points.yes_share(np.stack([p, p, p])))
     np.testing.assert_array_equal(alike, np.where(p >= points.thresholds, "yes", "no"))
 
 

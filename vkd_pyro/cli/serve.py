@@ -108,8 +108,13 @@ def _loaded(settings: Namespace) -> tuple["Predictor", "Predictor | None"]:
     export = settings.export or settings.bundle.absolute().parent / "export"
     if settings.export or (export.is_dir() and not by_torch):
         return load_predictor(export, "auto", *trusted), given
-    by_openvino = settings.engine == "openvino"
-    return (load_predictor(settings.bundle, "openvino", *trusted) if by_openvino else given), given
+    if settings.engine != "openvino":
+        return given, given
+    from vkd_pyro.artifacts.bundle import Bundle
+    from vkd_pyro.artifacts.export.writing import converted
+
+    assert isinstance(given, Bundle)  # what is no export is one
+    return converted(given), given
 
 
 def _run(server: "object", host: str) -> int:

@@ -25,9 +25,9 @@ DATE = re.compile(
     r"|\d{4}-\d{2}-\d{2}( 00:00(:00)?)?|\d{1,2}/\d{1,2}/\d{4}"
 )
 """What spreadsheets make of a name such as 3-4 or MAR4."""
-NUMBERED = re.compile(r"([^\W\d_]*)[ _-]*0*(\d+)")
+NUMBERED = re.compile(r"([^\W\d_]*+)[ _-]*+0*(?=[1-9]|0(?!\d))(\d++)")
 """A number, after letters or not, of which leading zeros and what stands between say nothing."""
-PADDED = re.compile(r"(?<![^-])([^\W\d_]*)0+(\d+[^\W\d_]*)(?![^-])")
+PADDED = re.compile(r"(?<![^-])([^\W\d_]*+)0+(?=[1-9]|0(?!\d))(\d++[^\W\d_]*+)(?![^-])")
 """Zeros before the only number of a part between dashes; those in the middle of a hash, or of 1.05, say something."""
 DIGITS = 15
 """So many digits of a number are kept by a spreadsheet; those after them become zeros."""

@@ -32,11 +32,11 @@ NAMES = re.compile(r"(?:Swan|Ganz|Dobb?hoff|Hickman|Kerley|Dr|Impella|Port|Foley
 LINE = re.compile(r"[^\r\n]+")
 
 BREAK = re.compile(
-    r"<\s*/?\s*(?:br|p|div|li|tr|h\d)\b[^<>]{0,99}>|\\r\\n|\\n|\\\.br\\|_x000[Dd]_|&#(?:10|13|x0?[aAdD]);|\||"
+    r"<\s{0,9}/?\s{0,9}(?:br|p|div|li|tr|h\d)\b[^<>]{0,99}>|\\r\\n|\\n|\\\.br\\|_x000[Dd]_|&#(?:10|13|x0?[aAdD]);|\||"
     r"[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]"
 )
 """What breaks a line where a report was kept in a cell of a table, in a message or in a page."""
-MARKUP = re.compile(r"<\s*/?\s*(?:b|i|u|em|strong|span|font|ul|ol|html|body)\b[^<>]{0,99}>|&nbsp;|&#160;|\*\*")
+MARKUP = re.compile(r"<\s{0,9}/?\s{0,9}(?:b|i|u|em|strong|span|font|ul|ol|html|body)\b[^<>]{0,99}>|&nbsp;|&#160;|\*\*")
 PLAIN = str.maketrans("\u2018\u2019\u02bc\u00b4\uff1a", "'''':")
 """Apostrophes and the colon, as they are typed elsewhere."""
 

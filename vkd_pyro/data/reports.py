@@ -13,7 +13,7 @@ from vkd_pyro.utils.errors import UserError
 WHOLE, LAST_PARAGRAPH = "report", "last_paragraph"
 """Names for the text of a report without sections, and for its end where it has neither findings nor impression."""
 
-HEADER = re.compile(r"\n ([A-Z0-9 ()/,&.'#-]*[A-Z][A-Z0-9 ()/,&.'#-]*):(?=\s)")
+HEADER = re.compile(r"\n ((?=[0-9 ()/,&.'#-]*+[A-Z])[A-Z0-9 ()/,&.'#-]++):(?=\s)")
 """A section's header in MIMIC-CXR, as its publisher's own code finds it; but the next line may be a header, too, and
 there may be numbers in it: "CHEST, 2 VIEWS"."""
 

@@ -49,6 +49,9 @@ COMMON = (
 )
 """Names that head a section wherever a colon follows."""
 
+MAIN = re.compile("findings|impression|indication")
+"""Those of them that hardly stand before a colon in a sentence."""
+
 BRIEF = ("comparison", "technique", "examination")
 """Sections of a sentence; what follows it in the same line is of the section around them."""
 
@@ -63,7 +66,7 @@ NOT_SEEN = re.compile(
 
 _ANY = "|".join(NAMES.values())
 _LINE = re.compile(
-    rf"(?:^|(?<=\n))[ \t*#]*({_ANY}|{IMAGED})[ \t]*(?::|[-\u2013\u2014][ \t]|(?=[ \t]*(?:\r?\n|$)))", re.IGNORECASE
+    rf"(?:^|(?<=\n))[ \t*#]*+({_ANY}|{IMAGED})[ \t]*(?::|[-\u2013\u2014][ \t]|(?=[ \t]*(?:\r?\n|$)))", re.IGNORECASE
 )
 _INLINE = re.compile(rf"(?<=[.!?;:\])])[ \t]*({_ANY})[ \t]*:|(?<=\s)({COMMON})[ \t]*:", re.IGNORECASE)
 _SENTENCE = re.compile(r"[.!?](?=\s+\S)")
@@ -139,10 +142,18 @@ def _first_statement(text: str, start: int, end: int) -> int | None:
 
 
 def _inline(text: str) -> list[re.Match[str]]:
-    """Headings within a line: with a capital, or in small letters where the report begins with such a heading."""
+    """Headings within a line: with a capital; in small letters after a full stop, where the report begins with a
+    heading; and without one, where that is in small letters too ("in comparison:" is none)."""
     first = _LINE.match(text)
-    small = first is not None and bool(_name(first))
-    return [match for match in _INLINE.finditer(text) if small or _words(match)[0].isupper()]
+    headed = first is not None and bool(_name(first))
+    small = headed and first is not None and first[1].islower()
+    return [
+        match
+        for match in _INLINE.finditer(text)
+        if _words(match)[0].isupper()
+        or (headed and text[: match.start()].endswith((".", "!", "?")))
+        or (small and MAIN.fullmatch(_words(match)))
+    ]
 
 
 def _words(match: re.Match[str]) -> str:

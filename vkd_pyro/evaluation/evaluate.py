@@ -145,7 +145,8 @@ def _said(rows: StudyOutputs, fit: Fit | None) -> dict[str, Any]:
         nothing, unknown = np.full_like(rows.probabilities, np.nan), np.full(rows.probabilities.shape, "unknown")
         return {"calibrated": nothing, "answers": unknown, "conformal": unknown}
     drawn = not np.isnan(rows.low).all()
-    judged = fit.judge(rows.probabilities, (rows.low, rows.high) if drawn else None, rows.yes_share if drawn else None)
+    interval, share = ((rows.low, rows.high), rows.yes_share) if drawn else (None, None)
+    judged = fit.judge(rows.probabilities, interval, yes_share=share)
     return {name: getattr(judged, name) for name in ("calibrated", "answers", "conformal")}
 
 
@@ -156,5 +157,5 @@ def _ood(images: StudyOutputs, rows: StudyOutputs, calibration: Calibration | No
     p = np.asarray(calibration.reference.score(signals(images)).p_values[:, -1], np.float64)
     if len(rows.study_ids) == len(p):
         return p
-    by_study = pd.Series(p).groupby(images.study_ids).agg(lambda of: min(1.0, len(of) * of.min()))
+    by_study = pd.Series(p).groupby(images.study_ids).agg(lambda of: min(1.0, of.count() * of.min()))
     return np.asarray(by_study.reindex(rows.study_ids), np.float64)

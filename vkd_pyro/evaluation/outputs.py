@@ -57,7 +57,7 @@ class StudyOutputs:
         latent_uncertainty: [N, K], I(y_k; z | x_I) in nats: the uncertainty that z carries; NaN for a single draw.
         report_probabilities: [N, K], from the report, by q(y | z); or by a teacher.
         report_log_probs: [N, K], E log q(y_k | z) of the label as it is, z ~ q(z | x_T); NaN where it is unknown.
-        kl: [N], KL(q(z | x_T) || p(z | x_I)) in nats.
+        kl: [N], KL(q(z | x_T) || p(z | x_I)) in nats; under fusion "product" p is the product.
         kl_per_dimension: [N, D], its parts; NaN where dimensions of z depend on each other.
         prior_locs, posterior_locs: [N, D], the means of z given the image alone, and given the report.
         z_variance: [N, K], of p(y_k = 1 | x_I, z) over draws of z ~ p(z | x_I); NaN for a single draw.

@@ -63,13 +63,14 @@ class Fit:
         self,
         probabilities: ArrayLike,
         interval: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
         yes_share: ArrayLike | None = None,
     ) -> Judged:
         """What all maps make of probabilities, [N, K]; of the ends of their intervals, and of `yes_share` of their
         draws, where there are any."""
         calibrated = self.recalibration(probabilities)
         low, high = [self.recalibration(end) for end in interval or ()] or [np.full_like(calibrated, np.nan)] * 2
-        answers = self.operating_points.answers(calibrated, yes_share)
+        answers = self.operating_points.answers(calibrated, yes_share=yes_share)
         return Judged(calibrated, low, high, answers, self.conformal.answers(calibrated))
 
     @property

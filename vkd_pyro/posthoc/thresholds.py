@@ -237,13 +237,13 @@ class OperatingPoints:
             np.isnan(self.thresholds) | np.isnan(p).any(axis=0), np.nan, (p >= self.thresholds).mean(axis=0)
         )
 
-    def answers(self, probabilities: ArrayLike, yes_share: ArrayLike | None = None) -> NDArray[np.str_]:
+    def answers(self, probabilities: ArrayLike, *, yes_share: ArrayLike | None = None) -> NDArray[np.str_]:
         """What to say of each study and finding, [..., K].
 
         "yes" where the probability is at or above the threshold, "no" where it is below, "refer" where less than
         `AGREEMENT` of its draws say the same: there, what is not known changes the answer. "unknown" without a
-        threshold, a probability, or a share that was given. Draws of z refer for latent uncertainty only; `Conformal`
-        refers for a stated rate of error.
+        threshold, a probability, or a share that was given. `Conformal` refers for a
+        stated rate of error.
 
         Args: probabilities [..., K]; `yes_share` of their draws, [..., K]; without, nothing is referred.
 

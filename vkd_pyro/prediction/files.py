@@ -95,10 +95,10 @@ def predict_files(
         bundles: one, or several, which are an ensemble; models compute where they are. Exports are as good.
         images: PNG, JPEG or DICOM files, each an image of which no study is known; or tuples of those of one study
             (`studies_of`). Of folders and patterns, `find_images`.
-        uncertainty: the sources of uncertainty; `Uncertainty()`, 100 draws of z, by default.
+        uncertainty: the sources of uncertainty; `UncertaintySources()`, 100 draws of z, by default.
         batch_size: images predicted at once, about.
-        on_mismatch: where a DICOM header says that it is no chest X-ray of a view that the model knows: that is a
-            problem of the file, or only a warning.
+        on_mismatch: where a DICOM header says that it is no chest X-ray of a view that the model knows, or there are
+            hardly any gray levels: that is a problem of the file, or only a warning.
         level: of the intervals.
         queries: questions about several findings at once (`queries`).
 
@@ -288,7 +288,7 @@ def _by_fit(fit: Fit, probabilities: Floats, summary: Summary, prediction: Predi
     judged = fit.judge(probabilities)
     if prediction.sources:
         draws = prediction.samples.reshape(-1, *prediction.samples.shape[2:])
-        judged = fit.judge(probabilities, (summary.low, summary.high), fit.yes_share(draws))
+        judged = fit.judge(probabilities, (summary.low, summary.high), yes_share=fit.yes_share(draws))
     as_given = np.array([name in fit.recalibration.not_fitted for name in fit.recalibration.findings])
     fitted = {"calibrated": judged.calibrated, "calibrated_low": judged.low, "calibrated_high": judged.high}
     return {name: np.where(as_given, np.nan, array) for name, array in fitted.items()} | {

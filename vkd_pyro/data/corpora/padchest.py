@@ -129,9 +129,9 @@ class PadChest(Corpus):
             self.left_out["studies not labelled by physicians"] += 1
             return None
         files, views = [], []
-        once = {image.name: image for image in images}
+        once = {image.name: image for image in reversed(images)}  # of several rows the first
         self.left_out[AGAIN] += len(images) - len(once)
-        for image in once.values():
+        for image in reversed(once.values()):
             if image.inverted and self.inverted == "drop":
                 self.left_out["images stored with bone dark (MONOCHROME1)"] += 1
             elif (file := self._file(image)) is None:

@@ -53,6 +53,18 @@ def read_codestream(path: Path, content: bytes) -> Codestream | None:
     return _jpeg(path, content) if content[:2] == b"\xff\xd8" else None
 
 
+def end_of_jpeg(content: bytes) -> int:
+    """Where the first image of a JPEG file ends; before it there may be a thumbnail, and other images after it."""
+    position = 2
+    while (marker := MARKER.search(content, position)) is not None and marker.end() + 2 <= len(content):
+        kind, position = marker[1][0], marker.end()
+        if kind == 0xDA:
+            return content.find(b"\xff\xd9", position)
+        if kind not in BARE and kind != 0:
+            position += max(2, struct.unpack_from(">H", content, position)[0])
+    return -1
+
+
 def _jpeg(path: Path, content: bytes) -> Codestream | None:
     position, junk, found = 2, 0, None
     for _ in range(MAX_SEGMENTS):
@@ -64,7 +76,8 @@ def _jpeg(path: Path, content: bytes) -> Codestream | None:
             raise UserError(f"{path}: a JPEG with more than {MAX_JUNK:,} bytes of padding; save it anew")
         kind, position = marker[1][0], marker.end()
         if kind == 0xDA:
-            if content.find(b"\xff\xd9", position) < 0:  # which cannot stand within the data of a scan
+            end = content.find(b"\xff\xd9", position)
+            if end < 0 or b"\xff\xd8" in content[position:end]:  # neither can stand within the data of a scan
                 raise UserError(f"{path}: truncated image (a JPEG without an end); fetch it again")
             scans = content.count(b"\xff\xda", position) + 1
             if scans > MAX_SCANS:

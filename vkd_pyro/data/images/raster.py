@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from vkd_pyro.data.images.codestream import read_codestream
+from vkd_pyro.data.images.codestream import end_of_jpeg, read_codestream
 from vkd_pyro.data.images.files import check_bytes, opened
 from vkd_pyro.data.images.png import (
     COLOUR_ALPHA,
@@ -65,7 +65,7 @@ def read_raster(path: Path, max_pixels: int, least_side: int | None = None) -> I
             if least_side is not None:
                 image.draft(None, (least_side, least_side))  # nothing for a PNG
             gray = _gray(path, image, content)
-            if image.format == "JPEG":
+            if image.format != "PNG":
                 _refuse_early_end(path, gray, content, least_side)
             return _upright(gray, image)
     except UserError:
@@ -93,7 +93,6 @@ def _checked(path: Path, content: bytes) -> bytes:
 def _gray(path: Path, image: Image.Image, content: bytes) -> Image.Image:
     parts = list(chunks(path, content)) if image.format == "PNG" else []
     depth, color = depth_and_color(parts)
-    image.load()
     if parts:
         check_rows(path, parts, image)
     if depth == 16 and image.mode.startswith("I") == (color == GRAY):  # a second header may say something else
@@ -116,8 +115,8 @@ def _refuse_early_end(path: Path, gray: Image.Image, content: bytes, least_side:
     """
     if (np.asarray(gray)[-1, -8:] != 128).any():
         return
-    end = content.rindex(b"\xff\xd9")
-    with Image.open(io.BytesIO(content[:end] + FILLING + content[end:]), formats=("JPEG",)) as longer:
+    end = end_of_jpeg(content)
+    with Image.open(io.BytesIO(content[:end] + FILLING + content[end:]), formats=READABLE_FORMATS) as longer:
         if least_side is not None:
             longer.draft(None, (least_side, least_side))
         if longer.convert("L").tobytes() != gray.tobytes():

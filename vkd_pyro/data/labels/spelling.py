@@ -4,6 +4,7 @@ A word is mended only where it is long, no right word, and one edit from a singl
 seven letters). Right words that are as near ("infusion", "module") are listed, since they would be turned otherwise.
 """
 
+import re
 from functools import cache, lru_cache
 
 from vkd_pyro.data.labels import phrases
@@ -26,8 +27,10 @@ def spelled_out(word: str) -> tuple[str, ...]:
     near = [(distance, term) for term in _like(word) if (distance := edits(word, term, allowed)) <= allowed]
     nearest = min(near, default=(0, ""))[0]
     terms = {term for distance, term in near if distance == nearest}
-    # "effusoin" is as far from the plural as from the singular, "exclued" from two tenses, which mean the same.
-    return (min(terms, key=len),) if len({term.rstrip("sd") for term in terms}) == 1 else (word,)
+    if len({re.sub("[sd]$", "", term) for term in terms}) != 1:
+        return (word,)
+    # "effusoin" is as far from the plural as from the singular, which mean the same; "exclued" ends as one tense does.
+    return (min(terms, key=lambda term: (term[-1] != word[-1] or word[-1] != "d", len(term))),)
 
 
 @cache
