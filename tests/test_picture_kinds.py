@@ -803,6 +803,44 @@ def test_a_word_for_nothing_is_as_blank(word, tmp_path):
     assert mismatches(read_header(dicom(tmp_path, BodyPartExamined=word, ViewPosition=word)), ("frontal",)) == []
 
 
+def coded(value, meaning):
+    item = pydicom.Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", meaning
+    return [item]
+
+
+CT, DX_RAW, CR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.1.1.1", "1.2.840.10008.5.1.4.1.1.1"
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"ViewCodeSequence": coded("399173006", "seitlich")}, "view position LATERAL is lateral, not frontal"),
+        ({"ViewCodeSequence": coded("399348003", "antero-posterior")}, None),
+        ({"ViewCodeSequence": coded("1", "postero-anterior")}, None),
+        ({"ViewPosition": "PA", "ViewCodeSequence": coded("399173006", "left lateral")}, None),
+        ({"AnatomicRegionSequence": coded("72696002", "Knee")}, "body part KNEE is not the chest"),
+        ({"AnatomicRegionSequence": coded("51185008", "Brustkorb")}, None),
+        ({"AnatomicRegionSequence": []}, None),
+        ({"SOPClassUID": CT}, "CT Image Storage, no radiograph for presentation"),
+        ({"SOPClassUID": CR}, None),
+        ({"SOPClassUID": "1.2.3.4"}, None),
+        ({"SOPClassUID": DX_RAW}, "an image for processing, no radiograph for presentation"),
+        ({"PresentationIntentType": "FOR PROCESSING"}, "an image for processing, no radiograph for presentation"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer, no radiograph for presentation"),
+        ({"ImageType": ["DERIVED", "PRIMARY"], "PresentationIntentType": "FOR PRESENTATION"}, None),
+    ],
+)
+def test_what_a_header_says_elsewhere_counts_where_its_tag_is_blank(tags, reason, tmp_path):
+    blank = {"Modality": "", "BodyPartExamined": "", "ViewPosition": ""}
+    path = dicom(tmp_path, **blank)
+    made = pydicom.dcmread(path)
+    for name, value in tags.items():
+        setattr(made, name, value)
+    made.save_as(path)
+    assert mismatches(read_header(path), ("frontal",)) == ([reason] if reason else [])
+
+
 @pytest.mark.parametrize("interpretation", ["monochrome1", "Monochrome1", "MONOCHROME1\\MONOCHROME1"])
 def test_an_interpretation_may_be_in_any_case_or_said_twice(interpretation, tmp_path):
     close(read(dicom(tmp_path, PhotometricInterpretation=interpretation)), 255 - RANGE)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vkd_pyro.data.images.dicom.file import blame, code, load, require_pydicom
-from vkd_pyro.data.images.dicom.header import HEADER_TAGS, DicomHeader, mismatches
+from vkd_pyro.data.images.dicom.file import blame, load, require_pydicom
+from vkd_pyro.data.images.dicom.header import HEADER_TAGS, DicomHeader, header_of, mismatches
 from vkd_pyro.serving.pacs.identifiers import is_uid
 
 FOR_PRESENTATION = ("1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1")
@@ -53,7 +53,7 @@ def read_instance(path: Path, views: Sequence[str]) -> Instance:
     with blame(path, "header"):
         dataset = load(path, (*IDENTIFIERS, *HEADER_TAGS))
         identifiers = [str(dataset.get(tag) or "").strip() for tag in IDENTIFIERS]
-        header = DicomHeader(*(code(dataset.get(tag)) for tag in HEADER_TAGS))
+        header = header_of(dataset)
     for tag, uid in zip(IDENTIFIERS, identifiers, strict=True):
         if not is_uid(uid):
             raise Refused(CANNOT_UNDERSTAND, f"{tag} is no UID")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vkd_pyro.data.corpora.common.views import view_of
 from vkd_pyro.data.images.dicom.file import BARE_STARTS, MAGIC, blame, code, load, require_pydicom, shown
@@ -10,9 +11,24 @@ from vkd_pyro.data.images.dicom.pixels import NEEDED_TAGS
 from vkd_pyro.data.images.files import opened
 from vkd_pyro.utils.errors import UserError
 
-HEADER_TAGS = ("Modality", "BodyPartExamined", "ViewPosition")
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+HEADER_TAGS = (
+    *("Modality", "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence"),
+    *("SOPClassUID", "PresentationIntentType", "ImageType"),
+)
 MODALITIES = ("CR", "DX", "RG")
 CHEST_WORDS = ("CHEST", "THORAX", "TORAX", "TORACE", "LUNG")
+CLASSES = ("ComputedRadiography", "DigitalXRayImage", "SecondaryCapture", "MultiFrame")
+"""Beginnings of the keywords of SOP classes that a chest radiograph may have."""
+CODES = {
+    **dict.fromkeys(("51185008", "T-D3000", "39607008", "T-28000"), "CHEST"),
+    **dict.fromkeys(("399348003", "R-10206"), "AP"),
+    **dict.fromkeys(("399033003", "R-10214"), "PA"),
+    **dict.fromkeys(("399173006", "R-10236", "399198007", "R-10232"), "LATERAL"),
+}
+"""SNOMED's codes of the chest and its views (PS3.16, CID 4009 and 4010), whatever language their meaning is in."""
 BLANK = ("UNKNOWN", "NONE", "N/A", "NA", "OTHER", "UNDEFINED", "-", ".")
 """What is written where nothing is known."""
 
@@ -25,11 +41,13 @@ class DicomHeader:
         modality: "DX", "CT", ...
         body_part: "CHEST", ...
         view: "PA", "LATERAL", ...
+        other: what else it is by its class, its intent or its type, if no radiograph to be looked at.
     """
 
     modality: str
     body_part: str
     view: str
+    other: str = ""
 
 
 def is_dicom(path: Path) -> bool:
@@ -64,8 +82,38 @@ def read_header(path: Path) -> DicomHeader:
     """
     require_pydicom(path)
     with blame(path, "header"):
-        dataset = load(path, HEADER_TAGS)
-        return DicomHeader(*(code(dataset.get(tag)) for tag in HEADER_TAGS))
+        return header_of(load(path, HEADER_TAGS))
+
+
+def header_of(dataset: "Dataset") -> DicomHeader:
+    """What the tags say; where one is blank, the code sequence beside it says it (PS3.3, C.8.11.5)."""
+    body_part, view = code(dataset.get("BodyPartExamined")), code(dataset.get("ViewPosition"))
+    return DicomHeader(
+        code(dataset.get("Modality")),
+        body_part if body_part not in ("", *BLANK) else _coded(dataset.get("AnatomicRegionSequence")) or body_part,
+        view if view not in ("", *BLANK) else _coded(dataset.get("ViewCodeSequence")) or view,
+        _other(dataset),
+    )
+
+
+def _coded(sequence: object) -> str:
+    """What the first item of a code sequence says, in English where the code is known."""
+    item = next(iter(sequence), None) if isinstance(sequence, Sequence) else None
+    if item is None:
+        return ""
+    return CODES.get(str(item.get("CodeValue") or "").strip()) or code(item.get("CodeMeaning"))
+
+
+def _other(dataset: "Dataset") -> str:
+    from pydicom.uid import UID
+
+    sop_class = UID(str(dataset.get("SOPClassUID") or ""))
+    if code(dataset.get("PresentationIntentType")) == "FOR PROCESSING" or sop_class.keyword.endswith("ForProcessing"):
+        return "an image for processing"
+    if sop_class.keyword.endswith("Storage") and not sop_class.keyword.startswith(CLASSES):
+        return sop_class.name
+    kinds = dataset.get("ImageType")
+    return "a localizer" if not isinstance(kinds, str) and "LOCALIZER" in [code(kind) for kind in kinds or ()] else ""
 
 
 def study_of(path: Path) -> str:
@@ -89,7 +137,7 @@ def mismatches(header: DicomHeader, views: Sequence[str] = ("frontal", "lateral"
         header: of the file.
         views: the kinds of view that the model was trained on, of "frontal" and "lateral".
     """
-    reasons = []
+    reasons = [f"{header.other}, no radiograph for presentation"] if header.other else []
     if header.modality and header.modality not in MODALITIES:
         reasons.append(f"modality {shown(header.modality)} is not an X-ray ({', '.join(MODALITIES)})")
     if header.body_part not in ("", *BLANK) and not any(word in header.body_part for word in CHEST_WORDS):
