@@ -31,9 +31,7 @@ CLAUSE_END = re.compile(
 )
 JOINT = re.compile(r"\b(?:and|with|but|or|over|while|status post)\b|,")
 """Between two mentions: what follows the last of these is of the second."""
-NO_ADVERBS = re.compile(
-    r"\b(?:grossly|slightly|minimally|mildly|significantly) (?:un|dis|in|de)[a-z]+ed\b", re.IGNORECASE
-)
+OF_CHANGES = re.compile(r"\b(?:gross|slight|minimal|mild|significant)ly (?:un|dis|in|de)[a-z]+ed\b", re.IGNORECASE)
 """These say how much something changed, or was displaced, not how much there is of it."""
 
 
@@ -54,7 +52,7 @@ def _facts(text: str, mentions: list[Mention], findings: tuple[str, ...]) -> NDA
         row = codes[findings.index(mention.finding)]
         row[0] = max(row[0], STRENGTH.index(mention.value))
         if mention.value in (PRESENT, UNCERTAIN):
-            said = NO_ADVERBS.sub("", _said_of(text, mention, spans))
+            said = OF_CHANGES.sub("", _said_of(text, mention, spans))
             sides = {code for code, words in SIDES.items() if words.search(said)} | ({int(row[1])} - {0})
             row[1] = 0 if not sides else 3 if len(sides) > 1 else sides.pop()
             row[2] = max([int(row[2]), *(code for code, words in SEVERITIES.items() if words.search(said))])
