@@ -158,6 +158,7 @@ def test_image_level_has_a_row_an_image_and_study_level_is_its_mean(run):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default:fusion product")
 def test_the_product_of_priors_changes_studies_with_several_images_alone(run):
     both = ["--data.selection.views", "all", "--num_samples", "400"]
     tables = {}

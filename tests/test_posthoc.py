@@ -18,7 +18,7 @@ from vkd_pyro.evaluation.outputs import outputs_of_images
 from vkd_pyro.methods.image_only import ImageOnly
 from vkd_pyro.metrics import entropy
 from vkd_pyro.posthoc.conformal import Conformal
-from vkd_pyro.posthoc.ood import OODDetector
+from vkd_pyro.posthoc.ood import OODDetector, study_p_values
 from vkd_pyro.posthoc.recalibration import Isotonic, Recalibration
 from vkd_pyro.posthoc.thresholds import BySensitivity, BySpecificity, OperatingPoints
 from vkd_pyro.training.posthoc import Posthoc, calibrate, signals
@@ -292,3 +292,8 @@ def test_a_bundle_without_a_calibration_has_none(network, data, tmp_path):
     save_bundle(tmp_path / "bundle", network.model, FINDINGS, data.transform, "")
     assert load_bundle(tmp_path / "bundle").calibration is None
     assert not (tmp_path / "bundle" / OOD).exists()
+
+
+def test_the_p_value_of_a_study_is_its_smallest_times_its_images():
+    p, study = np.array([0.01, np.nan, 0.3, 0.9, 0.8, np.nan]), np.array([1, 1, 0, 2, 2, 3])
+    np.testing.assert_array_equal(study_p_values(p, study), [0.3, 0.01, 1.0, np.nan])

@@ -1,5 +1,6 @@
 """Evaluates a trained method, or a run, on a split."""
 
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from vkd_pyro.evaluation.evaluation import Array, Evaluation
 from vkd_pyro.evaluation.outputs import Fusion, StudyOutputs, outputs_of_images, signals
 from vkd_pyro.methods.base import Method
 from vkd_pyro.posthoc.calibration import Calibration, Fit, Unit
+from vkd_pyro.posthoc.ood import study_p_values
 from vkd_pyro.utils.errors import UserError, check_seed
 
 
@@ -99,6 +101,12 @@ def evaluation_of(
     unit: Unit = "image" if how["level"] == "image" else "study"
     rows = images if unit == "image" else images.mean_over_images()
     fit = _fit_of(calibration, unit)
+    if fit is not None and how["fusion"] == "product":
+        warnings.warn(
+            "fusion product: what was fitted on the validation split is of means over images, so recalibrated numbers, "
+            "answers and sets need not hold",
+            stacklevel=3,
+        )
     studies = {study.study_id: study for study in data.studies(how["split"])}
     of_rows = [studies[study] for study in rows.study_ids]
     return Evaluation(
@@ -151,11 +159,10 @@ def _said(rows: StudyOutputs, fit: Fit | None) -> dict[str, Any]:
 
 
 def _ood(images: StudyOutputs, rows: StudyOutputs, calibration: Calibration | None) -> Array:
-    """The p-value of each row, [N]; of a study with n images n times their smallest, at most 1 (Bonferroni)."""
+    """The p-value of each row, [N]: of a study, or an image."""
     if calibration is None:
         return np.full(len(rows.study_ids), np.nan)
     p = np.asarray(calibration.reference.score(signals(images)).p_values[:, -1], np.float64)
     if len(rows.study_ids) == len(p):
         return p
-    by_study = pd.Series(p).groupby(images.study_ids).agg(lambda of: min(1.0, of.count() * of.min()))
-    return np.asarray(by_study.reindex(rows.study_ids), np.float64)
+    return study_p_values(p, pd.factorize(images.study_ids)[0])  # in the order of `mean_over_images`

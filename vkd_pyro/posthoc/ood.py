@@ -210,6 +210,18 @@ class OODDetector:
         return cls(features, latents, (first, second, third), score)
 
 
+def study_p_values(p_values: Floats, study: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Of each study, n times the smallest p-value of its n images, at most 1 (Bonferroni); NaN where none is known.
+
+    Args: of the images, [N], NaN unknown; which study each is of, int [N], numbered from 0 on.
+    """
+    known = ~np.isnan(p_values)
+    images = np.bincount(study[known], minlength=int(study.max()) + 1)
+    least = np.full(len(images), np.nan)
+    np.fmin.at(least, study, p_values)
+    return np.minimum(1.0, images * least)
+
+
 def _gaussian(mean: Floats, whitening: Floats) -> Gaussian:
     if mean.ndim != 1 or whitening.shape != 2 * mean.shape:
         found = f"{list(mean.shape)} and {list(whitening.shape)}"

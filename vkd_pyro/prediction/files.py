@@ -15,7 +15,7 @@ from vkd_pyro import metrics
 from vkd_pyro.artifacts.export import Export
 from vkd_pyro.artifacts.predictor import Predictor, Sampled
 from vkd_pyro.posthoc.calibration import UNITS, Calibration, Fit, Unit
-from vkd_pyro.posthoc.ood import FLAGGED_SHARE, Signals
+from vkd_pyro.posthoc.ood import FLAGGED_SHARE, Signals, study_p_values
 from vkd_pyro.prediction.images import ImageFile, Unread, read_images
 from vkd_pyro.prediction.prediction import Prediction, Summary, UncertaintySources, joined
 from vkd_pyro.prediction.queries import Answer, Query, parse
@@ -302,18 +302,12 @@ def _by_fit(fit: Fit, probabilities: Floats, summary: Summary, prediction: Predi
 def _novelty(calibration: Calibration, study_of: NDArray[np.integer], signals: Signals) -> dict[str, NDArray[Any]]:
     """How unlike the images known each study is: by the image that is most so, with allowance for their number."""
     ood = calibration.reference.score(signals)
-    images = [np.flatnonzero(study_of == study) for study in np.unique(study_of)]
-    p_values = ood.p_values[:, -1]
-    p = np.minimum(1.0, [_least(p_values[rows]) * int((~np.isnan(p_values[rows])).sum()) for rows in images])
+    p = study_p_values(ood.p_values[:, -1], study_of)
+    largest = np.full(len(p), np.nan)
+    np.fmax.at(largest, study_of, ood.score)
     flagged = (p <= FLAGGED_SHARE).astype(object)
     flagged[np.isnan(p)] = None
-    return {"ood": np.array([-_least(-ood.score[rows]) for rows in images]), "ood_p": p, "flagged": flagged}
-
-
-def _least(values: NDArray[np.floating]) -> float:
-    """Of those that are not NaN; NaN where all are."""
-    known = values[~np.isnan(values)]
-    return float(known.min()) if len(known) else float("nan")
+    return {"ood": largest, "ood_p": p, "flagged": flagged}
 
 
 def _unjudged(summary: Summary) -> dict[str, NDArray[Any]]:
