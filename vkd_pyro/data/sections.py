@@ -120,13 +120,13 @@ def _heads(text: str) -> list[tuple[str, re.Match[str]]]:
 
 
 def _within_line(text: str, match: re.Match[str]) -> bool:
-    return bool(text[: match.start()].rpartition("\n")[2].strip())
+    return bool(text[text.rfind("\n", 0, match.start()) + 1 : match.start()].strip())
 
 
 def _first_sentence(text: str, start: int, end: int) -> int | None:
     """Where the second sentence begins; None where there is none."""
     found = _SENTENCE.search(text, start, end)
-    return found.end() if found and text[found.end() : end].strip() else None
+    return found.end() if found else None
 
 
 def _first_statement(text: str, start: int, end: int) -> int | None:
@@ -151,7 +151,7 @@ def _inline(text: str) -> list[re.Match[str]]:
         match
         for match in _INLINE.finditer(text)
         if _words(match)[0].isupper()
-        or (headed and text[: match.start()].endswith((".", "!", "?")))
+        or (headed and text.endswith((".", "!", "?"), 0, match.start()))
         or (small and MAIN.fullmatch(_words(match)))
     ]
 

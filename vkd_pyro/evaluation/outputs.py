@@ -154,7 +154,6 @@ def study_outputs(
     alone = said if fusion != "product" else model.posterior_predictive(features, draws, seed)
     labels = batch.labels.masked_fill(~batch.known, torch.nan)
     outputs = _unknown(labels, latent) | {"labels": labels, "features": features}
-    outputs["image_uncertainty"] = torch.as_tensor(metrics.entropy(alone.probabilities.double().cpu().numpy())).sum(-1)
     if own is not None:
         outputs["prior_locs"] = own.mean
         if num_samples > 1:
@@ -174,6 +173,7 @@ def study_outputs(
         outputs |= _of_dependent(likelihood, z, features, labels, abnormal, joined)
     arrays = {name: tensor.double().cpu().numpy() for name, tensor in outputs.items()}
     arrays |= {"replicas": np.full((len(batch), 1), np.nan), "yes_share": np.full(labels.shape, np.nan)}
+    arrays["image_uncertainty"] = metrics.entropy(alone.probabilities.double().cpu().numpy()).sum(-1)
     if fit is not None and len(samples) > 1:
         arrays["yes_share"] = fit.yes_share(samples.float().cpu().numpy())
     if replicated and independent:

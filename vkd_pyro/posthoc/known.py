@@ -48,9 +48,14 @@ def checked(probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]
         raise UserError(
             f"labels: found shape {list(y.shape)} for probabilities {list(p.shape)}, expected [N, K] of both"
         )
-    if (other := y[~(np.isnan(y) | (y == 0) | (y == 1))]).size:
-        raise UserError(f"labels: found {other[0]:g}, expected 1, 0, or NaN where unknown")
+    check_labels(y)
     return p, y
+
+
+def check_labels(labels: Array) -> None:
+    """Raises `UserError` where a label is none of 1, 0 and NaN."""
+    if (other := labels[~(np.isnan(labels) | (labels == 0) | (labels == 1))]).size:
+        raise UserError(f"labels: found {other[0]:g}, expected 1, 0, or NaN where unknown")
 
 
 def known_pairs(probabilities: ArrayLike, labels: ArrayLike, findings: Sequence[str]) -> list[tuple[Array, Array]]:

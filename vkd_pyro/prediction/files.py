@@ -285,10 +285,11 @@ def _judged(
 
 
 def _by_fit(fit: Fit, probabilities: Floats, summary: Summary, prediction: Prediction) -> dict[str, NDArray[Any]]:
-    judged = fit.judge(probabilities)
     if prediction.sources:
         draws = prediction.samples.reshape(-1, *prediction.samples.shape[2:])
         judged = fit.judge(probabilities, (summary.low, summary.high), yes_share=fit.yes_share(draws))
+    else:
+        judged = fit.judge(probabilities)
     as_given = np.array([name in fit.recalibration.not_fitted for name in fit.recalibration.findings])
     fitted = {"calibrated": judged.calibrated, "calibrated_low": judged.low, "calibrated_high": judged.high}
     return {name: np.where(as_given, np.nan, array) for name, array in fitted.items()} | {

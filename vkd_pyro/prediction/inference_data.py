@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vkd_pyro.posthoc.known import check_labels
 from vkd_pyro.utils.errors import UserError
 from vkd_pyro.utils.inference_groups import dims_of, groups_of
 
@@ -25,8 +26,8 @@ def inference_data(
     if labels is not None and np.shape(labels) != samples.shape[2:]:
         expected = list(samples.shape[2:])
         raise UserError(f"labels: found shape {list(np.shape(labels))}, expected {expected}: images, findings")
-    if labels is not None and (other := [y for y in np.ravel(labels) if not (np.isnan(y) or y in (0, 1))]):
-        raise UserError(f"labels: found {other[0]:g}, expected 1, 0, or NaN where unknown")
+    if labels is not None:
+        check_labels(np.asarray(labels, float))
     if studies is not None and len(studies) != number:
         raise UserError(f"studies: found {len(studies)} names, expected {number}, one an image")
     names = {"study": np.arange(number) if studies is None else list(studies), "finding": list(findings)}

@@ -133,8 +133,8 @@ class Prediction:
             UserError: another number of images, or a study without one.
         """
         study = np.asarray(study)
-        images = self.samples.shape[2]
-        if study.shape != (images,) or not np.array_equal(np.unique(study), np.arange(len(np.unique(study)))):
+        images, numbers = self.samples.shape[2], np.unique(study)
+        if study.shape != (images,) or not np.array_equal(numbers, np.arange(len(numbers))):
             raise UserError(
                 f"study: found {list(study.shape)} numbers, expected one for each of {images} images: 0, 1, 2 ... of "
                 "studies of which each has an image"

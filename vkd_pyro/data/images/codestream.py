@@ -77,7 +77,7 @@ def _jpeg(path: Path, content: bytes) -> Codestream | None:
         kind, position = marker[1][0], marker.end()
         if kind == 0xDA:
             end = content.find(b"\xff\xd9", position)
-            if end < 0 or b"\xff\xd8" in content[position:end]:  # neither can stand within the data of a scan
+            if end < 0 or content.find(b"\xff\xd8", position, end) >= 0:  # neither can stand within the data of a scan
                 raise UserError(f"{path}: truncated image (a JPEG without an end); fetch it again")
             scans = content.count(b"\xff\xda", position) + 1
             if scans > MAX_SCANS:

@@ -68,8 +68,8 @@ class Labeller:
 
     def label(self, reports: Iterable[str], progress: bool = False) -> NDArray[np.float32]:
         """Labels of each report, PRESENT, ABSENT, UNCERTAIN or UNMENTIONED. Returns: float32 [N, 14]."""
-        read = self.mentions(tqdm(reports, desc="label", unit="report", disable=not progress))
-        rows = [_aggregate(mentions, _says_anything(text)) for text, mentions in read]
+        read = map(plain, tqdm(reports, desc="label", unit="report", disable=not progress))
+        rows = [_aggregate(_mentions(text), _says_anything(text)) for text in read]
         return np.array(rows, dtype=np.float32).reshape(-1, len(self.findings))
 
     def mask(self, reports: Iterable[str]) -> list[str]:
@@ -84,7 +84,6 @@ class Labeller:
 
 def _says_anything(text: str) -> bool:
     """Whether a report says anything of what is seen."""
-    text = plain(text)
     return any(re.search(r"[^\W_]", text[s.start : s.end]) for s in sections_of(text) if s.name in ("", *READ))
 
 

@@ -77,7 +77,7 @@ class Skeleton:
 
     def joins_adjectives(self, start: int, unit: int) -> bool:
         """Whether what is listed are adjectives of one name: right middle and lower lobe pneumonia."""
-        following = next((place for place in sorted(self.names) if place > unit), unit)
+        following = next((place for place in self.names if place > unit), unit)
         before, after = self.units[start:unit], self.units[unit + 1 : following]
         known = lists.OWN - lists.PLACES if self.units[unit] == "," else lists.ADJECTIVES
         return bool(before and after) and set(before) <= known and set(after) <= lists.ADJECTIVES

@@ -98,13 +98,12 @@ def stored_values(
     raw, bits, signed, shift = pixels.astype(np.int32), layout.bits, layout.signed, layout.shift
     if codestream is not None:
         bits, shift = min(codestream.precision, bits), shift if codestream.precision == layout.allocated else 0
-    values, whole = _interpreted(raw >> shift, bits, signed), _interpreted(raw, layout.allocated, signed)
+    values = _interpreted(raw >> shift, bits, signed)
     if (raw & ((1 << shift) - 1)).any():  # an overlay below the pixels; or they are not where the high bit says
         unshifted = _interpreted(raw, bits, signed)
         if _relative_roughness(unshifted) < ROUGHER * _relative_roughness(values):
             values, shift = unshifted, 0
-    if codestream is not None:
-        whole = raw
+    whole = _interpreted(raw, layout.allocated, signed) if codestream is None else raw
     if not shift and _smoother(whole, values):
         if codestream is None:
             raise UserError(
